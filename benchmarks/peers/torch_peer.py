@@ -1,0 +1,84 @@
+"""PyTorch: `torch.nn.functional`, eager or through `torch.compile`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..cases import POS_WEIGHT, Case, Inputs
+from . import Absent
+
+
+class TorchPeer:
+    def __init__(self, threads: int, compiled: bool) -> None:
+        torch.set_num_threads(threads)
+        self.compiled = compiled
+        self.name = "torch.compile" if compiled else "torch"
+        self.version = torch.__version__
+        self.note = "`torch.nn.functional`, gradient by `torch.autograd.grad`" + (
+            "; the loss compiled for each shape (`dynamic=False`, default backend)" if compiled else ""
+        )
+        if compiled and not (shutil.which("g++") or shutil.which("clang++")):
+            raise Absent("torch.compile needs a C++ compiler, and there is none")
+
+    def prepare(self, case: Case, inputs: Inputs) -> Callable[[], Any]:
+        logits, labels = _tensor(inputs.logits), _tensor(inputs.labels(case.what))
+        logits.requires_grad_(case.gradient)
+        reduction = "mean" if case.gradient else "none"
+        if case.elementwise:
+            weight = torch.tensor(POS_WEIGHT, dtype=logits.dtype) if case.what == "weighted" else None
+
+            def loss(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+                return F.binary_cross_entropy_with_logits(x, z, reduction=reduction, pos_weight=weight)
+        else:
+
+            def loss(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+                return F.cross_entropy(x, z, reduction=reduction)
+
+        if self.compiled:
+            # Without the reset, the second shape of a function would be compiled for shapes unknown.
+            torch.compiler.reset()
+            loss = torch.compile(loss, dynamic=False)
+
+        if not case.gradient:
+
+            def forward() -> torch.Tensor:
+                with torch.no_grad():
+                    return loss(logits, labels)
+
+            return forward
+
+        def step() -> tuple[torch.Tensor, torch.Tensor]:
+            value = loss(logits, labels)
+            (gradient,) = torch.autograd.grad(value, logits)
+            return value, gradient
+
+        return step
+
+    def read(self, case: Case, result: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        value, gradient = result if case.gradient else (result, None)
+        return _array(value), None if gradient is None else _array(gradient)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """A copy in torch's own memory; from_numpy does not know bfloat16, so its bits travel as int16."""
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).clone()
+    return torch.from_numpy(array).clone()
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def make(threads: int, variant: str = "") -> TorchPeer:
+    return TorchPeer(threads, compiled=variant == "compile")

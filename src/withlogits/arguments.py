@@ -1,0 +1,369 @@
+"""What a caller may pass. Every check that needs no more than shapes, dtypes and numbers, and every error text, once.
+
+Nothing here knows a framework: shapes are tuples, dtypes are names, and the front ends ask.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable, Mapping
+from functools import wraps
+from types import CodeType
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Shape = tuple[int, ...]
+
+REDUCTIONS = frozenset(("none", "sum", "mean"))
+SPARSE = "sparse_softmax_cross_entropy_with_logits"
+DENSE = "softmax_cross_entropy_with_logits"
+SIGMOID = "sigmoid_cross_entropy_with_logits"
+# The largest class index up to which every index is a value of the dtype.
+EXACT_INDICES = {"float16": 2048, "bfloat16": 256}
+
+
+# --------------------------------------------------------------------------------------------- how a loss is called
+
+
+def by_keyword(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a positional call a TypeError that shows the right call."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if args:
+            raise wrong_call(function.__name__, keywords_of(function), defaults_of(function), kwargs, positional=True)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a loss's arguments, in order."""
+    code: CodeType = inspect.unwrap(function).__code__
+    return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a loss that may be left out, and what they then are."""
+    return dict(inspect.unwrap(function).__kwdefaults__)
+
+
+def wrong_call(
+    name: str, keywords: tuple[str, ...], defaults: Mapping[str, Any], given: Mapping[str, Any], positional: bool
+) -> TypeError:
+    """For a call with positional arguments, or with a name too many or too few."""
+    shown = ", ".join(f"{word}=..." for word in keywords if word not in defaults or word in given)
+    if positional:
+        return TypeError(
+            f"{name} takes its arguments by keyword, since labels and logits are easily swapped: {name}({shown})"
+        )
+    for word in given:
+        if word not in keywords:
+            return TypeError(f"{name} has no argument {word!r}; its arguments are {', '.join(keywords)}")
+    absent = next(word for word in keywords if word not in defaults and word not in given)
+    return TypeError(f"{name} lacks {absent}: {name}({shown})")
+
+
+def not_a_loss(loss: object) -> TypeError:
+    return TypeError(
+        f"value_and_grad differentiates the losses of withlogits, and got {_described(loss)}: pass one of "
+        f"{SIGMOID}, weighted_cross_entropy_with_logits, {DENSE}, {SPARSE}, "
+        "and its options to the function that comes back"
+    )
+
+
+def wrt_names(wrt: object, sparse: bool) -> tuple[str, ...]:
+    """The names in `wrt` as a tuple, checked."""
+    names: tuple[Any, ...] = wrt if isinstance(wrt, tuple) else (wrt,)
+    if not names or any(name not in ("logits", "labels") for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"wrt is {wrt!r}, where 'logits', 'labels' or ('logits', 'labels') is expected")
+    if sparse and "labels" in names:
+        raise ValueError(
+            f"the labels of {SPARSE} are class indices, which have no gradient: pass wrt='logits', "
+            f"or distributions as labels to {DENSE}"
+        )
+    return names
+
+
+# ----------------------------------------------------------------------------------------------------- plain options
+
+
+def known_reduction(reduction: Any) -> str:
+    """One of the three."""
+    if type(reduction) is str and reduction in REDUCTIONS:
+        return reduction
+    raise ValueError(f"reduction is {reduction!r}, where 'none', 'sum' or 'mean' is expected")
+
+
+def fraction(name: str, x: Any) -> float:
+    """A number in [0, 1]."""
+    number = x if type(x) is float else _real(name, x)
+    if 0.0 <= number <= 1.0:
+        return number
+    raise ValueError(f"{name} is {number!r}, where a number from 0 to 1 is expected")
+
+
+def positive(name: str, x: Any) -> float:
+    """A finite number above 0."""
+    number = x if type(x) is float else _real(name, x)
+    if 0.0 < number < math.inf:
+        return number
+    raise ValueError(f"{name} is {number!r}, where a finite number above 0 is expected")
+
+
+def not_negative(name: str, x: Any) -> float:
+    """A finite number, 0 or more."""
+    number = x if type(x) is float else _real(name, x)
+    if 0.0 <= number < math.inf:
+        return number
+    raise ValueError(f"{name} is {number!r}, where a finite number of 0 or more is expected")
+
+
+def _real(name: str, x: Any) -> float:
+    try:
+        if isinstance(x, (str, bytes)):
+            raise TypeError
+        return float(x)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is {_described(x)}, where a number is expected") from None
+
+
+def index_to_ignore(x: Any) -> int:
+    try:
+        return operator.index(x)
+    except TypeError:
+        raise TypeError(f"ignore_index is {_described(x)}, where an integer or None is expected") from None
+
+
+def one_axis(axis: Any, dim: Any) -> Any:
+    """`axis`, or its older name `dim`."""
+    if dim is None:
+        return axis
+    if axis != -1:
+        raise ValueError(
+            f"axis={axis!r} and dim={dim!r} were both given; dim is an older name of axis: pass axis alone"
+        )
+    return dim
+
+
+def class_axis(axis: Any, shape: Shape, name: str = "logits") -> int:
+    """The axis counted from the front, of logits (or x) that have classes there."""
+    try:
+        position = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis is {_described(axis)}, where an integer is expected") from None
+    rank = len(shape)
+    if rank == 0:
+        raise ValueError(f"{_is(name)} a single number, where an axis of classes is needed: shape (C,) or more")
+    if not -rank <= position < rank:
+        raise ValueError(f"axis {position} is outside [{-rank}, {rank}) for {name} of shape {shape}")
+    position %= rank
+    if shape[position] == 0:
+        raise ValueError(f"{name} of shape {shape} without a class: axis {position} has length 0")
+    return position
+
+
+# ------------------------------------------------------------------------------------------------------------ dtypes
+
+
+def logits_dtype(name: str, dtype: str) -> TypeError:
+    """`name` is what the caller calls the array: logits, x."""
+    text = f"{_has(name)} dtype {dtype}, where float16, bfloat16, float32 or float64 is expected; "
+    if dtype == "void16":
+        return TypeError(text + f"NumPy reloads a saved bfloat16 like this: pass {name}.view(ml_dtypes.bfloat16)")
+    if dtype.startswith("complex"):
+        return TypeError(text + f"a loss of complex numbers is not defined: pass {name}.real if that is meant")
+    convert = f"pass numpy.asarray({name}, numpy.float{64 if dtype.startswith(('float', 'longdouble')) else 32})"
+    if name == "logits" and dtype.startswith(("int", "uint", "bool")):
+        convert = f"if labels and logits were not swapped, {convert}"
+    return TypeError(text + convert)
+
+
+def index_dtype(dtype: str) -> TypeError:
+    """For labels of the sparse loss that are no integers."""
+    text = f"labels have dtype {dtype}, and {SPARSE} takes class indices, which are integers: "
+    if dtype.startswith(("float", "bfloat")):
+        text += (
+            f"pass labels.astype(numpy.int64) if they are indices stored as floats, or give probabilities to {DENSE}"
+        )
+        if dtype in EXACT_INDICES:
+            text += f" ({dtype} cannot hold every index above {EXACT_INDICES[dtype]})"
+        return TypeError(text)
+    if dtype == "bool":
+        return TypeError(text + "pass labels.astype(numpy.int64), with False as class 0 and True as class 1")
+    return TypeError(text + "pass labels.astype(numpy.int64)")
+
+
+def label_dtype(dtype: str) -> TypeError:
+    """For labels of the other losses that are no real numbers."""
+    return TypeError(f"labels have dtype {dtype}, where booleans, integers or real floating-point numbers are expected")
+
+
+def number_dtype(name: str, dtype: str) -> TypeError:
+    return TypeError(f"{name} has dtype {dtype}, where real numbers are expected")
+
+
+def not_served(name: str, framework: str) -> TypeError:
+    return TypeError(
+        f"{name}: withlogits does not serve arrays of {framework} yet; pass NumPy arrays for now, for an array on the "
+        f"CPU that carries no gradient numpy.asarray({name})"
+    )
+
+
+def masked(name: str) -> TypeError:
+    return TypeError(
+        f"{_is(name)} a masked array, whose mask the loss would not see: "
+        f"pass {name}.data, and sample_weight=0 for what is masked"
+    )
+
+
+def no_array(name: str, reason: object) -> TypeError:
+    return TypeError(f"{name} cannot be made an array: {reason}")
+
+
+# ------------------------------------------------------------------------------------------------------------ shapes
+
+
+def sparse_keeps_axis(labels: Shape, logits: Shape, axis: int) -> bool:
+    """Whether index labels keep the class axis with length 1, as (N, 1) for logits (N, C); raises if neither fits."""
+    rows = logits[:axis] + logits[axis + 1 :]
+    if labels == rows:
+        return False
+    kept = (*logits[:axis], 1, *logits[axis + 1 :])
+    if labels == kept:
+        return True
+    got = f"labels have shape {labels} and logits {logits}, classes on axis {axis}: "
+    if labels == logits:
+        raise ValueError(
+            f"{got}one-hot or soft labels belong to {DENSE}; {SPARSE} takes class indices: "
+            f"pass labels.argmax(axis={axis}) if they are one-hot"
+        )
+    for other in range(len(logits)):
+        if labels == logits[:other] + logits[other + 1 :]:
+            raise ValueError(f"{got}the labels fit classes on another axis: pass axis={other}")
+    raise ValueError(f"{got}class indices of shape {rows} or {kept} are expected")
+
+
+def dense_broadcasts(labels: Shape, logits: Shape, axis: int, integers: bool) -> bool:
+    """Whether one label row, (C,) or (1, C), stands for all rows; raises if the labels fit in no way."""
+    if labels == logits:
+        return False
+    classes = logits[axis]
+    rows = logits[:axis] + logits[axis + 1 :]
+    got = f"labels have shape {labels} and logits {logits}, classes on axis {axis}: "
+    # integers (C,) for logits (C, C) may be indices as well as one row of labels, and are not guessed at
+    if labels in (rows, (*logits[:axis], 1, *logits[axis + 1 :])) and (integers or labels != (classes,)):
+        raise ValueError(
+            f"{got}class indices belong to {SPARSE}; {DENSE} takes labels of the logits' shape, whose rows sum to 1"
+        )
+    if labels == (classes,) and axis == len(logits) - 1:
+        return True
+    if labels == tuple(classes if i == axis else 1 for i in range(len(logits))):
+        return True
+    if labels == logits[::-1]:
+        raise ValueError(f"{got}the labels are transposed: pass labels.T")
+    raise ValueError(f"{got}labels of the logits' shape are expected, or one row for all, ({classes},)")
+
+
+def sigmoid_shapes(labels: Shape, logits: Shape) -> ValueError:
+    """For sigmoid labels that have not the logits' shape; nothing else will do."""
+    got = f"labels have shape {labels} and logits {logits}: "
+    if labels == (*logits, 1):
+        return ValueError(f"{got}broadcast, they would be {np.broadcast_shapes(labels, logits)}; pass labels[..., 0]")
+    if (*labels, 1) == logits:
+        return ValueError(f"{got}broadcast, they would be {np.broadcast_shapes(labels, logits)}; pass logits[..., 0]")
+    if len(logits) > 1 and labels == logits[:-1]:
+        return ValueError(
+            f"{got}class indices belong to {SPARSE}; {SIGMOID} takes one label for each logit, in the logits' shape"
+        )
+    if labels == logits[::-1]:
+        return ValueError(f"{got}the labels are transposed: pass labels.T")
+    return ValueError(f"{got}labels of the logits' shape are expected")
+
+
+def class_weight_shape(shape: Shape, classes: int) -> None:
+    if shape != (classes,):
+        raise ValueError(f"class_weight has shape {shape}, where ({classes},) is expected: one weight for each class")
+
+
+def weight_shape(name: str, shape: Shape, target: Shape, of: str) -> None:
+    """`shape` must broadcast to `target`, which is the shape of the loss or the logits (`of`)."""
+    if len(shape) <= len(target) and all(
+        mine in (1, theirs) for mine, theirs in zip(shape[::-1], target[::-1], strict=False)
+    ):
+        return
+    text = f"{name} has shape {shape}, which does not broadcast to {target}, the shape of the {of}"
+    if shape == (*target, 1):
+        text += f": pass {name}[..., 0]"
+    elif (*shape, 1) == target:
+        text += f": pass {name}[..., None]"
+    raise ValueError(text)
+
+
+# ------------------------------------------------------------------------------------------------------------ values
+
+
+def bad_weight(name: str, weight: NDArray[Any]) -> ValueError:
+    """For weights of which at least one is negative or not finite."""
+    bad = np.flatnonzero(~((weight >= 0.0) & (weight < np.inf)))[0]
+    entry = _entry(name, np.unravel_index(bad, weight.shape))
+    return ValueError(f"{entry} is {weight.flat[bad].item()!r}, where a finite weight of 0 or more is expected")
+
+
+def label_out_of_range(
+    labels: NDArray[Any], classes: int, ignore_index: int | None = None, sample_weight: NDArray[Any] | None = None
+) -> ValueError:
+    """For index labels of which at least one counts and is no class: names the first."""
+    wrong = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
+    if sample_weight is not None:
+        wrong &= sample_weight != 0.0
+    where = np.unravel_index(np.flatnonzero(wrong)[0], labels.shape)
+    value = int(labels[where])
+    text = f"{_entry('labels', where)} = {value} is outside [0, {classes}) for logits with {classes} class"
+    text += "; " if classes == 1 else "es; "
+    if value == classes and labels.min() >= 1 and labels.max() == classes:
+        return ValueError(text + "labels that count from 1 are indices after labels - 1")
+    return ValueError(text + f"to skip padding pass ignore_index={value}")
+
+
+def out_array(expected: str, got: str) -> ValueError:
+    return ValueError(f"out must be {expected}, and is {got}")
+
+
+def out_without_logits() -> ValueError:
+    return ValueError("out takes the gradient of the logits, which wrt does not name: add it there, or pass no out")
+
+
+def out_overlaps(name: str) -> ValueError:
+    return ValueError(
+        f"out shares memory with {name}: pass an array of its own"
+        + (", or the logits themselves to have them overwritten" if name == "logits" else "")
+    )
+
+
+def _is(name: str) -> str:
+    return f"{name} are" if name in ("logits", "labels") else f"{name} is"
+
+
+def _has(name: str) -> str:
+    return f"{name} have" if name in ("logits", "labels") else f"{name} has"
+
+
+def _entry(name: str, where: tuple[Any, ...]) -> str:
+    return f"{name}[{', '.join(str(int(i)) for i in where)}]" if where else name
+
+
+def _described(x: object) -> str:
+    """A short account of a wrong argument; never the whole of an array."""
+    if x is None or isinstance(x, (bool, int, float, str)):
+        return repr(x)
+    name = getattr(x, "__qualname__", None)
+    return f"{name}" if isinstance(name, str) else f"a {type(x).__name__}"

@@ -1,0 +1,125 @@
+"""Which engine computes: the compiled kernels, or, where Numba cannot be had, the reference in plain NumPy."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from types import ModuleType
+from typing import Any
+
+_chosen: ModuleType | None = None
+
+
+def select() -> ModuleType:
+    """The engine of this process; said once if it is the slow one and nobody asked for it."""
+    global _chosen
+    if _chosen is None:
+        _chosen = _choose()
+    return _chosen
+
+
+def _choose() -> ModuleType:
+    wish = os.environ.get("WITHLOGITS_ENGINE", "")
+    if wish not in ("", "numba", "reference"):
+        raise ValueError(f"WITHLOGITS_ENGINE is {wish!r}; expected 'numba' or 'reference'; unset it to choose by itself")
+    if wish != "reference":
+        reason = _missing()
+        if reason is None:
+            from withlogits.kernels import cpu
+
+            return cpu
+        if wish == "numba":
+            raise ImportError(f"WITHLOGITS_ENGINE is 'numba', but {reason}; install it with: pip install numba")
+        warnings.warn(
+            f"withlogits computes with plain NumPy, many times slower than it could, since {reason}; "
+            "install it with: pip install numba",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    from withlogits import reference
+
+    return reference
+
+
+def _missing() -> str | None:
+    """Why the compiled engine cannot be had."""
+    for name in ("numba", "llvmlite"):
+        try:
+            found = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            return f"{name} cannot be found"
+    return None
+
+
+def set_num_threads(threads: int) -> None:
+    """How many threads a call may use from now on, the calling one included.
+
+    Raises
+    ------
+    ValueError
+        For anything but a whole number of at least 1.
+
+    Examples
+    --------
+    >>> import withlogits
+    >>> withlogits.set_num_threads(2)
+    >>> withlogits.get_num_threads()
+    2
+    """
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1")
+    from withlogits.kernels.cpu import pool
+
+    pool.set_num_threads(threads)
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use: WITHLOGITS_NUM_THREADS, or all cores this process may use, unless set."""
+    from withlogits.kernels.cpu import pool
+
+    return pool.get_num_threads()
+
+
+def set_recycling_limit(nbytes: int) -> None:
+    """How many bytes of idle result memory may be kept for the next results; 0 keeps none.
+
+    The memory of a large result is kept when its last array dies, because touching fresh memory for the first time
+    costs more than the mathematics. The default is WITHLOGITS_RECYCLE_BYTES, or 512 MiB.
+
+    Raises
+    ------
+    ValueError
+        For anything but a whole number of at least 0.
+    """
+    if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 0:
+        raise ValueError(f"nbytes is {nbytes!r}; expected a whole number of at least 0")
+    from withlogits.kernels.cpu import buffers
+
+    buffers.set_recycling_limit(nbytes)
+
+
+def describe() -> dict[str, Any]:
+    """What computes here, for people: the engine, and for the compiled one its compiler, SIMD width and cache."""
+    from importlib import metadata
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        name = select().NAME
+    facts: dict[str, Any] = {"engine": name, "threads": get_num_threads()}
+    if name == "reference":
+        reason = _missing()
+        facts["why"] = "WITHLOGITS_ENGINE=reference" if reason is None else reason
+        return facts
+    from withlogits.kernels.cpu import buffers, compiler
+
+    processor, features = compiler.processor()
+    facts["numba"] = metadata.version("numba")
+    facts["llvmlite"] = metadata.version("llvmlite")
+    facts["processor"] = processor
+    facts["simd bits"] = compiler.simd_bits(features)
+    facts["cache folder"] = str(compiler.cache_folder() or "none: kernels are compiled anew in every process")
+    facts["recycling limit"] = buffers.recycling_limit()
+    return facts

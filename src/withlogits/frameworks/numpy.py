@@ -1,0 +1,286 @@
+"""The front end for NumPy arrays, and for lists, numbers and whatever converts itself to one.
+
+Each function brings its arrays into the form that the engines promise to understand (native, aligned, checked) and
+makes one call. The usual case, plain arrays and options at their defaults, is kept to a few dictionary look-ups: a
+call on 32 rows of 10 must not cost more than its mathematics.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits import arguments, engine
+
+Array = NDArray[Any]
+
+# Packages whose arrays are known by the home of their type, without an import. Some convert themselves when asked,
+# which would drop a gradient or copy from a device without a word.
+OTHERS = {"torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "tensorflow": "TensorFlow", "keras": "Keras"}
+
+_floats: set[np.dtype[Any]] = {
+    np.dtype(np.float16),
+    np.dtype(np.float32),
+    np.dtype(np.float64),
+}  # and bfloat16, once met
+_integers: set[np.dtype[Any]] = {np.dtype(code) for code in "bhilqBHILQ"}
+_reals: set[np.dtype[Any]] = {*_floats, *_integers, np.dtype(np.bool_)}
+
+
+def softmax_loss(
+    *,
+    labels: Any,
+    logits: Any,
+    sparse: bool,
+    axis: Any,
+    name: str | None,
+    class_weight: Any,
+    label_smoothing: float,
+    ignore_index: int | None,
+    temperature: float,
+    softcap: float | None,
+    z_loss: float,
+    sample_weight: Any,
+    reduction: str,
+    wrt: tuple[str, ...],
+    out: Any,
+) -> tuple[Any, tuple[Any, ...]]:
+    """Softmax cross-entropy of dense or index labels; NumPy has no profiler that would want `name`."""
+    if type(logits) is not np.ndarray or logits.dtype not in _floats or not logits.flags.aligned:
+        logits = _logits("logits", logits)
+    if (
+        type(labels) is not np.ndarray
+        or labels.dtype not in (_integers if sparse else _reals)
+        or not labels.flags.aligned
+    ):
+        labels = _index_labels(labels) if sparse else _labels(labels)
+    shape = logits.shape
+    axis = arguments.class_axis(axis, shape)
+    rows = shape[:axis] + shape[axis + 1 :]
+    given_labels, given_weight, loss_shape, one_row = labels, sample_weight, rows, False
+    if sparse:
+        if labels.shape != rows and arguments.sparse_keeps_axis(labels.shape, shape, axis):
+            labels, loss_shape = labels.squeeze(axis), labels.shape
+    elif labels.shape != shape and arguments.dense_broadcasts(labels.shape, shape, axis, labels.dtype.kind in "iu"):
+        # their gradient is summed over the rows, and rounded only then
+        labels, one_row = np.broadcast_to(labels.astype(np.float64) if "labels" in wrt else labels, shape), True
+    if class_weight is not None:
+        class_weight = _weight("class_weight", class_weight)
+        arguments.class_weight_shape(class_weight.shape, shape[axis])
+    if sample_weight is not None:
+        sample_weight = _sample_weight(sample_weight, loss_shape)
+        if loss_shape != rows:
+            sample_weight = sample_weight.squeeze(axis)
+    if out is not None:
+        _check_out(out, wrt, logits, labels=given_labels, class_weight=class_weight, sample_weight=given_weight)
+    try:
+        value, gradients = engine.select().softmax_loss(
+            logits,
+            labels,
+            axis=axis,
+            sparse=sparse,
+            class_weight=class_weight,
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
+            temperature=temperature,
+            softcap=softcap,
+            z_loss=z_loss,
+            sample_weight=sample_weight,
+            reduction=reduction,
+            wrt=wrt,
+            out=out,
+        )
+    except ValueError:
+        if not sparse or loss_shape == rows:
+            raise
+        weight = None if sample_weight is None else np.expand_dims(sample_weight, axis)
+        raise arguments.label_out_of_range(given_labels, shape[axis], ignore_index, weight) from None
+    if one_row and "labels" in wrt:
+        dtype = given_labels.dtype if given_labels.dtype.kind not in "biu" else value.dtype
+        gradients = tuple(
+            _summed_to(g, given_labels.shape).astype(dtype) if name == "labels" else g
+            for name, g in zip(wrt, gradients, strict=True)
+        )
+    if reduction == "none":
+        if not loss_shape:
+            value = value[()]
+        elif loss_shape != rows:
+            value = value.reshape(loss_shape)
+    return value, gradients
+
+
+def sigmoid_loss(
+    *,
+    labels: Any,
+    logits: Any,
+    name: str | None,
+    pos_weight: Any,
+    label_smoothing: float,
+    sample_weight: Any,
+    reduction: str,
+    wrt: tuple[str, ...],
+    out: Any,
+) -> tuple[Any, tuple[Any, ...]]:
+    """Sigmoid cross-entropy; NumPy has no profiler that would want `name`."""
+    if type(logits) is not np.ndarray or logits.dtype not in _floats or not logits.flags.aligned:
+        logits = _logits("logits", logits)
+    if type(labels) is not np.ndarray or labels.dtype not in _reals or not labels.flags.aligned:
+        labels = _labels(labels)
+    shape = logits.shape
+    if labels.shape != shape:
+        raise arguments.sigmoid_shapes(labels.shape, shape)
+    if pos_weight is not None:
+        pos_weight = _weight("pos_weight", pos_weight)
+        arguments.weight_shape("pos_weight", pos_weight.shape, shape, "logits")
+    given_weight = sample_weight
+    if sample_weight is not None:
+        sample_weight = _sample_weight(sample_weight, shape)
+    if out is not None:
+        _check_out(out, wrt, logits, labels=labels, pos_weight=pos_weight, sample_weight=given_weight)
+    value, gradients = engine.select().sigmoid_loss(
+        logits,
+        labels,
+        pos_weight=pos_weight,
+        label_smoothing=label_smoothing,
+        sample_weight=sample_weight,
+        reduction=reduction,
+        wrt=wrt,
+        out=out,
+    )
+    if not shape:
+        gradients = tuple(g if g is out else g[()] for g in gradients)
+        value = value[()]
+    return value, gradients
+
+
+def softmax_map(x: Any, *, axis: Any, kind: str) -> Any:
+    """softmax, log_softmax or logsumexp along an axis."""
+    if type(x) is not np.ndarray or x.dtype not in _floats or not x.flags.aligned:
+        x = _logits("x", x)
+    result = engine.select().softmax_map(x, axis=arguments.class_axis(axis, x.shape, "x"), kind=kind)
+    return result if result.ndim else result[()]
+
+
+def elementwise(x: Any, *, kind: str) -> Any:
+    """sigmoid, log_sigmoid, softplus or logit of each element."""
+    if type(x) is not np.ndarray or x.dtype not in _floats or not x.flags.aligned:
+        x = _logits("x", x)
+    result = engine.select().elementwise(x, kind=kind)
+    return result if result.ndim else result[()]
+
+
+def _array(name: str, given: Any) -> Array:
+    """As a plain, native, aligned array."""
+    for base in type(given).__mro__:
+        framework = OTHERS.get(base.__module__.partition(".")[0])
+        if framework is not None:
+            raise arguments.not_served(name, framework)
+    if isinstance(given, np.ma.MaskedArray):
+        raise arguments.masked(name)
+    try:
+        array: Array = np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise arguments.no_array(name, error) from None
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if not array.flags.aligned:
+        array = array.copy()
+    if array.dtype.name == "bfloat16":
+        _floats.add(array.dtype)
+        _reals.add(array.dtype)
+    return array
+
+
+def _logits(name: str, given: Any) -> Array:
+    array = _array(name, given)
+    if array.dtype not in _floats:
+        raise arguments.logits_dtype(name, array.dtype.name)
+    return array
+
+
+def _index_labels(given: Any) -> Array:
+    array = _array("labels", given)
+    if array.size == 0 and isinstance(given, (list, tuple)):
+        return array.astype(np.int64)  # NumPy takes an empty list for floating-point numbers
+    if array.dtype not in _integers:
+        raise arguments.index_dtype(array.dtype.name)
+    return array
+
+
+def _labels(given: Any) -> Array:
+    array = _array("labels", given)
+    if array.dtype in _reals:
+        return array
+    if array.dtype.kind == "f":
+        return array.astype(np.float64)  # longdouble
+    raise arguments.label_dtype(array.dtype.name)
+
+
+def _weight(name: str, given: Any, keep_single: bool = False) -> Array:
+    """Finite weights of 0 or more, contiguous; float64, or float32 if that is kept."""
+    if type(given) is float:
+        array = np.array(given)
+    elif type(given) is np.ndarray and given.dtype == np.float64 and given.flags.c_contiguous and given.flags.aligned:
+        array = given
+    else:
+        array = _array(name, given)
+        if array.dtype not in _reals and array.dtype.kind != "f":
+            raise arguments.number_dtype(name, array.dtype.name)
+        single = keep_single and array.dtype == np.float32
+        array = np.asarray(array, np.float32 if single else np.float64, order="C")
+    flat = array.reshape(-1)
+    if flat.size and not (np.minimum.reduce(flat) >= 0.0 and np.maximum.reduce(flat) < np.inf):
+        raise arguments.bad_weight(name, array)
+    return array
+
+
+def _sample_weight(given: Any, shape: tuple[int, ...]) -> Array:
+    weight = _weight("sample_weight", given, keep_single=True)
+    if weight.shape == shape:
+        return weight
+    arguments.weight_shape("sample_weight", weight.shape, shape, "loss")
+    return np.broadcast_to(weight, shape)
+
+
+def _check_out(out: Any, wrt: tuple[str, ...], logits: Array, **others: Any) -> None:
+    """`out` takes the gradient of the logits: theirs in shape and dtype, and its memory theirs exactly or nobody's."""
+    if "logits" not in wrt:
+        raise arguments.out_without_logits()
+    if type(out) is not np.ndarray:
+        raise arguments.out_array("a numpy.ndarray", f"a {type(out).__name__}")
+    if out.shape != logits.shape or out.dtype != logits.dtype:
+        raise arguments.out_array(f"of shape {logits.shape} and dtype {logits.dtype}", f"{out.shape}, {out.dtype}")
+    if not out.flags.writeable or not out.flags.aligned:
+        raise arguments.out_array("writable and aligned", "read-only" if out.flags.aligned else "not aligned")
+    if not out.flags.forc and _overlaps_itself(out):
+        raise arguments.out_array("without overlap in its own memory", f"a view with strides {out.strides}")
+    if not _same_memory(out, logits) and np.shares_memory(out, logits):
+        raise arguments.out_overlaps("logits")
+    for name, other in others.items():
+        if isinstance(other, np.ndarray) and np.shares_memory(out, other):
+            raise arguments.out_overlaps(name)
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    """For arrays of one shape and dtype: the same elements in the same places."""
+    return a is b or (a.strides == b.strides and a.__array_interface__["data"] == b.__array_interface__["data"])
+
+
+def _overlaps_itself(array: Array) -> bool:
+    """Whether two elements may share an address: some stride steps less than the axes inside it cover."""
+    covered = array.itemsize
+    for stride, length in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if stride < covered:
+            return True
+        covered += stride * (length - 1)
+    return False
+
+
+def _summed_to(gradient: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of a row that was broadcast: summed over the axes that it did not have."""
+    row = (1,) * (gradient.ndim - len(shape)) + shape
+    axes = tuple(i for i, n in enumerate(row) if n == 1)
+    summed: Array = gradient.sum(axis=axes, keepdims=True)
+    return summed.reshape(shape)

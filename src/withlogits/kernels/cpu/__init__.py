@@ -1,0 +1,9 @@
+"""The Numba engine: NumPy arrays in, one job for a compiled kernel, NumPy arrays out."""
+
+from __future__ import annotations
+
+from withlogits.kernels.cpu.host import elementwise, sigmoid_loss, softmax_loss, softmax_map
+
+NAME = "numba"
+
+__all__ = ["NAME", "elementwise", "sigmoid_loss", "softmax_loss", "softmax_map"]

@@ -1,0 +1,91 @@
+"""Result arrays from memory that was used before.
+
+The first touch of fresh memory costs more than the mathematics: the system hands it out page by page, zeroed. So the
+memory of a large result goes back to a shelf when the last array that uses it dies, and the next result of about that
+size takes it from there. The shelf is bounded (`set_recycling_limit`, WITHLOGITS_RECYCLE_BYTES; 0 turns it off); an
+array that is alive is never touched, whoever holds it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+SMALLEST = 1 << 20  # below this the allocator of NumPy is as good
+DEFAULT_LIMIT = 512 << 20
+WASTE = 1.25  # a block may be this much larger than asked
+
+_shelf: deque[mmap.mmap] = deque()  # appends and pops are atomic: arrays die in any thread, at any time
+_limit: int | None = None
+
+
+def recycling_limit() -> int:
+    global _limit
+    if _limit is None:
+        chosen = os.environ.get("WITHLOGITS_RECYCLE_BYTES", "")
+        _limit = int(chosen) if chosen.isdecimal() else DEFAULT_LIMIT
+    return _limit
+
+
+def set_recycling_limit(nbytes: int) -> None:
+    """How many bytes of idle result memory may be kept for the next results; 0 keeps none."""
+    global _limit
+    _limit = nbytes
+    _trim()
+
+
+def _trim() -> None:
+    while sum(map(len, tuple(_shelf))) > recycling_limit():
+        try:
+            _shelf.popleft()
+        except IndexError:
+            return
+
+
+class _Lease(np.ndarray[Any, Any]):
+    """The bytes behind a result; results are views of it, so it dies after the last of them."""
+
+    def __del__(self) -> None:
+        block = self.base
+        if type(self) is _Lease and isinstance(block, mmap.mmap):
+            _shelf.append(block)
+            _trim()
+
+
+def _block(nbytes: int) -> mmap.mmap:
+    for _ in range(len(_shelf)):
+        try:
+            block = _shelf.popleft()
+        except IndexError:
+            break
+        if nbytes <= len(block) <= nbytes * WASTE:
+            return block
+        _shelf.append(block)
+    block = mmap.mmap(-1, nbytes)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        block.madvise(mmap.MADV_HUGEPAGE)
+    return block
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """An uninitialised C-ordered array."""
+    nbytes = dtype.itemsize
+    for n in shape:
+        nbytes *= n
+    if nbytes < SMALLEST or recycling_limit() < nbytes:
+        return np.empty(shape, dtype)
+    lease = _Lease(nbytes, np.uint8, _block(nbytes))
+    return np.ndarray(shape, dtype, lease)
+
+
+def empty_like(x: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """An uninitialised array whose axes lie in memory in the order of those of x."""
+    if x.flags.c_contiguous or x.ndim < 2:
+        return empty(x.shape, dtype)
+    order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
+    place = [order.index(i) for i in range(x.ndim)]
+    return empty(tuple(x.shape[i] for i in order), dtype).transpose(place)

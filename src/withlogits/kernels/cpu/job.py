@@ -1,0 +1,75 @@
+"""What a kernel is compiled for (its spec) and what a call hands it (its job). No Numba here: a cached kernel needs none.
+
+Every kernel is `kernel(job, start, stop)`: it does the rows (or blocks) start to stop of the job whose slots lie at the
+address `job`, and returns how many of their labels were out of range. A job is nothing but numbers and addresses; the
+caller keeps the arrays alive.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LANES = 8  # float64 lanes of the general kernels
+BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
+LAYOUTS = ("along", "across", "strided")  # lanes along contiguous classes; across contiguous rows; across any rows
+
+
+@dataclass(frozen=True)
+class SoftmaxSpec:
+    """The softmax family: the element kinds and the parts that cost something when they are unused."""
+
+    x: str  # kinds of elements: "float32", …
+    labels: str  # "none", "index", "smooth" (index labels, smoothed) or "dense"
+    z: str
+    layout: str
+    result: str = "loss"  # or "softmax", "log_softmax", "logsumexp" (labels "none")
+    gradient: bool = False
+    label_gradient: str = ""  # the kind of its elements, if wanted
+    weighted: bool = False  # class weights in a sum over classes
+    transformed: bool = False  # temperature or softcap
+
+
+@dataclass(frozen=True)
+class SigmoidSpec:
+    """The elementwise family."""
+
+    x: str
+    z: str = ""  # kind of the labels
+    result: str = "loss"  # or "sigmoid", "log_sigmoid", "softplus", "logit"
+    strided: bool = False  # some array's elements do not lie side by side
+    q: str = ""  # pos_weight: "", "one" (a number) or "many" (float64, any strides)
+    s: str = ""  # kind of the sample weights, any strides
+    kept: bool = True  # each element's result is wanted, not the sums alone
+    gradient: bool = False
+    label_gradient: str = ""
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """The two halves of the thread pool that run without the interpreter."""
+
+    half: str  # "lead" or "serve"
+
+
+class Fields:
+    """The names of a job's slots, integers first, then floats."""
+
+    def __init__(self, integers: str, floats: str) -> None:
+        self.integers, self.floats = integers.split(), floats.split()
+        self.pack: Callable[..., bytes] = struct.Struct(f"={len(self.integers)}q{len(self.floats)}d").pack
+
+
+# x logits, z labels (dense, or indices), g gradient of the logits, h of the labels: address, then byte strides
+SOFTMAX_JOB = Fields(
+    "classes inner x x_outer x_row x_class z z_outer z_row z_class g g_outer g_row g_class h h_outer h_row h_class "
+    "sample sample_outer sample_row weight weight_class ignore has_ignore wide loss",
+    "smoothing inverse_temperature softcap z_loss grad_scale kappa",
+)
+# o the elements' results, sums those of the blocks; q pos_weight, s sample weights
+SIGMOID_JOB = Fields(
+    "columns x x_row x_column z z_row z_column o o_row o_column g g_row g_column h h_row h_column "
+    "q q_row q_column s s_row s_column sums",
+    "pos_weight smoothing grad_scale",
+)

@@ -1,0 +1,61 @@
+"""Arrays of any rank and strides as rows that two strides address."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Strides = tuple[int, ...]
+
+
+def merged(shape: tuple[int, ...], strides: list[Strides]) -> tuple[list[int], list[list[int]]]:
+    """Neighbouring axes made one wherever every array's strides allow it; order (C) is kept."""
+    sizes: list[int] = []
+    kept: list[list[int]] = [[] for _ in strides]
+    for axis in range(len(shape)):
+        if shape[axis] == 1:
+            continue
+        size = shape[axis]
+        if sizes and all(steps[-1] == array[axis] * size for steps, array in zip(kept, strides, strict=True)):
+            sizes[-1] *= size
+            for steps, array in zip(kept, strides, strict=True):
+                steps[-1] = array[axis]
+        else:
+            sizes.append(size)
+            for steps, array in zip(kept, strides, strict=True):
+                steps.append(array[axis])
+    return sizes, kept
+
+
+def two_levels(
+    shape: tuple[int, ...], strides: list[Strides]
+) -> tuple[int, int, list[tuple[int, int]], Iterator[list[int]]]:
+    """(outer, inner), each array's two strides, and the byte offsets of every (outer, inner) block there is.
+
+    Almost always there is one block. Axes that cannot be merged into two are walked outside the kernel.
+    """
+    sizes, kept = merged(shape, strides)
+    while len(sizes) < 2:
+        sizes.insert(0, 1)
+        for steps in kept:
+            steps.insert(0, 0)
+    walked = sizes[:-2]
+    pairs = [(steps[-2], steps[-1]) for steps in kept]
+    offsets = (
+        [sum(i * step for i, step in zip(index, steps, strict=False)) for steps in kept]
+        for index in itertools.product(*map(range, walked))
+    )
+    return sizes[-2], sizes[-1], pairs, offsets
+
+
+def without(values: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return values[:axis] + values[axis + 1 :]
+
+
+def address(array: Array) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found

@@ -1,0 +1,105 @@
+"""How elements of every kind are read into vectors of float64 and written back, rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from . import simd
+from .simd import F16, F32, F64, I8, I16, I32, I64, Value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An element type as it lies in memory."""
+
+    name: str
+    llvm: ir.Type
+    unsigned: bool = False
+
+    @property
+    def size(self) -> int:
+        return {F16: 2, F32: 4, F64: 8}[self.llvm] if not isinstance(self.llvm, ir.IntType) else self.llvm.width // 8
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("float16", F16),
+        Kind("bfloat16", I16, unsigned=True),
+        Kind("float32", F32),
+        Kind("float64", F64),
+        Kind("bool", I8, unsigned=True),
+        *(Kind(f"int{llvm.width}", llvm) for llvm in (I8, I16, I32, I64)),
+        *(Kind(f"uint{llvm.width}", llvm, unsigned=True) for llvm in (I8, I16, I32, I64)),
+    )
+}
+
+
+def from_bfloat16(raw: Value) -> Value:
+    return simd.bits(simd.convert(raw, I32, unsigned=True) << 16)
+
+
+def to_bfloat16(x: Value) -> Value:
+    """float32 rounded to the nearest even bfloat16; NaN stays NaN."""
+    raw = simd.bits(x)
+    rounded = raw + 0x7FFF + ((raw >> 16) & 1)
+    return simd.convert(simd.select(x == x, rounded, 0x7FC00000) >> 16, I16)
+
+
+def widen(raw: Value, kind: Kind, element: ir.Type) -> Value:
+    if kind.name == "bfloat16":
+        return simd.convert(from_bfloat16(raw), element)
+    if kind.name == "float16":
+        return simd.convert(simd.convert(raw, F32), element)
+    return simd.convert(raw, element, kind.unsigned)
+
+
+def narrow(x: Value, kind: Kind) -> Value:
+    if kind.name == "float64":
+        return x
+    single = simd.convert(x, F32)
+    if kind.name == "bfloat16":
+        return to_bfloat16(single)
+    return simd.convert(single, kind.llvm)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Reading and writing one array's lanes.
+
+    `address` is a scalar where lanes lie side by side, a vector of addresses where they do not (`strided`). Strided
+    lanes without work repeat the last lane that has some, so they may be read and written without a mask.
+    """
+
+    kind: Kind
+    lanes: int
+    strided: bool
+
+    def _raw(self, address: Value, mask: Value) -> Value:
+        llvm = simd.vector(self.kind.llvm, self.lanes)
+        zero = simd.constant(0, llvm)
+        if not self.strided:
+            return simd.load_some(address, mask, zero)
+        return self._one_by_one(address, lambda at: simd.load(at, self.kind.llvm), zero)
+
+    def _one_by_one(self, addresses: Value, read: Callable[[Value], Value], into: Value) -> Value:
+        for i in range(self.lanes):
+            into = simd.insert(into, read(simd.lane(addresses, i)), i)
+        return into
+
+    def read(self, address: Value, mask: Value, otherwise: float, element: ir.Type = F64) -> Value:
+        x = widen(self._raw(address, mask), self.kind, element)
+        if self.strided:
+            return x
+        return simd.select(mask, x, simd.constant(otherwise, x.type))
+
+    def write(self, x: Value, address: Value, mask: Value) -> None:
+        raw = narrow(x, self.kind)
+        if not self.strided:
+            simd.store_some(raw, address, mask)
+            return
+        for i in range(self.lanes):
+            simd.store(simd.lane(raw, i), simd.lane(address, i))

@@ -1,0 +1,164 @@
+"""Threads of our own: parked in the interpreter, spinning for a moment outside it, safe to fork and to interrupt.
+
+A worker is a daemon thread that waits on a lock (parked). Once woken it spins outside the interpreter for some tens of
+microseconds after each job, so that a loop of small calls finds it awake (waking a parked thread costs 50 µs or more),
+and then parks again, so that nobody's processor is stolen. Whoever calls takes part in the work and never waits for a
+worker to come; a second caller finds the pool busy and does its work alone. Results do not depend on who did what.
+
+Not OpenMP, nor Numba's threading layers: the one kills a forked child, the others abort when two threads enter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+
+from . import compiler, spinning
+from .job import PoolSpec
+
+SPIN_SECONDS = 50e-6
+ALONE = 12_000  # below this much work (elements) a second thread costs more than it brings
+WAKE = 150_000  # from this much work on, parked threads are worth waking
+GRAINS = 8  # pieces a thread gets of a job, so that nobody waits long for the last one
+
+
+class Pool:
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._workers: list[_Worker] = []
+        self._busy = threading.Lock()
+        self._control = (ctypes.c_int64 * (spinning.SIZE // 8 + 8))()
+        self._at = -(-ctypes.addressof(self._control) // 64) * 64
+        self._slots = (ctypes.c_int64 * (spinning.SIZE // 8)).from_address(self._at)
+        self._started = False
+
+    def _start(self) -> None:
+        self._lead = compiler.SIGNATURE(compiler.address(PoolSpec("lead")))
+        serve = compiler.SIGNATURE(compiler.address(PoolSpec("serve")))
+        self._slots[spinning.YIELD // 8] = _yield_address()
+        start = time.perf_counter()
+        serve(self._at, 0, 2000)
+        each = (time.perf_counter() - start) / 2000
+        spins = max(1, int(SPIN_SECONDS / each))
+        self._workers = [_Worker(serve, self._at, spins, self._control) for _ in range(self.threads - 1)]
+        self._started = True
+
+    def run(self, kernel: int, job: int, count: int, work: int, multiple: int = 1) -> int:
+        """Rows 0 to count of a job, `work` elements in all, cut at multiples of `multiple`."""
+        if self.threads == 1 or work < ALONE or count <= multiple or not self._busy.acquire(blocking=False):
+            return _direct(kernel, job, 0, count)
+        try:
+            if not self._started:
+                self._start()
+            wake = work >= WAKE
+            if not wake and all(worker.parked for worker in self._workers):
+                return _direct(kernel, job, 0, count)
+            slots = self._slots
+            pieces = self.threads * (GRAINS if wake else 2)
+            grain = -(-count // (pieces * multiple)) * multiple
+            slots[spinning.NEXT // 8] = slots[spinning.WRONG // 8] = 0
+            slots[spinning.STOP // 8] = count
+            slots[spinning.GRAIN // 8] = grain
+            slots[spinning.KERNEL // 8] = kernel
+            slots[spinning.JOB // 8] = job
+            if wake:
+                for worker in self._workers:
+                    worker.wake()
+            return int(self._lead(self._at, 0, 0))
+        finally:
+            self._busy.release()
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+
+class _Worker:
+    def __init__(self, serve: object, at: int, spins: int, keep: object) -> None:
+        self.parked = False
+        self._stopped = False
+        self._signal = threading.Lock()
+        self._signal.acquire()
+        threading.Thread(target=self._live, args=(serve, at, spins, keep), name="withlogits", daemon=True).start()
+
+    def _live(self, serve: object, at: int, spins: int, keep: object) -> None:
+        while True:
+            self.parked = True
+            self._signal.acquire()
+            if self._stopped:
+                return
+            serve(at, 0, spins)  # type: ignore[operator]
+
+    def wake(self) -> None:
+        if self.parked:
+            self.parked = False
+            self._signal.release()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self.parked = False
+        if self._signal.locked():
+            self._signal.release()
+
+
+_calls: dict[int, object] = {}
+
+
+def _direct(kernel: int, job: int, start: int, stop: int) -> int:
+    function = _calls.get(kernel)
+    if function is None:
+        function = _calls[kernel] = compiler.SIGNATURE(kernel)
+    return int(function(job, start, stop))  # type: ignore[operator]
+
+
+def _yield_address() -> int:
+    """The system's `let somebody else run`."""
+    function = ctypes.WinDLL("kernel32").SwitchToThread if os.name == "nt" else ctypes.CDLL(None).sched_yield  # type: ignore[attr-defined]
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+_pool: Pool | None = None
+_threads: int | None = None
+
+
+def available() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    global _threads
+    if _threads is None:
+        chosen = os.environ.get("WITHLOGITS_NUM_THREADS", "")
+        _threads = int(chosen) if chosen.isdecimal() and int(chosen) > 0 else available()
+    return _threads
+
+
+def set_num_threads(threads: int) -> None:
+    global _threads, _pool
+    _threads = threads
+    old, _pool = _pool, None
+    if old is not None:
+        old.close()
+
+
+def run(kernel: int, job: int, count: int, work: int, multiple: int = 1) -> int:
+    global _pool
+    pool = _pool
+    if pool is None:
+        pool = _pool = Pool(get_num_threads())
+    return pool.run(kernel, job, count, work, multiple)
+
+
+def _after_fork() -> None:
+    global _pool
+    _pool = None  # its threads did not come along
+    compiler.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,192 @@
+"""The sigmoid family and its functions, element by element in float64 arithmetic.
+
+    e = exp(−|x|)   u = log1p(e)   a = max(−x, 0)   b = max(x, 0)   P = q z'   Q = (1 − ε)(1 − z) + ε/2 = 1 − z'   z' = (1 − ε) z + ε/2
+    loss = P softplus(−x) + Q softplus(x) = P a + Q b + (P + Q) u      (a or b is 0, so one large product at most)
+    d/dx = Q σ(x) − P σ(−x)      σ(|x|) = 1/(1 + e)   σ(−|x|) = e/(1 + e)
+    d/dz = (1 − ε)(q softplus(−x) − softplus(x)) = (1 − ε)(q a − b + (q − 1) u)
+
+0·inf is 0: an infinite logit costs nothing where its weight is 0.
+
+A job is cut into blocks of BLOCK columns of one row; each block's sum is kept apart, so that sums do not depend on the
+number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import functions, simd
+from .job import BLOCK, LANES, SIGMOID_JOB, SigmoidSpec
+from .memory import KINDS, Access
+from .simd import F64, I64, Value, fma, select, traced
+
+INF = float("inf")
+
+
+def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
+    precise = spec.x == "float64"
+    graded = spec.gradient or spec.label_gradient != ""
+    single = not precise and not graded and spec.result in ("loss", "softplus", "log_sigmoid")
+    full, numbers, flags = (simd.vector(kind, LANES) for kind in (F64, I64, simd.I1))
+    result_kind = spec.x if spec.result != "loss" else "float64" if precise else "float32"
+
+    def access(kind: str, strided: bool = spec.strided) -> Access | None:
+        return Access(KINDS[kind], LANES, strided) if kind else None
+
+    x_at, z_at, o_at = Access(KINDS[spec.x], LANES, spec.strided), access(spec.z), access(result_kind)
+    h_at, q_at, s_at = access(spec.label_gradient), access("float64", True), access(spec.s, True)
+
+    def parts(x: Value) -> tuple[Value, Value]:
+        """e = exp(−|x|) and u = log1p(e)."""
+        d = -simd.absolute(x)
+        if single:
+            scale, t = functions.exp_pair(d, None, functions.EXP_SINGLE, to_zero=False)
+            e = fma(scale, t, scale)
+            return e, functions.log1p_single(e)
+        if not precise:
+            e = functions.exp(d)
+            return e, functions.log1p(e)
+        scale, t = functions.exp_pair(d, None, functions.EXP_FULL, 64)
+        e = fma(scale, t, scale)
+        low = fma(scale, t, scale - e)
+        return e * 2.0**-64, functions.log1p(e * 2.0**-64, low * 2.0**-64)
+
+    def product(weight: Value, x: Value) -> Value:
+        return select(weight == 0.0, 0.0, weight * x)
+
+    def cross_entropy(x: Value, z: Value, q: Value | None, smoothing: Value) -> tuple[Value, Value, Value]:
+        e, u = parts(x)
+        half = smoothing * 0.5
+        target = fma(z, 1.0 - smoothing, half)
+        positive = target if q is None else product(target, q)
+        negative = fma(1.0 - z, 1.0 - smoothing, half)  # not 1 − z', which would lose the digits of a small ε
+        size = simd.absolute(x)
+        side = select(x < 0.0, positive, negative)
+        large = product(side, size)
+        both = positive + negative
+        if precise:  # what the roundings of 1 − z' and of the product lost
+            lost = fma(side, size, -large)
+            lost = lost + select(x < 0.0, 0.0, ((1.0 - (1.0 - z)) - z) * (1.0 - smoothing) * size)
+            loss = large + fma(both, u, select(lost == lost, lost, 0.0))
+        else:
+            loss = fma(both, u, large)
+        gradient = label_gradient = loss
+        if graded:
+            share = 1.0 / (e + 1.0)
+            small = e * share
+            up, down = select(x < 0.0, small, share), select(x < 0.0, share, small)
+            gradient = fma(negative, up, -positive * down)
+            if q is None:
+                label_gradient = -x
+            else:
+                label_gradient = select(x < 0.0, product(q, size), -size) + product(q - 1.0, u)
+            label_gradient = label_gradient * (1.0 - smoothing)
+        return loss, gradient, label_gradient
+
+    def log_odds(p: Value) -> Value:
+        """log(p/(1 − p)) through the ratio f and what rounding f lost."""
+        tiny = p < 2.0**-1000
+        p = select(tiny, p * 2.0**54, p)
+        other = select(tiny, 1.0, 1.0 - p)
+        f = p / other
+        lost = fma(-f, other, p) - f * select(tiny, 0.0, (1.0 - other) - p)
+        result = functions.log(f, lost / other) - select(tiny, simd.constant(54.0 * functions.LN2, p.type), 0.0)
+        result = select(p == 0.0, -INF, select(p == 1.0, INF, result))
+        return select((p >= 0.0) & (p <= 1.0), result, float("nan"))
+
+    def mapped(x: Value) -> Value:
+        if spec.result == "logit":
+            return log_odds(x)
+        e, u = parts(x)
+        if spec.result == "sigmoid":
+            return select(x < 0.0, e, 1.0) / (e + 1.0)
+        if spec.result == "softplus":
+            return simd.larger(simd.constant(0.0, x.type), x) + u
+        return select(x < 0.0, x, 0.0) - u
+
+    @traced
+    def lanes_from(address: Value, step: Value, n: Value) -> Value:
+        """Where the lanes lie; lanes without an element repeat the last."""
+        if not spec.strided:
+            return address
+        return simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
+
+    @traced
+    def weights_from(address: Value, step: Value, n: Value) -> Value:
+        return simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
+
+    @traced
+    def first(n: Value) -> Value:
+        return simd.lane_numbers(numbers) < n
+
+    @traced
+    def zero() -> Value:
+        return simd.constant(0.0, full)
+
+    @traced
+    def step(
+        total: Value, x: Value, z: Value, o: Value, g: Value, h: Value, q: Value, s: Value, mask: Value,
+        pos_weight: Value, smoothing: Value, grad_scale: Value,
+    ) -> Value:  # fmt: skip
+        reach = simd.constant(1, flags) if spec.strided else mask
+        logits = x_at.read(x, reach, 0.0)
+        if z_at is None:
+            assert o_at is not None
+            o_at.write(mapped(logits), o, reach)
+            return total
+        weight = {"": None, "one": simd.splat(pos_weight, full)}.get(spec.q)
+        if spec.q == "many":
+            assert q_at is not None
+            weight = q_at.read(q, reach, 0.0)
+        loss, gradient, label_gradient = cross_entropy(logits, z_at.read(z, reach, 0.0), weight, smoothing)
+        multiple = grad_scale
+        if s_at is not None:
+            sample = s_at.read(s, reach, 0.0)
+            loss = select(sample == 0.0, 0.0, loss * sample)
+            gradient = select(sample == 0.0, 0.0, gradient * sample)
+            label_gradient = select(sample == 0.0, 0.0, label_gradient * sample)
+        if spec.kept:
+            assert o_at is not None
+            o_at.write(loss, o, reach)
+        if spec.gradient:
+            x_at.write(gradient * multiple, g, reach)
+        if h_at is not None:
+            h_at.write(label_gradient * multiple, h, reach)
+        return total if spec.kept else total + select(mask, loss, 0.0)
+
+    @traced
+    def put_sum(total: Value, address: Value) -> None:
+        simd.store(simd.across(total, lambda p, q: p + q), address)
+
+    slots, lanes, block, kept = simd.reader(SIGMOID_JOB.integers, SIGMOID_JOB.floats), LANES, BLOCK, spec.kept
+
+    def kernel(job: int, start: int, stop: int) -> int:
+        (
+            columns, x, x_row, x_column, z, z_row, z_column, o, o_row, o_column, g, g_row, g_column,
+            h, h_row, h_column, q, q_row, q_column, s, s_row, s_column, sums, pos_weight, smoothing, grad_scale,
+        ) = slots(job)  # fmt: skip
+        blocks = (columns + block - 1) // block
+        for i in range(start, stop):
+            row = i // blocks
+            j = (i - row * blocks) * block
+            end = min(j + block, columns)
+            total = zero()
+            while j < end:
+                n = min(lanes, end - j)
+                total = step(
+                    total,
+                    lanes_from(x + row * x_row + j * x_column, x_column, n),
+                    lanes_from(z + row * z_row + j * z_column, z_column, n),
+                    lanes_from(o + row * o_row + j * o_column, o_column, n),
+                    lanes_from(g + row * g_row + j * g_column, g_column, n),
+                    lanes_from(h + row * h_row + j * h_column, h_column, n),
+                    weights_from(q + row * q_row + j * q_column, q_column, n),
+                    weights_from(s + row * s_row + j * s_column, s_column, n),
+                    first(n), pos_weight, smoothing, grad_scale,
+                )  # fmt: skip
+                j += lanes
+            if not kept:
+                put_sum(total, sums + 8 * i)
+        return 0
+
+    return kernel

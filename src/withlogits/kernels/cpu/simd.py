@@ -1,0 +1,441 @@
+"""Explicit SIMD for Numba: vector values, and straight-line functions traced into LLVM IR.
+
+A kernel is a Numba function whose loops and branches are plain Python and whose arithmetic is done by *traced*
+functions. A traced function is also plain Python, run once at compile time on `Value`s that write LLVM instructions
+instead of computing; so `x * a + b` on vectors means one multiply and one add, in that order, and nothing else.
+
+Why not let LLVM vectorise ordinary loops? Three reasons, all measured or needed here: accuracy rests on the exact order
+of operations (TwoSum, pairs), which a vectoriser may only touch under flags that break them; on the processors that
+matter LLVM picks 256-bit vectors on its own and leaves half the machine idle; and tracing skips Numba's type inference
+for the arithmetic, which keeps the first call of a kernel short.
+
+Everything works on addresses (int64). There are no arrays, hence no reference counts and no Numba runtime in the
+compiled code: the object file stands alone and can be called by anything that speaks C.
+"""
+
+from __future__ import annotations
+
+import platform
+import struct
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin, models, register_model
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+_SUFFIX = {I1: "i1", I8: "i8", I16: "i16", I32: "i32", I64: "i64", F16: "f16", F32: "f32", F64: "f64"}
+_NUMBA = {I1: types.boolean, I8: types.int8, I16: types.int16, I32: types.int32, I64: types.int64}
+_NUMBA |= {F32: types.float32, F64: types.float64}
+
+
+class Vector(types.Type):  # type: ignore[misc]
+    """The Numba type of an LLVM vector, as a kernel's local variable holds it."""
+
+    def __init__(self, llvm: ir.VectorType) -> None:
+        self.llvm = llvm
+        super().__init__(name=f"Vector({llvm})")
+
+    @property
+    def key(self) -> str:
+        return str(self.llvm)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, fe_type.llvm)
+
+
+def _numba_type(llvm: ir.Type) -> types.Type:
+    return Vector(llvm) if isinstance(llvm, ir.VectorType) else _NUMBA[llvm]
+
+
+def _llvm_type(numba: types.Type) -> ir.Type:
+    if isinstance(numba, Vector):
+        return numba.llvm
+    for llvm, known in _NUMBA.items():
+        if known == numba:
+            return llvm
+    raise TypeError(f"a traced function takes vectors, integers, floats and booleans; got {numba}")
+
+
+def vector(element: ir.Type, lanes: int) -> ir.VectorType:
+    return ir.VectorType(element, lanes)
+
+
+def _element(llvm: ir.Type) -> ir.Type:
+    return llvm.element if isinstance(llvm, ir.VectorType) else llvm
+
+
+def _is_float(llvm: ir.Type) -> bool:
+    return isinstance(_element(llvm), (ir.HalfType, ir.FloatType, ir.DoubleType))
+
+
+def _like(llvm: ir.Type, element: ir.Type) -> ir.Type:
+    return ir.VectorType(element, llvm.count) if isinstance(llvm, ir.VectorType) else element
+
+
+def _suffix(llvm: ir.Type) -> str:
+    if isinstance(llvm, ir.VectorType):
+        return f"v{llvm.count}{_SUFFIX[llvm.element]}"
+    return "p0" if isinstance(llvm, ir.PointerType) else _SUFFIX[llvm]
+
+
+_builder: list[ir.IRBuilder] = []
+
+
+@contextmanager
+def _writing(builder: ir.IRBuilder) -> Any:
+    _builder.append(builder)
+    try:
+        yield
+    finally:
+        _builder.pop()
+
+
+def _intrinsic(name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
+    module = _builder[-1].module
+    function = module.globals.get(name)
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(result, [a.type for a in args]), name)
+    return _builder[-1].call(function, args)
+
+
+class Value:
+    """An SSA value while a function is traced: operators write instructions. Numbers beside it become splats."""
+
+    __slots__ = ("v",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, v: ir.Value) -> None:
+        self.v = v
+
+    @property
+    def type(self) -> ir.Type:
+        return self.v.type
+
+    def _with(self, other: Any) -> ir.Value:
+        if isinstance(other, Value):
+            if other.type == self.type:
+                return other.v
+            return splat(other, self.type).v
+        return constant(other, self.type).v
+
+    def _both(self, other: Any) -> tuple[ir.Value, ir.Value]:
+        if isinstance(other, Value) and isinstance(other.type, ir.VectorType) and other.type != self.type:
+            return other._with(self), other.v
+        return self.v, self._with(other)
+
+    def _op(self, other: Any, floating: str, integral: str, swap: bool = False) -> Value:
+        a, b = self._both(other)
+        name = floating if _is_float(a.type) else integral
+        return Value(getattr(_builder[-1], name)(*((b, a) if swap else (a, b))))
+
+    def __add__(self, o: Any) -> Value:
+        return self._op(o, "fadd", "add")
+
+    __radd__ = __add__
+
+    def __sub__(self, o: Any) -> Value:
+        return self._op(o, "fsub", "sub")
+
+    def __rsub__(self, o: Any) -> Value:
+        return self._op(o, "fsub", "sub", swap=True)
+
+    def __mul__(self, o: Any) -> Value:
+        return self._op(o, "fmul", "mul")
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, o: Any) -> Value:
+        return self._op(o, "fdiv", "sdiv")
+
+    def __rtruediv__(self, o: Any) -> Value:
+        return self._op(o, "fdiv", "sdiv", swap=True)
+
+    def __neg__(self) -> Value:
+        return Value(_builder[-1].fneg(self.v) if _is_float(self.type) else _builder[-1].neg(self.v))
+
+    def __and__(self, o: Any) -> Value:
+        return self._op(o, "", "and_")
+
+    def __or__(self, o: Any) -> Value:
+        return self._op(o, "", "or_")
+
+    def __xor__(self, o: Any) -> Value:
+        return self._op(o, "", "xor")
+
+    def __invert__(self) -> Value:
+        return Value(_builder[-1].not_(self.v))
+
+    def __lshift__(self, o: Any) -> Value:
+        return self._op(o, "", "shl")
+
+    def __rshift__(self, o: Any) -> Value:
+        """Arithmetic: keeps the sign."""
+        return self._op(o, "", "ashr")
+
+    def _compare(self, op: str, other: Any) -> Value:
+        a, b = self._both(other)
+        if _is_float(a.type):
+            compare = _builder[-1].fcmp_unordered if op == "!=" else _builder[-1].fcmp_ordered
+        else:
+            compare = _builder[-1].icmp_signed
+        return Value(compare(op, a, b))
+
+    def __lt__(self, o: Any) -> Value:
+        return self._compare("<", o)
+
+    def __le__(self, o: Any) -> Value:
+        return self._compare("<=", o)
+
+    def __gt__(self, o: Any) -> Value:
+        return self._compare(">", o)
+
+    def __ge__(self, o: Any) -> Value:
+        return self._compare(">=", o)
+
+    def __eq__(self, o: Any) -> Value:  # type: ignore[override]
+        return self._compare("==", o)
+
+    def __ne__(self, o: Any) -> Value:  # type: ignore[override]
+        return self._compare("!=", o)
+
+
+def constant(number: float | int, llvm: ir.Type) -> Value:
+    element = _element(llvm)
+    if isinstance(element, ir.FloatType):  # LLVM wants a float constant that is exactly a float32
+        number = struct.unpack("f", struct.pack("f", number))[0] if abs(number) != float("inf") else number
+    item = float(number) if _is_float(element) else int(number)
+    if isinstance(llvm, ir.VectorType):
+        return Value(ir.Constant(llvm, [ir.Constant(element, item)] * llvm.count))
+    return Value(ir.Constant(llvm, item))
+
+
+def splat(scalar: Value, llvm: ir.VectorType) -> Value:
+    """A scalar in every lane."""
+    builder = _builder[-1]
+    if scalar.type != llvm.element:
+        raise TypeError(f"cannot splat {scalar.type} into {llvm}")
+    first = builder.insert_element(ir.Constant(llvm, ir.Undefined), scalar.v, ir.Constant(I32, 0))
+    zeros = ir.Constant(ir.VectorType(I32, llvm.count), [ir.Constant(I32, 0)] * llvm.count)
+    return Value(builder.shuffle_vector(first, ir.Constant(llvm, ir.Undefined), zeros))
+
+
+def lane_numbers(llvm: ir.VectorType) -> Value:
+    """0, 1, 2, … of an integer vector type."""
+    return Value(ir.Constant(llvm, [ir.Constant(llvm.element, i) for i in range(llvm.count)]))
+
+
+def shuffle(a: Value, b: Value, lanes: list[int]) -> Value:
+    index = ir.Constant(ir.VectorType(I32, len(lanes)), [ir.Constant(I32, i) for i in lanes])
+    return Value(_builder[-1].shuffle_vector(a.v, b.v, index))
+
+
+def halves(x: Value) -> tuple[Value, Value]:
+    n = x.type.count
+    return shuffle(x, x, list(range(n // 2))), shuffle(x, x, list(range(n // 2, n)))
+
+
+def join(low: Value, high: Value) -> Value:
+    return shuffle(low, high, list(range(2 * low.type.count)))
+
+
+def lane(x: Value, i: int) -> Value:
+    return Value(_builder[-1].extract_element(x.v, ir.Constant(I32, i)))
+
+
+def insert(x: Value, scalar: Value, i: int) -> Value:
+    return Value(_builder[-1].insert_element(x.v, scalar.v, ir.Constant(I32, i)))
+
+
+def across(x: Value, combine: Callable[[Value, Value], Value]) -> Value:
+    """All lanes combined by a tree whose shape depends on the number of lanes alone."""
+    while x.type.count > 1:
+        if x.type.count == 2:
+            return combine(lane(x, 0), lane(x, 1))
+        x = combine(*halves(x))
+    return lane(x, 0)
+
+
+def select(mask: Value, yes: Any, no: Any) -> Value:
+    """One mask for all, or one a lane; a number or scalar beside a vector is splat."""
+    if not isinstance(yes, Value):
+        yes = constant(yes, no.type)
+    elif isinstance(no, Value) and isinstance(no.type, ir.VectorType):
+        yes = Value(no._with(yes))
+    return Value(_builder[-1].select(mask.v, yes.v, yes._with(no)))
+
+
+def larger(a: Value, b: Value) -> Value:
+    """a where a > b, else b: one `max` instruction; with NaN on either side the answer is b."""
+    a, b = (Value(v) for v in a._both(b))
+    return Value(_builder[-1].select((a > b).v, a.v, b.v))
+
+
+def smaller(a: Value, b: Value) -> Value:
+    """a where a < b, else b; with NaN on either side the answer is b."""
+    a, b = (Value(v) for v in a._both(b))
+    return select(a < b, a, b)
+
+
+def fma(a: Value, b: Any, c: Any) -> Value:
+    """a·b + c with one rounding."""
+    for other in (b, c):
+        if isinstance(other, Value) and isinstance(other.type, ir.VectorType) and not isinstance(a.type, ir.VectorType):
+            a = splat(a, other.type)
+    return Value(_intrinsic(f"llvm.fma.{_suffix(a.type)}", a.type, a.v, a._with(b), a._with(c)))
+
+
+def absolute(x: Value) -> Value:
+    return Value(_intrinsic(f"llvm.fabs.{_suffix(x.type)}", x.type, x.v))
+
+
+def copysign(x: Value, sign: Value) -> Value:
+    return Value(_intrinsic(f"llvm.copysign.{_suffix(x.type)}", x.type, x.v, sign.v))
+
+
+def bits(x: Value) -> Value:
+    """The bits of a float as an integer, or of an integer as a float."""
+    to = {F32: I32, F64: I64, F16: I16, I32: F32, I64: F64, I16: F16}[_element(x.type)]
+    return Value(_builder[-1].bitcast(x.v, _like(x.type, to)))
+
+
+def convert(x: Value, element: ir.Type, unsigned: bool = False) -> Value:
+    """The same numbers in another type; floats round to nearest, integers widen by their sign unless `unsigned`."""
+    source, to, builder = _element(x.type), _like(x.type, element), _builder[-1]
+    if source == element:
+        return x
+    if _is_float(source) and _is_float(element):
+        wider = element.intrinsic_name > source.intrinsic_name if source != F16 else True
+        if element == F16:
+            wider = False
+        return Value((builder.fpext if wider else builder.fptrunc)(x.v, to))
+    if _is_float(element):
+        return Value((builder.uitofp if unsigned else builder.sitofp)(x.v, to))
+    if _is_float(source):
+        return Value(builder.fptosi(x.v, to))
+    if element.width < source.width:
+        return Value(builder.trunc(x.v, to))
+    return Value((builder.zext if unsigned or source == I1 else builder.sext)(x.v, to))
+
+
+def pointer(address: Value) -> ir.Value:
+    return _builder[-1].inttoptr(address.v, ir.PointerType())
+
+
+def load(address: Value, llvm: ir.Type) -> Value:
+    """Unaligned, as the caller's array lies."""
+    return Value(_builder[-1].load(pointer(address), align=1, typ=llvm))
+
+
+def store(x: Value, address: Value) -> None:
+    _builder[-1].store(x.v, pointer(address), align=1)
+
+
+def load_some(address: Value, mask: Value, otherwise: Value) -> Value:
+    """The lanes where `mask` holds; memory behind the others is not touched."""
+    name = f"llvm.masked.load.{_suffix(otherwise.type)}.p0"
+    return Value(_masked(name, otherwise.type, [pointer(address)], mask.v, otherwise.v))
+
+
+def store_some(x: Value, address: Value, mask: Value) -> None:
+    _masked(f"llvm.masked.store.{_suffix(x.type)}.p0", ir.VoidType(), [x.v, pointer(address)], mask.v)
+
+
+def _masked(name: str, result: ir.Type, head: list[ir.Value], *tail: ir.Value) -> ir.Value:
+    args = [*head, ir.Constant(I32, 1), *tail]  # the alignment stands between the pointer and the mask
+    return _intrinsic(name, result, *args)
+
+
+def prefetch(address: Value) -> None:
+    """Ask for the cache line of `address`, to be read soon; never faults."""
+    flags = [ir.Constant(I32, n) for n in (0, 2, 1)]
+    _intrinsic("llvm.prefetch.p0", ir.VoidType(), pointer(address), *flags)
+
+
+def _trace(function: Callable[..., Any], builder: ir.IRBuilder, args: Any) -> Any:
+    with _writing(builder):
+        result = function(*(Value(a) for a in args))
+    return tuple(v.v for v in result) if isinstance(result, tuple) else (None if result is None else result.v)
+
+
+def _result_type(function: Callable[..., Any], args: tuple[types.Type, ...]) -> types.Type:
+    """Found by tracing once into a module that is thrown away."""
+    scratch = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [_llvm_type(a) for a in args]), "scratch")
+    result = _trace(function, ir.IRBuilder(scratch.append_basic_block()), scratch.args)
+    if result is None:
+        return types.none
+    if isinstance(result, tuple):
+        return types.Tuple([_numba_type(v.type) for v in result])
+    return _numba_type(result.type)
+
+
+def traced(function: F) -> F:
+    """Let Numba kernels call a straight-line function of `Value`s; among themselves such functions just call."""
+
+    class _Typing(AbstractTemplate):  # type: ignore[misc]
+        key = function
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            assert not kws, "traced functions take positional arguments"
+            plain = tuple(types.unliteral(a) for a in args)
+            return signature(_result_type(function, plain), *plain)
+
+    infer_global(function, types.Function(_Typing))
+
+    @lower_builtin(function, types.VarArg(types.Any))
+    def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result = _trace(function, builder, args)
+        if result is None:
+            return context.get_dummy_value()
+        if isinstance(result, tuple):
+            return context.make_tuple(builder, sig.return_type, result)
+        return result
+
+    return function
+
+
+def reader(integers: list[str], floats: list[str]) -> Callable[..., Any]:
+    """A traced function that takes a job's address and gives all its slots."""
+
+    def slots(job: Value) -> tuple[Value, ...]:
+        kinds = [I64] * len(integers) + [F64] * len(floats)
+        return tuple(load(job + 8 * i, kind) for i, kind in enumerate(kinds))
+
+    return traced(slots)
+
+
+def atomic_add(address: Value, amount: Any) -> Value:
+    """The value before."""
+    return Value(_builder[-1].atomic_rmw("add", pointer(address), address._with(amount), "seq_cst"))
+
+
+def atomic_load(address: Value) -> Value:
+    return Value(_builder[-1].load_atomic(pointer(address), "seq_cst", 8, typ=I64))
+
+
+def atomic_store(x: Value, address: Value) -> None:
+    _builder[-1].store_atomic(x.v, pointer(address), "seq_cst", 8)
+
+
+def call(function: Value, *args: Value) -> Value:
+    """The C function of 64-bit integers at an address."""
+    kind = ir.FunctionType(I64, [I64] * len(args))
+    return Value(_builder[-1].call(_builder[-1].inttoptr(function.v, kind.as_pointer()), [a.v for a in args]))
+
+
+def pause() -> None:
+    """Tell the processor that this is a spin loop (a hint; nothing where there is none)."""
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        _intrinsic("llvm.x86.sse2.pause", ir.VoidType())
+    elif machine in ("aarch64", "arm64"):
+        _intrinsic("llvm.aarch64.hint", ir.VoidType(), ir.Constant(I32, 1))

@@ -1,0 +1,433 @@
+"""The softmax family in float64 arithmetic: every option, every layout, every element type.
+
+A row x of C logits with target weights t, in the letters of the formulas:
+
+    m = max x      k = how many x_j equal m      s = Σ over x_j < m of exp(x_j − m)
+    S = (k − 1) + s      r = log1p(S)      G = 1/(1 + S) = exp(−r)
+    loss = Σ t_j (m − x_j) + T r + λ (m + r)²
+    d/dx_j = (T + 2λ(m + r)) exp(x_j − m) G − t_j, and where x_j is the only maximum
+             −T S G + (T − t_j) + 2λ(m + r) G: nothing cancels, the tail of a confident row survives
+    d/dz_j = w_j ((1 − ε)((m − x_j) + r) − κ), κ the part of a class-weighted mean that its denominator brings
+
+Three passes over a row, the later ones from cache: the maximum; the sums; the gradient. Lanes lie along the classes
+where those are contiguous, and across rows otherwise (`LAYOUTS`), with the same formulas; an index label with smoothing
+is a dense label whose z is made on the spot. float64 logits take compensated sums throughout.
+
+Rejected: an online maximum (one pass fewer, but the pair needs every maximum left out of s, and rescaling costs the
+exactness of the scale); float32 arithmetic (a float32 difference x − m alone is wrong by 16 ulp of a confident loss; the
+one case where speed pays for the extra care has its own kernel, `sparse.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from . import functions, simd
+from .job import LANES, LAYOUTS, SOFTMAX_JOB, SoftmaxSpec
+from .memory import KINDS, Access, Kind
+from .simd import F64, I1, I64, Value, fma, select, traced
+
+BIAS = 64  # exponentials are kept times 2^64, so that a subnormal result is rounded once, at the end
+UNBIAS = 2.0**-BIAS
+NAN = float("nan")
+INF = float("inf")
+
+def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
+    along, across, strided = (spec.layout == layout for layout in LAYOUTS)
+    precise = spec.x == "float64"
+    # float32 results need no more than EXP_SINGLE, unless p − t or m + r cancels
+    cancels = spec.gradient and spec.labels != "index" or spec.result == "logsumexp"
+    coefficients = functions.EXP_FULL if precise or cancels else functions.EXP_SINGLE
+    full = simd.vector(F64, LANES)
+    flags, numbers = simd.vector(I1, LANES), simd.vector(I64, LANES)
+    x_access = Access(KINDS[spec.x], LANES, strided)
+    z_access = Access(KINDS[spec.z], LANES, strided) if spec.labels == "dense" else None
+    h_access = Access(KINDS[spec.label_gradient], LANES, strided) if spec.label_gradient else None
+    summed = spec.labels in ("dense", "smooth")
+
+    def capped(x: Value, softcap: Value, inverse: Value) -> tuple[Value, Value | None]:
+        """x' = softcap·tanh(x/softcap)/τ and its derivative; a softcap of 0 stands for none."""
+        if not spec.transformed:
+            return x, None
+        bent, slope = functions.tanh(x / select(softcap == 0.0, 1.0, softcap))
+        none = softcap == 0.0
+        return select(none, x, bent * softcap) * inverse, select(none, simd.constant(1.0, x.type), slope) * inverse
+
+    def difference(x: Value, m: Value) -> tuple[Value, Value | None]:
+        """x − m as the rounded difference and what rounding lost (float64 logits; exact enough otherwise)."""
+        return functions.two_sum(x, -m) if precise else (x - m, None)
+
+    def exponential(d: Value, e: Value | None) -> tuple[Value, Value]:
+        return functions.exp_pair(d, e, coefficients, BIAS, to_zero=precise)
+
+    def add(total: Value, lost: Value, x: Value, x_low: Value | None = None) -> tuple[Value, Value]:
+        if not precise:
+            return total + x, lost
+        total, error = functions.two_sum(total, x)
+        return total, lost + error if x_low is None else lost + (error + x_low)
+
+    def target(z: Value, w: Value | None, smoothing: Value, share: Value) -> Value:
+        t = fma(z, 1.0 - smoothing, share)
+        return t if w is None else t * w
+
+    def weight_at(address: Value, mask: Value) -> Value | None:
+        if not spec.weighted:
+            return None
+        if along:
+            return simd.load_some(address, mask, simd.constant(0.0, full))
+        return simd.splat(simd.load(address, F64), full)
+
+    def label_at(za: Value, index: Value, y: Value, mask: Value) -> Value:
+        if z_access is not None:
+            return z_access.read(za, mask, 0.0)
+        if spec.labels == "none":
+            return simd.constant(0.0, full)
+        position = simd.lane_numbers(numbers) + index if along else simd.splat(index, numbers)
+        return select(position == y, simd.constant(1.0, full), 0.0)
+
+    def each_row(kind: Kind, address: Value, step: Value, n: Value, element: ir.Type) -> Value:
+        """A number a row: a scalar if lanes lie along the classes."""
+        lanes = 1 if along else LANES
+        rows = simd.smaller(simd.lane_numbers(simd.vector(I64, lanes)), n - 1)
+        values = Access(kind, lanes, True).read(rows * step + address, simd.constant(1, simd.vector(I1, lanes)), 0, element)
+        return simd.lane(values, 0) if along else values
+
+    @traced
+    def everything() -> Value:
+        return simd.constant(1, flags)
+
+    @traced
+    def first(n: Value) -> Value:
+        return simd.lane_numbers(numbers) < n
+
+    @traced
+    def rows_at(base: Value, step: Value, n: Value) -> Value:
+        """Where the lanes begin: one address, or one a row (lanes without a row repeat the last)."""
+        if not strided:
+            return base
+        i = simd.lane_numbers(numbers)
+        return simd.smaller(i, n - 1) * step + base
+
+    @traced
+    def advance(address: Value, step: Value) -> Value:
+        return address + step
+
+    @traced
+    def lowest() -> Value:
+        return simd.constant(-INF, full)
+
+    @traced
+    def highest(m: Value, xa: Value, mask: Value) -> Value:
+        return simd.larger(x_access.read(xa, mask, -INF), m)  # NaN: the answer is m, and s will tell
+
+    @traced
+    def maximum(m: Value, softcap: Value, inverse: Value) -> Value:
+        """The row's maximum, transformed (both transformations are monotone)."""
+        return capped(simd.across(m, simd.larger) if along else m, softcap, inverse)[0]
+
+    @traced
+    def nothing() -> tuple[Value, ...]:
+        return tuple(simd.constant(0.0, full) for _ in range(7))
+
+    @traced
+    def visit(
+        s: Value, s_low: Value, k: Value, a: Value, a_low: Value, total: Value, total_low: Value,
+        xa: Value, za: Value, wa: Value, index: Value, y: Value, mask: Value, m: Value,
+        softcap: Value, inverse: Value, smoothing: Value, share: Value,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """One step of the sums s, k, a = Σ t_j (m − x_j) and T = Σ t_j."""
+        raw = x_access.read(xa, mask, -INF)
+        x, _ = capped(raw, softcap, inverse)
+        if spec.transformed:  # a softcap lifts the −inf of a lane outside the row
+            x = select(mask, x, -INF)
+        d, e = difference(x, m)
+        scale, t = exponential(d, e)
+        at_maximum = x == m
+        scale = select(at_maximum, 0.0, scale)
+        term = fma(scale, t, scale)
+        s, s_low = add(s, s_low, term, fma(scale, t, scale - term) if precise else None)
+        k = select(at_maximum, k + 1.0, k)
+        if summed:
+            w = weight_at(wa, mask)
+            weight = target(label_at(za, index, y, mask), w, smoothing, share)
+            weight = select(mask, weight, 0.0)
+            cost = select(weight == 0.0, 0.0, -weight * d)
+            low = None
+            if precise:
+                low = fma(-weight, d, -cost) - weight * e
+                low = select(low == low, low, 0.0)
+            a, a_low = add(a, a_low, cost, low)
+            total, total_low = add(total, total_low, weight)
+        return s, s_low, k, a, a_low, total, total_low
+
+    @traced
+    def combined(*sums: Value) -> tuple[Value, ...]:
+        """The sums of a row from those of its lanes."""
+        if not along:
+            return sums
+        s, s_low, k, a, a_low, total, total_low = sums
+        results: list[Value] = []
+        for high, low in ((s, s_low), (a, a_low), (total, total_low)):
+            total_high, lost = simd.lane(high, 0), simd.lane(low, 0)
+            for i in range(1, LANES):
+                total_high, lost = add(total_high, lost, simd.lane(high, i), simd.lane(low, i))
+            results += [total_high, lost]
+        return results[0], results[1], simd.across(k, lambda p, q: p + q), *results[2:]
+
+    @traced
+    def label_logit(xa: Value, y: Value, step: Value, valid: Value, n: Value, softcap: Value, inverse: Value) -> Value:
+        """The label's own logit; where the label is none, that of class 0."""
+        at = select(valid, y, 0) * step
+        if along:
+            one, flag = simd.vector(I64, 1), simd.constant(1, simd.vector(I1, 1))
+            x = simd.lane(Access(x_access.kind, 1, True).read(simd.splat(xa + at, one), flag, 0.0), 0)
+        else:
+            if not strided:
+                at = simd.smaller(simd.lane_numbers(numbers), n - 1) * x_access.kind.size + at
+            x = Access(x_access.kind, LANES, True).read(at + xa, simd.constant(1, flags), 0.0)
+        return capped(x, softcap, inverse)[0]
+
+    @traced
+    def label_weight(address: Value, step: Value, y: Value, valid: Value) -> Value:
+        at = select(valid, y, 0) * step + address
+        if along:
+            return simd.load(at, F64)
+        return Access(KINDS["float64"], LANES, True).read(at, simd.constant(1, flags), 0.0)
+
+    @traced
+    def finish(
+        s: Value, s_low: Value, k: Value, a: Value, a_low: Value, total: Value, total_low: Value,
+        m: Value, x_label: Value, w_label: Value, z_loss: Value,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """Loss, r, T, S·G, G and whether the maximum stands alone."""
+        tail, lost = functions.two_sum(k - 1.0, s * UNBIAS)
+        lost = lost + s_low * UNBIAS
+        good = m - m == 0.0  # a row of only −inf, or with +inf, has no loss
+        tail = select(good, tail, NAN)
+        r = functions.log1p(tail, select(lost == lost, lost, 0.0))
+        share = 1.0 / (tail + 1.0)
+        if spec.labels == "index":
+            d, e = difference(x_label, m)
+            total = w_label
+            a = select(total == 0.0, 0.0, -total * d)
+            a_low = a * 0.0 if e is None else fma(-total, d, -a) - total * e
+            a_low = select(a_low == a_low, a_low, 0.0)
+        else:
+            total = total + total_low
+        size = m + r
+        extra = select(z_loss == 0.0, 0.0, size * size * z_loss)
+        loss = a + (a_low + fma(total, r, extra))
+        return loss, r, total, tail * share, share, k == 1.0
+
+    @traced
+    def factors(total: Value, below: Value, share: Value, z_loss: Value, m: Value, r: Value) -> tuple[Value, ...]:
+        """What multiplies exp(x_j − m)·2^64, and what stands at an only maximum beside T − t_j."""
+        pull = (m + r) * 2.0 * z_loss
+        return (total + pull) * share * UNBIAS, fma(pull, share, -total * below)
+
+    @traced
+    def give(
+        xa: Value, za: Value, wa: Value, ga: Value, ha: Value, index: Value, y: Value, mask: Value, m: Value,
+        softcap: Value, inverse: Value, smoothing: Value, part: Value,
+        counts: Value, total: Value, factor: Value, top: Value, only: Value, r: Value, multiple: Value, kappa: Value,
+    ) -> None:  # fmt: skip
+        """One step of the gradients."""
+        raw = x_access.read(xa, mask, -INF)
+        x, slope = capped(raw, softcap, inverse)
+        d, e = difference(x, m)
+        scale, t = exponential(d, e)
+        e_x = fma(scale, t, scale)
+        w = weight_at(wa, mask) if summed else None
+        if spec.gradient:
+            if summed:
+                goal = target(label_at(za, index, y, mask), w, smoothing, part)
+            else:
+                goal = label_at(za, index, y, mask) * total
+            g = e_x * factor - goal
+            g = select((x == m) & only, (total - goal) + top, g)
+            g = g * multiple
+            if slope is not None:
+                g = g * slope
+            x_access.write(select(counts, g, 0.0), ga, mask)
+        if h_access is not None:
+            h = (r - d if e is None else (r - e) - d) * (1.0 - smoothing) - kappa
+            if w is not None:
+                h = select(w == 0.0, 0.0, h * w)
+            h_access.write(select(counts, h * multiple, 0.0), ha, mask)
+
+    @traced
+    def map_out(xa: Value, ga: Value, mask: Value, m: Value, r: Value, share: Value) -> None:
+        x = x_access.read(xa, mask, -INF)
+        d, e = difference(x, m)
+        if spec.result == "log_softmax":
+            out = d - r if e is None else d - (r - e)
+        else:
+            scale, t = exponential(d, e)
+            out = fma(scale, t, scale) * (share * UNBIAS)
+        x_access.write(out, ga, mask)
+
+    @traced
+    def row_sample(address: Value, step: Value, n: Value) -> Value:
+        return each_row(KINDS["float64"], address, step, n, F64)
+
+    @traced
+    def row_label(address: Value, step: Value, n: Value) -> Value:
+        if spec.labels in ("index", "smooth"):
+            return each_row(KINDS[spec.z], address, step, n, I64)
+        return simd.constant(0, I64 if along else numbers)
+
+    @traced
+    def standing(y: Value, sample: Value, classes: Value, ignore: Value, has_ignore: Value) -> tuple[Value, Value]:
+        """Does the row count; if so, is its label a class."""
+        counts = (sample != 0.0) & ((y != ignore) | (has_ignore == 0))
+        return counts, (y >= 0) & (y < classes)
+
+    @traced
+    def put_rows(value: Value, address: Value, wide: Value, mask: Value) -> None:
+        """A result a row, side by side: float64, or rounded once to float32."""
+        if along:
+            value, mask = simd.splat(value, simd.vector(F64, 1)), simd.splat(simd.lane(mask, 0), simd.vector(I1, 1))
+        for kind, chosen in (("float64", wide != 0), ("float32", wide == 0)):
+            Access(KINDS[kind], value.type.count, False).write(value, address, mask & chosen)
+
+    @traced
+    def judged(loss: Value, sample: Value, counts: Value, valid: Value) -> Value:
+        return select(counts, select(valid, loss * sample, NAN), 0.0)
+
+    @traced
+    def wrong_labels(counts: Value, valid: Value, mask: Value) -> Value:
+        wrong = counts & ~valid
+        return simd.convert(wrong, I64) if along else simd.across(simd.convert(wrong & mask, I64), lambda p, q: p + q)
+
+    @traced
+    def any_of(flag: Value) -> Value:
+        return flag if along else simd.across(flag, lambda p, q: p | q)
+
+    @traced
+    def both(p: Value, q: Value) -> Value:
+        return p & q
+
+    @traced
+    def times(p: Value, q: Value) -> Value:
+        return p * q
+
+    @traced
+    def plus(p: Value, q: Value) -> Value:
+        return p + q
+
+    @traced
+    def clear(ga: Value, ha: Value, mask: Value) -> None:
+        zero = simd.constant(0.0, full)
+        if spec.gradient:
+            x_access.write(zero, ga, mask)
+        if h_access is not None:
+            h_access.write(zero, ha, mask)
+
+    unpack, lanes, x_step = simd.reader(SOFTMAX_JOB.integers, SOFTMAX_JOB.floats), LANES, LANES if along else 1
+    smooth, indexed, mapped = spec.labels == "smooth", spec.labels == "index", spec.result in ("softmax", "log_softmax")
+    sized, gives = spec.result == "logsumexp", spec.gradient or h_access is not None
+
+    def kernel(job: int, start: int, stop: int) -> int:
+        (
+            classes, inner, x, x_outer, x_row, x_class, z, z_outer, z_row, z_class, g, g_outer, g_row, g_class,
+            h, h_outer, h_row, h_class, sample, sample_outer, sample_row, weight, weight_class, ignore, has_ignore, wide,
+            loss, smoothing, inverse, softcap, z_loss, grad_scale, kappa,
+        ) = unpack(job)  # fmt: skip
+        whole = classes // lanes if along else classes
+        rest = classes - whole * lanes if along else 0
+        share = smoothing / classes
+        wrong = 0
+        i = start
+        while i < stop:
+            outer = i // inner
+            row = i - outer * inner
+            n = 1 if along else min(lanes, inner - row, stop - i)
+            rows = first(n)
+            each, last = (rows, rows) if across else (everything(), first(rest))
+            x0 = rows_at(x + outer * x_outer + row * x_row, x_row, n)
+            z0 = rows_at(z + outer * z_outer + row * z_row, z_row, n)
+            g0 = rows_at(g + outer * g_outer + row * g_row, g_row, n)
+            h0 = rows_at(h + outer * h_outer + row * h_row, h_row, n)
+            s_i = row_sample(sample + outer * sample_outer + row * sample_row, sample_row, n)
+            y = row_label(z + outer * z_outer + row * z_row, z_row, n)
+            counts, valid = standing(y, s_i, classes, ignore, has_ignore)
+            wrong += wrong_labels(counts, valid, rows)
+            if any_of(counts):
+                m = lowest()
+                xa = x0
+                for _ in range(whole):
+                    m = highest(m, xa, each)
+                    xa = advance(xa, x_step * x_class)
+                if rest > 0:
+                    m = highest(m, xa, last)
+                top = maximum(m, softcap, inverse)
+
+                s, s_low, k, a, a_low, total, total_low = nothing()
+                xa, za, wa, j = x0, z0, weight, 0
+                for _ in range(whole):
+                    s, s_low, k, a, a_low, total, total_low = visit(
+                        s, s_low, k, a, a_low, total, total_low,
+                        xa, za, wa, j, y, each, top, softcap, inverse, smoothing, share,
+                    )  # fmt: skip
+                    xa = advance(xa, x_step * x_class)
+                    za = advance(za, x_step * z_class)
+                    wa += x_step * weight_class
+                    j += x_step
+                if rest > 0:
+                    s, s_low, k, a, a_low, total, total_low = visit(
+                        s, s_low, k, a, a_low, total, total_low,
+                        xa, za, wa, j, y, last, top, softcap, inverse, smoothing, share,
+                    )  # fmt: skip
+                sums = combined(s, s_low, k, a, a_low, total, total_low)
+                x_y = label_logit(x0, y, x_class, valid, n, softcap, inverse)
+                w_y = label_weight(weight, weight_class, y, valid)
+                cost, r, mass, below, part, alone = finish(
+                    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], top, x_y, w_y, z_loss
+                )
+                if sized:
+                    cost = plus(top, r)
+                item = 8 if wide != 0 else 4
+                put_rows(judged(cost, s_i, counts, valid), loss + i * item, wide, rows)
+
+                if gives or mapped:
+                    factor, beside = factors(mass, below, part, z_loss, top, r)
+                    live, multiple = both(counts, valid), times(s_i, grad_scale)
+                    xa, za, ga, ha, wa, j = x0, z0, g0, h0, weight, 0
+                    for _ in range(whole):
+                        if mapped:
+                            map_out(xa, ga, each, top, r, part)
+                        else:
+                            give(
+                                xa, za, wa, ga, ha, j, y, each, top, softcap, inverse, smoothing, share,
+                                live, mass, factor, beside, alone, r, multiple, kappa,
+                            )  # fmt: skip
+                        xa = advance(xa, x_step * x_class)
+                        za = advance(za, x_step * z_class)
+                        ga = advance(ga, x_step * g_class)
+                        ha = advance(ha, x_step * h_class)
+                        wa += x_step * weight_class
+                        j += x_step
+                    if rest > 0:
+                        if mapped:
+                            map_out(xa, ga, last, top, r, part)
+                        else:
+                            give(
+                                xa, za, wa, ga, ha, j, y, last, top, softcap, inverse, smoothing, share,
+                                live, mass, factor, beside, alone, r, multiple, kappa,
+                            )  # fmt: skip
+            else:
+                item = 8 if wide != 0 else 4
+                put_rows(times(s_i, 0.0), loss + i * item, wide, rows)
+                ga, ha = g0, h0
+                for _ in range(whole):
+                    clear(ga, ha, each)
+                    ga = advance(ga, x_step * g_class)
+                    ha = advance(ha, x_step * h_class)
+                if rest > 0:
+                    clear(ga, ha, last)
+            i += n
+        return wrong
+
+    return kernel

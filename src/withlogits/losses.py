@@ -1,0 +1,426 @@
+"""The losses: what each computes, the checks of its options, and one call into the front end of the caller's arrays.
+
+All of them compute −Σ t log p for target weights t and the probabilities p that the logits stand for, in nats, without
+ever forming p. What they share:
+
+- Arguments go by keyword; a positional call is a TypeError that shows the right call.
+- Logits are float16, bfloat16, float32 or float64, of any rank and strides. The loss is float64 for float64 logits and
+  float32 otherwise; gradients have the dtype of what they belong to. No array is changed.
+- `reduction` is "none", "sum" or "mean". With s the sample weight, the mean is Σ sᵢ lossᵢ / Σ sᵢ Wᵢ over what counts;
+  Wᵢ = Σ_j w_j z_j is the class weight of row i, and 1 without `class_weight`. The mean of nothing is 0.
+- What has `sample_weight` 0, or carries `ignore_index`, costs exactly 0 and has gradient 0, even if it holds NaN.
+- NaN in the logits gives NaN. A logit of −inf is a class that cannot occur: free, unless a label wants it (then inf).
+- `name` labels the call in the framework's profiler, where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from withlogits import arguments
+from withlogits.frameworks import front_end
+
+Array: TypeAlias = Any  # an array of the caller's framework, or what converts to a NumPy array
+
+
+@arguments.by_keyword
+def sigmoid_cross_entropy_with_logits(
+    *,
+    labels: Array,
+    logits: Array,
+    name: str | None = None,
+    pos_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    sample_weight: Array | None = None,
+    reduction: str = "none",
+) -> Array:
+    """The loss of independent yes/no questions: several classes may be true of one example at once.
+
+    Elementwise, with softplus(x) = log(1 + exp(x)), q = `pos_weight` and ε = `label_smoothing`::
+
+        z    = (1 − ε) labels + ε/2
+        loss = q z softplus(−x) + (1 − z) softplus(x)
+
+    Parameters
+    ----------
+    labels : array
+        How true each is, from 0 to 1: the shape of the logits exactly; boolean, integer or floating-point.
+    logits : array
+        Log-odds of "yes", any shape.
+    name : str, optional
+        For the framework's profiler.
+    pos_weight : array or float, optional
+        Factor of the loss of what is true, broadcastable to the logits; > 1 makes a missed "yes" dearer.
+    label_smoothing : float
+        Moves the labels this far from 0 and 1 towards 1/2; from 0 to 1.
+    sample_weight : array, optional
+        Factor of each element's loss, broadcastable to the logits.
+    reduction : {"none", "sum", "mean"}
+        "mean" is over elements, weighted by `sample_weight`.
+
+    Returns
+    -------
+    array
+        The loss in nats, in the shape of the logits, or a number if reduced.
+
+    Raises
+    ------
+    TypeError
+        For positional arguments, and dtypes that are no real numbers.
+    ValueError
+        For shapes that differ, and options out of their range.
+
+    References
+    ----------
+    `tf.nn.sigmoid_cross_entropy_with_logits`; D. R. Cox, "The regression analysis of binary sequences", 1958.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import withlogits
+    >>> labels = np.array([[1.0, 0.0, 1.0]])
+    >>> logits = np.array([[2.0, -1.0, 20.0]])
+    >>> withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (1, 3)
+    array([[1.26928011e-01, 3.13261688e-01, 2.06115362e-09]])
+    """
+    return _sigmoid(
+        labels=labels,
+        logits=logits,
+        name=name,
+        pos_weight=pos_weight,
+        label_smoothing=label_smoothing,
+        sample_weight=sample_weight,
+        reduction=reduction,
+    )[0]
+
+
+@arguments.by_keyword
+def weighted_cross_entropy_with_logits(
+    *, labels: Array, logits: Array, pos_weight: Array, name: str | None = None
+) -> Array:
+    """The sigmoid loss in which "yes" weighs `pos_weight` times: TensorFlow's name for it.
+
+    ``loss = q z softplus(−x) + (1 − z) softplus(x)``, elementwise, with q = `pos_weight`: the same as
+    `sigmoid_cross_entropy_with_logits` with that argument, where everything is described.
+
+    References
+    ----------
+    `tf.nn.weighted_cross_entropy_with_logits`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import withlogits
+    >>> withlogits.weighted_cross_entropy_with_logits(
+    ...     labels=np.array([1.0, 0.0]), logits=np.array([0.0, 0.0]), pos_weight=3.0
+    ... )
+    array([2.07944154, 0.69314718])
+    """
+    return _sigmoid(labels=labels, logits=logits, name=name, pos_weight=pos_weight)[0]
+
+
+@arguments.by_keyword
+def softmax_cross_entropy_with_logits(
+    *,
+    labels: Array,
+    logits: Array,
+    axis: int = -1,
+    dim: int | None = None,
+    name: str | None = None,
+    class_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    sample_weight: Array | None = None,
+    reduction: str = "none",
+) -> Array:
+    """The loss of exclusive classes, for labels that are distributions: one-hot, smoothed, mixed, distilled.
+
+    For a row x of C logits, with w = `class_weight`, ε = `label_smoothing`, τ = `temperature`, c = `softcap` and
+    λ = `z_loss`::
+
+        x    ← c tanh(x/c), then x/τ
+        t_j  = w_j ((1 − ε) labels_j + ε/C)
+        loss = Σ_j t_j (logsumexp(x) − x_j) + λ logsumexp(x)²
+
+    computed as Σ_j t_j (m − x_j) + (Σ t) r with m = max x and r = log Σ_j exp(x_j − m), of which every term is ≥ 0: the
+    loss of a confident row keeps its digits.
+
+    Parameters
+    ----------
+    labels : array
+        A distribution for each row: the shape of the logits; or (C,) or (1, C), one for all rows. Rows that do not sum
+        to 1 are taken as they are.
+    logits : array
+        Unnormalised log-probabilities, shape (..., C, ...) of rank 1 or more.
+    axis : int
+        The axis of the classes.
+    dim : int, optional
+        TensorFlow 1's word for `axis`.
+    name : str, optional
+        For the framework's profiler.
+    class_weight : array, optional
+        A factor for each class, (C,).
+    label_smoothing : float
+        The share of each label that is spread over all classes; from 0 to 1.
+    temperature : float
+        What the logits are divided by.
+    softcap : float, optional
+        The logits are bent into (−c, c).
+    z_loss : float
+        Weight of the penalty that keeps logsumexp near 0.
+    sample_weight : array, optional
+        A factor for each row's loss, broadcastable to its shape.
+    reduction : {"none", "sum", "mean"}
+        "mean" divides by the weights of the rows that count, class weights included.
+
+    Returns
+    -------
+    array
+        The loss in nats, in the shape of the logits without the class axis, or a number if reduced.
+
+    Raises
+    ------
+    TypeError
+        For positional arguments, and dtypes that are no real numbers.
+    ValueError
+        For shapes that do not fit, and options out of their range.
+
+    References
+    ----------
+    `tf.nn.softmax_cross_entropy_with_logits`; smoothing: Szegedy et al., "Rethinking the Inception architecture", 2016;
+    z-loss: Chowdhery et al., "PaLM", 2022; softcap: Gemma Team, "Gemma 2", 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import withlogits
+    >>> labels = np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    >>> logits = np.array([[20.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
+    >>> withlogits.softmax_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (2,)
+    array([4.12230724e-09, 8.61994804e-01])
+    """
+    return _softmax(
+        labels=labels,
+        logits=logits,
+        sparse=False,
+        axis=axis,
+        dim=dim,
+        name=name,
+        class_weight=class_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=None,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        sample_weight=sample_weight,
+        reduction=reduction,
+    )[0]
+
+
+@arguments.by_keyword
+def sparse_softmax_cross_entropy_with_logits(
+    *,
+    labels: Array,
+    logits: Array,
+    axis: int = -1,
+    name: str | None = None,
+    class_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    sample_weight: Array | None = None,
+    reduction: str = "none",
+) -> Array:
+    """The loss of exclusive classes, for labels that are class numbers.
+
+    For a row x of C logits and label y, ``loss = logsumexp(x) − x_y``, computed as (m − x_y) + r: the loss that
+    `softmax_cross_entropy_with_logits` has for the one-hot row of y, to the last bit. The options are described there.
+
+    Parameters
+    ----------
+    labels : array
+        Integers in [0, C): the shape of the logits without the class axis, or with length 1 there, as (N,) or (N, 1)
+        for logits (N, C).
+    logits : array
+        Unnormalised log-probabilities, shape (..., C, ...) of rank 1 or more.
+    ignore_index : int, optional
+        Rows with this label do not count; it need not be a class.
+
+    Returns
+    -------
+    array
+        The loss in nats, in the shape of the labels, or a number if reduced.
+
+    Raises
+    ------
+    TypeError
+        For positional arguments, labels that are no integers, logits that are no real numbers.
+    ValueError
+        For a label outside [0, C), naming the first; for shapes that do not fit, and options out of their range.
+
+    References
+    ----------
+    `tf.nn.sparse_softmax_cross_entropy_with_logits`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import withlogits
+    >>> logits = np.array([[20.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    >>> labels = np.array([0, 2, -1])
+    >>> withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits, ignore_index=-1)  # shape (3,)
+    array([4.12230724e-09, 8.61994804e-01, 0.00000000e+00])
+    """
+    return _softmax(
+        labels=labels,
+        logits=logits,
+        sparse=True,
+        axis=axis,
+        dim=None,
+        name=name,
+        class_weight=class_weight,
+        label_smoothing=label_smoothing,
+        ignore_index=ignore_index,
+        temperature=temperature,
+        softcap=softcap,
+        z_loss=z_loss,
+        sample_weight=sample_weight,
+        reduction=reduction,
+    )[0]
+
+
+def value_and_grad(
+    loss: Callable[..., Array], wrt: str | tuple[str, ...] = "logits"
+) -> Callable[..., tuple[Array, Any]]:
+    """A function that gives a loss and its gradient, in one pass over the logits.
+
+    Parameters
+    ----------
+    loss : function
+        One of the four losses of this library.
+    wrt : "logits", "labels" or a tuple of them
+        What to differentiate by. Class indices have no gradient.
+
+    Returns
+    -------
+    function
+        It takes the arguments of the loss by keyword, and `out`: an array for the gradient of the logits, with their
+        shape and dtype, which may be the logits themselves (they are then overwritten; nothing else ever is).
+        It returns (value, gradient), or (value, (gradient, ...)) if `wrt` is a tuple. With reduction "none" the
+        gradient is that of the sum of the losses.
+
+    Raises
+    ------
+    TypeError
+        For another function than these losses; at the call, what the loss raises.
+    ValueError
+        For another `wrt`; at the call, what the loss raises, and for an `out` that does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import withlogits
+    >>> both = withlogits.value_and_grad(withlogits.sparse_softmax_cross_entropy_with_logits)
+    >>> value, gradient = both(labels=np.array([0]), logits=np.array([[20.0, 0.0, 0.0]]), reduction="mean")
+    >>> value, gradient  # the label's gradient is −4.12e-9, not 0
+    (np.float64(4.12230724e-09), array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]]))
+    """
+    try:
+        checked, fixed = _CHECKED[loss]
+    except (KeyError, TypeError):
+        raise arguments.not_a_loss(loss) from None
+    names = arguments.wrt_names(wrt, sparse=fixed.get("sparse", False))
+    title = f"value_and_grad({loss.__name__})"
+    keywords = (*arguments.keywords_of(loss), "out")
+    defaults = {**arguments.defaults_of(loss), "out": None}
+    known, required = frozenset(keywords), frozenset(keywords) - defaults.keys()
+    always = {**defaults, **fixed, "wrt": names}
+    alone = not isinstance(wrt, tuple)
+
+    def call(*args: Any, **given: Any) -> tuple[Array, Any]:
+        if args or not required <= given.keys() <= known:
+            raise arguments.wrong_call(title, keywords, defaults, given, positional=bool(args))
+        value, gradients = checked(**{**always, **given})
+        return value, gradients[0] if alone else gradients
+
+    call.__name__ = call.__qualname__ = title
+    return call
+
+
+def _sigmoid(
+    *,
+    labels: Array,
+    logits: Array,
+    name: str | None,
+    pos_weight: Array | None,
+    label_smoothing: float = 0.0,
+    sample_weight: Array | None = None,
+    reduction: str = "none",
+    wrt: tuple[str, ...] = (),
+    out: Array | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The sigmoid losses: options checked, then the value and the gradients from the front end."""
+    return front_end(logits).sigmoid_loss(
+        labels=labels,
+        logits=logits,
+        name=name,
+        pos_weight=pos_weight,
+        label_smoothing=arguments.fraction("label_smoothing", label_smoothing),
+        sample_weight=sample_weight,
+        reduction=arguments.known_reduction(reduction),
+        wrt=wrt,
+        out=out,
+    )
+
+
+def _softmax(
+    *,
+    labels: Array,
+    logits: Array,
+    sparse: bool,
+    axis: int,
+    dim: int | None,
+    name: str | None,
+    class_weight: Array | None,
+    label_smoothing: float,
+    ignore_index: int | None,
+    temperature: float,
+    softcap: float | None,
+    z_loss: float,
+    sample_weight: Array | None,
+    reduction: str,
+    wrt: tuple[str, ...] = (),
+    out: Array | None = None,
+) -> tuple[Array, tuple[Array, ...]]:
+    """The softmax losses: options checked, then the value and the gradients from the front end."""
+    return front_end(logits).softmax_loss(
+        labels=labels,
+        logits=logits,
+        sparse=sparse,
+        axis=axis if dim is None else arguments.one_axis(axis, dim),
+        name=name,
+        class_weight=class_weight,
+        label_smoothing=arguments.fraction("label_smoothing", label_smoothing),
+        ignore_index=None if ignore_index is None else arguments.index_to_ignore(ignore_index),
+        temperature=arguments.positive("temperature", temperature),
+        softcap=None if softcap is None else arguments.positive("softcap", softcap),
+        z_loss=arguments.not_negative("z_loss", z_loss),
+        sample_weight=sample_weight,
+        reduction=arguments.known_reduction(reduction),
+        wrt=wrt,
+        out=out,
+    )
+
+
+# What checks the options of each loss, and what it is told besides the caller's arguments.
+_CHECKED: dict[Callable[..., Array], tuple[Callable[..., tuple[Array, tuple[Array, ...]]], dict[str, Any]]] = {
+    sigmoid_cross_entropy_with_logits: (_sigmoid, {}),
+    weighted_cross_entropy_with_logits: (_sigmoid, {}),
+    softmax_cross_entropy_with_logits: (_softmax, {"sparse": False, "ignore_index": None}),
+    sparse_softmax_cross_entropy_with_logits: (_softmax, {"sparse": True, "dim": None}),
+}
