@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ def measure(threads: int, seconds: float = 3.0) -> dict[str, float]:
     floats, integers = source.view(np.float32), source.view(np.int64)
     block = TOGETHER * PAGE
     edges = [BYTES // block * i // threads * block for i in range(threads + 1)]
-    parts = list(zip(edges[:-1], edges[1:], strict=True))
+    parts = list(itertools.pairwise(edges))
 
     def slices(size: int) -> list[slice]:
         return [slice(begin // size, end // size) for begin, end in parts]

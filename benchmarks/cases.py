@@ -15,8 +15,8 @@ DTYPES = ("float32", "bfloat16")
 SHAPES = ((32, 10), (256, 1000), (4096, 1000), (65_536, 10), (2048, 32_000), (512, 128_256))
 ACTIVATION_SHAPES = ((32, 10), (4096, 1000), (2048, 32_000))
 
-# The weight of the positive labels in the weighted loss; by a power of two a library would multiply without rounding.
-POS_WEIGHT = 3.7
+# The weight of the positive labels: exact in every format, and no power of two (a product with one needs no rounding).
+POS_WEIGHT = 3.5
 
 # Standard deviation of the logits: an ordinary classifier's, neither flat nor saturated.
 SCALE = 3.0
@@ -39,6 +39,7 @@ class Case:
     mode: str
     dtype: str
     shape: tuple[int, int]
+    reduction: str = "mean"  # of the loss with its gradient; the loss alone is never reduced
 
     @property
     def key(self) -> str:
@@ -112,9 +113,12 @@ class Inputs:
         """Independent 0 and 1, in the logits' format because torch and scikit-learn take no other."""
         return self._cast(self._random.integers(0, 2, self.shape, dtype=np.int8).astype(np.float32))
 
+    def activated(self, what: str) -> np.ndarray:
+        """What the activation takes: logits, or probabilities."""
+        return self._probabilities if what == "logit" else self.logits
+
     @cached_property
-    def probabilities(self) -> np.ndarray:
-        """What `logit` takes."""
+    def _probabilities(self) -> np.ndarray:
         return self._cast(self._random.random(self.shape, dtype=np.float32))
 
     def _cast(self, array: np.ndarray) -> np.ndarray:

@@ -20,47 +20,51 @@ TITLES = {
 MODES = {"loss": "loss alone", "loss+gradient": "loss and gradient", "activation": "activation"}
 SLOWER = "▼"
 
+# The pages of the docs include these tables below a heading of their own, so there is no title here.
 HEAD = """\
-# Speed
-
-Each figure is the median of calls timed in turns with the other libraries, in one process, until the result was ready.
-A ratio is the library's time over that of withlogits: above 1, withlogits is faster. Every result was compared with a
-float64 truth before it was timed.
+Median times of calls made in turns, in one process, until the result was ready. A ratio is the time of the other
+library over that of withlogits: above 1, withlogits is faster.
 """
 
-METHOD = """\
-## How it was measured
+NOTES = """\
+### Notes
 
-- One process. The libraries take turns of about 20 ms (or one call, if that takes longer) in an order shuffled every
-  round; a pause before each turn lets the threads of the one before go to sleep. The first call of a turn is not timed.
-- The same number of threads for each. SciPy has only one.
+- A turn is about 20 ms of calls, or one call that takes longer; the order of the turns is shuffled each round. The
+  threads of the library before get a pause to fall asleep, and the first of several short calls is not timed.
+- Each result was compared with a float64 truth before anything was timed.
+- Everyone has the same number of threads; SciPy uses one.
 - The inputs lie in each library's own arrays beforehand: normal logits of standard deviation 3; random class indices,
-  distributions, or zeros and ones. The loss alone is one value a row (or element); with the gradient it is the mean and the
-  gradient of the mean.
-- withlogits is called plainly, with a fresh result each time, and with the gradient's buffer given (`out=`). Ratios are
-  those of the plain call.
-- The share is that of the bytes that have to be read and written once, in the measured bandwidth: of reading where only
-  a number a row is written, and of copying otherwise. Below about 100 MB the arrays lie in the processor's caches, and the share says
-  little (it may pass 100 %).
-- In bfloat16 the other libraries return a bfloat16 loss, good to two or three digits; withlogits returns float32.
+  distributions, or zeros and ones. The loss alone is one value a row (or element). With the gradient it is the mean,
+  and the gradient of the mean.
+- withlogits is called plainly, with a fresh result each time, and with a buffer for the gradient (`out=`). The ratios
+  are those of the plain call.
+- "Bandwidth" relates the bytes that must be read and written once to the bandwidth measured in the same run: that of
+  reading where only a number a row is written, that of copying otherwise. Arrays of less than some 100 MB lie in
+  caches, so that this says little for them, and may pass 100 %.
+- In bfloat16 the others return a bfloat16 loss, of two or three digits. withlogits returns float32.
 """
 
 
 def markdown(result: dict[str, Any]) -> str:
     """speed.md."""
     rates = result["bandwidth_gb_s"]
+    memory = (
+        f"Memory: reading {rates['read']:.1f} GB/s, copying {rates['copy']:.1f} GB/s (read and written; "
+        f"{rates['copyto']:.1f} by `numpy.copyto`)."
+    )
     parts = [
         HEAD,
-        f"{machine.as_markdown(result['machine'])}\n",
-        f"Memory: reading {rates['read']:.1f} GB/s, copying {rates['copy']:.1f} GB/s (read and written; "
-        f"{rates['copyto']:.1f} GB/s by `numpy.copyto`).\n",
-        "## Against the fastest\n",
+        machine.as_markdown(result["machine"]) + "\n",
+        memory + "\n",
+        "### Against the fastest\n",
         *_overview(result),
         *_slower(result),
+        "### Every ratio\n",
         *_details(result),
-        METHOD,
-        "## How each is called\n",
+        NOTES,
+        "### How each is called\n",
         *(f"- **{name}** ({peer['version']}): {peer['called']}." for name, peer in result["peers"].items()),
+        "\n### Absent\n",
         *_absences(result),
     ]
     return "\n".join(parts) + "\n"
@@ -122,7 +126,13 @@ def _order(case: dict[str, Any]) -> tuple[Any, ...]:
     """Losses before activations; float32 before bfloat16; then as they came (the sort is stable)."""
     names = list(TITLES)
     loss = names.index(case["what"]) if case["mode"] != "activation" else len(names)
-    return (case["mode"] == "activation", case["dtype"] != "float32", loss, case["mode"], case["what"] if loss > 3 else "")
+    return (
+        case["mode"] == "activation",
+        case["dtype"] != "float32",
+        loss,
+        case["mode"],
+        case["what"] if loss > 3 else "",
+    )
 
 
 def _overview(result: dict[str, Any]) -> Iterator[str]:
@@ -142,8 +152,7 @@ def _marked(ratio: float, peer: str) -> str:
 
 def _slower(result: dict[str, Any]) -> Iterator[str]:
     rows = [
-        f"- {_label(case)}, {_size(case)}: {_ratio(times['ratio'])} of {name} ({_ratio(times['ratio_of_minima'])} by the "
-        "minima)"
+        f"- {_label(case)}, {_size(case)}: {_ratio(times['ratio'])} {name} (minima: {_ratio(times['ratio_of_minima'])})"
         for case in sorted(result["cases"], key=_order)
         for name, times in case["peers"].items()
         if times.get("ratio", 1.0) < 1.0
@@ -157,17 +166,18 @@ def _slower(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _details(result: dict[str, Any]) -> Iterator[str]:
-    yield "## Every ratio\n"
     yield "In brackets: median and minimum in milliseconds.\n"
     for label, group in groupby(sorted(result["cases"], key=_order), key=_label):
         cases = list(group)
         # A peer that is absent from every row of the table has its reason in the list below.
         names = [
-            name for name in result["peers"] if any("absent" not in case["peers"].get(name, {"absent": ""}) for case in cases)
+            name
+            for name in result["peers"]
+            if any("absent" not in case["peers"].get(name, {"absent": ""}) for case in cases)
         ]
         reused = any(case["reused"] for case in cases)
         heads = ["N × C", "withlogits, ms", *(["with `out=`, ms"] if reused else []), "bandwidth", *names]
-        yield f"### {label}\n"
+        yield f"#### {label}\n"
         yield f"| {' | '.join(heads)} |"
         yield "|---|" + "---:|" * (len(heads) - 1)
         for case in cases:
@@ -201,7 +211,6 @@ def _theirs(times: dict[str, Any]) -> str:
 
 def _absences(result: dict[str, Any]) -> Iterator[str]:
     """Who is missing where and why, one line for each reason."""
-    yield "\n## Absent\n"
     reasons: dict[tuple[str, str], list[str]] = {(name, why): ["everywhere"] for name, why in result["absent"].items()}
     for case in result["cases"]:
         for name, times in case["peers"].items():

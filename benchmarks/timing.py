@@ -17,6 +17,9 @@ TURN = 0.02
 # sit on a core in the next one's turn.
 REST = 0.01
 
+# A call that takes longer than this fills every cache itself; shorter ones get a call that is not timed first.
+SETTLED_BY = 0.05
+
 LONGEST_TURN_CALLS = 200
 FEWEST_ROUNDS = 3
 
@@ -40,10 +43,11 @@ class Times:
 
 
 def alternate(contestants: dict[str, Callable[[], Any]], rounds: int, budget: float) -> dict[str, Times]:
-    """The times of each contestant (called before, so compiled) over as many rounds as fit into `budget` seconds: from 3 to `rounds`.
+    """The times of each contestant, which has been called before, so that nothing is left to compile.
 
+    There are as many rounds as fit into `budget` seconds, from 3 to `rounds`.
     A result dies before the next call, outside the time, so that its memory can be used again by whoever can do that.
-    A turn of many calls begins with one that is not timed: the caches and threads are the last contestant's until then.
+    A turn of short calls begins with one that is not timed: caches and threads are the last contestant's until then.
     """
     turns = {name: _calls_a_turn(call) for name, call in contestants.items()}
     length = sum(REST + (calls + 1) * seconds for calls, seconds in turns.values())
@@ -58,22 +62,27 @@ def alternate(contestants: dict[str, Callable[[], Any]], rounds: int, budget: fl
             shuffle(order)
             for name in order:
                 time.sleep(REST)
-                _turn(contestants[name], turns[name][0], times[name].calls)
+                calls, seconds = turns[name]
+                _turn(contestants[name], calls, seconds < SETTLED_BY, times[name].calls)
     finally:
         gc.enable()
     return times
 
 
 def _calls_a_turn(call: Callable[[], Any]) -> tuple[int, float]:
-    """How many calls fill a turn, from one call timed here: the call must have been warmed up."""
-    begin = time.perf_counter()
-    call()
-    seconds = time.perf_counter() - begin
+    """How many calls fill a turn, and the seconds of one: the shortest of three, or of one that is long."""
+    seconds = float("inf")
+    for _ in range(3):
+        begin = time.perf_counter()
+        call()
+        seconds = min(seconds, time.perf_counter() - begin)
+        if seconds > SETTLED_BY:
+            break
     return max(1, min(LONGEST_TURN_CALLS, int(TURN / seconds))), seconds
 
 
-def _turn(call: Callable[[], Any], calls: int, into: list[float]) -> None:
-    if calls > 1:
+def _turn(call: Callable[[], Any], calls: int, warm_up: bool, into: list[float]) -> None:
+    if warm_up:
         call()
     clock = time.perf_counter
     for _ in range(calls):

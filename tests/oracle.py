@@ -40,7 +40,7 @@ def ulp(x: mpf, dtype: Any) -> mpf:
 
 
 def ulp_error(got: Any, truth: mpf, dtype: Any, scale: mpf = mp.zero, granted: mpf = mp.zero) -> float:
-    """How far `got` is from the truth, less what is `granted`, in ulp of the truth (or of `scale`, where that is larger).
+    """How far `got` is from the truth, less what is `granted`, in ulp of the truth (or of `scale`, if that is larger).
 
     Infinity is right where the truth is beyond the largest number of `dtype`; NaN only for NaN.
     """

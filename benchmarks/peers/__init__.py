@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..cases import Case, Inputs
+from benchmarks.cases import Case, Inputs
 
 # In the order of the tables' columns.
 OURS = ("withlogits", "withlogits.out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ..cases import POS_WEIGHT, Case, Inputs
-from . import Absent
+from benchmarks.cases import POS_WEIGHT, Case, Inputs
+from benchmarks.peers import Absent
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "sigmoid": jax.nn.sigmoid,
+    "log_sigmoid": jax.nn.log_sigmoid,
+    "softplus": jax.nn.softplus,
+    "logit": jax.scipy.special.logit,
+    "softmax": jax.nn.softmax,
+    "log_softmax": jax.nn.log_softmax,
+    "logsumexp": functools.partial(jax.nn.logsumexp, axis=-1),
+}
 
 
 class JaxPeer:
@@ -27,6 +39,9 @@ class JaxPeer:
         self._cpu = jax.devices("cpu")[0]
 
     def prepare(self, case: Case, inputs: Inputs) -> Callable[[], Any]:
+        if case.activation:
+            function, x = jax.jit(ACTIVATIONS[case.what]), jax.device_put(inputs.activated(case.what), self._cpu)
+            return lambda: jax.block_until_ready(function(x))
         logits = jax.device_put(inputs.logits, self._cpu)
         # JAX keeps integers in 32 bits unless told otherwise.
         labels = jax.device_put(np.asarray(inputs.labels(case.what)), self._cpu)
@@ -37,10 +52,9 @@ class JaxPeer:
             "weighted": _weighted,
         }
         loss = losses[case.what]
-        if case.gradient:
-            call = jax.jit(jax.value_and_grad(lambda x, z: loss(x, z).mean()))
-        else:
-            call = jax.jit(loss)
+        call = jax.jit(
+            jax.value_and_grad(lambda x, z: getattr(loss(x, z), case.reduction)()) if case.gradient else loss
+        )
         # Not `call.lower(...).compile()`: what that returns is called through Python, `call` itself is not.
         return lambda: jax.block_until_ready(call(logits, labels))
 

@@ -9,8 +9,8 @@ import numpy as np
 import sklearn
 from sklearn._loss import HalfBinomialLoss, HalfMultinomialLoss
 
-from ..cases import Case, Inputs
-from . import Absent
+from benchmarks.cases import Case, Inputs
+from benchmarks.peers import Absent
 
 
 class ScikitLearnPeer:
@@ -22,7 +22,9 @@ class ScikitLearnPeer:
         self._threads = threads
 
     def prepare(self, case: Case, inputs: Inputs) -> Callable[[], Any]:
-        if case.dtype == "bfloat16":
+        if case.activation:
+            raise Absent("it has none of the activations")
+        if case.dtype not in ("float32", "float64"):
             raise Absent("float32 and float64 only")
         if case.what == "softmax":
             raise Absent("its multinomial loss takes class indices only")
@@ -47,7 +49,10 @@ class ScikitLearnPeer:
         if not case.gradient:
             return result.reshape(case.shape) if case.elementwise else result, None
         values, gradient = result
-        return np.mean(values, dtype=np.float64), gradient.reshape(case.shape) / values.size
+        gradient = gradient.reshape(case.shape)
+        if case.reduction == "sum":
+            return values.sum(), gradient
+        return values.mean(), gradient / values.size
 
 
 def make(threads: int, variant: str = "") -> ScikitLearnPeer:

@@ -9,8 +9,8 @@ import numpy as np
 import scipy
 from scipy import special
 
-from ..cases import POS_WEIGHT, Case, Inputs
-from . import Absent
+from benchmarks.cases import POS_WEIGHT, Case, Inputs
+from benchmarks.peers import Absent
 
 
 class SciPyPeer:
@@ -22,8 +22,8 @@ class SciPyPeer:
         pass
 
     def prepare(self, case: Case, inputs: Inputs) -> Callable[[], Any]:
-        if case.dtype == "bfloat16":
-            raise Absent("its functions have no bfloat16")
+        if case.dtype not in ("float32", "float64"):
+            raise Absent("its functions compute in float32 and float64 only")
         if case.activation:
             return _activation(case, inputs)
         logits, labels = inputs.logits.copy(), inputs.labels(case.what).copy()
@@ -34,11 +34,18 @@ class SciPyPeer:
             "weighted": (_weighted, _weighted_gradient),
         }[case.what]
         if case.gradient:
-            return lambda: (forward(logits, labels).mean(), gradient(logits, labels))
+            return lambda: _step(forward(logits, labels), gradient(logits, labels), case)
         return lambda: forward(logits, labels)
 
     def read(self, case: Case, result: Any) -> tuple[np.ndarray, np.ndarray | None]:
         return result if case.gradient else (result, None)
+
+
+def _step(losses: np.ndarray, gradient: np.ndarray, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    if case.reduction == "sum":
+        return losses.sum(), gradient
+    gradient /= losses.dtype.type(losses.size)
+    return losses.mean(), gradient
 
 
 def _sparse(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -48,7 +55,6 @@ def _sparse(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _sparse_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     gradient = special.softmax(logits, axis=1)
     gradient[np.arange(len(labels)), labels] -= 1
-    gradient /= np.float32(len(labels))
     return gradient
 
 
@@ -59,7 +65,6 @@ def _softmax(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _softmax_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     gradient = special.softmax(logits, axis=1)
     gradient -= labels
-    gradient /= np.float32(len(labels))
     return gradient
 
 
@@ -70,7 +75,6 @@ def _sigmoid(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _sigmoid_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     gradient = special.expit(logits)
     gradient -= labels
-    gradient /= np.float32(logits.size)
     return gradient
 
 
@@ -81,13 +85,11 @@ def _weighted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _weighted_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     weight = logits.dtype.type(POS_WEIGHT)
-    gradient = (1 - labels) * special.expit(logits) - weight * labels * special.expit(-logits)
-    gradient /= np.float32(logits.size)
-    return gradient
+    return (1 - labels) * special.expit(logits) - weight * labels * special.expit(-logits)
 
 
 def _activation(case: Case, inputs: Inputs) -> Callable[[], np.ndarray]:
-    x = (inputs.probabilities if case.what == "logit" else inputs.logits).copy()
+    x = inputs.activated(case.what).copy()
     by_name = {"sigmoid": "expit", "log_sigmoid": "log_expit"}
     function = getattr(special, by_name.get(case.what, case.what), None)
     if function is None:

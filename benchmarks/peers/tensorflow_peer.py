@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +10,20 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-import tensorflow as tf  # noqa: E402  (its log level is read at import)
+import tensorflow as tf
 
-from ..cases import POS_WEIGHT, Case, Inputs  # noqa: E402
-from . import Absent  # noqa: E402
+from benchmarks.cases import POS_WEIGHT, Case, Inputs
+from benchmarks.peers import Absent
+
+
+ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "sigmoid": tf.sigmoid,
+    "log_sigmoid": tf.math.log_sigmoid,
+    "softplus": tf.math.softplus,
+    "softmax": tf.nn.softmax,
+    "log_softmax": tf.nn.log_softmax,
+    "logsumexp": functools.partial(tf.reduce_logsumexp, axis=-1),
+}
 
 
 class TensorFlowPeer:
@@ -32,6 +43,11 @@ class TensorFlowPeer:
         tf.config.experimental.set_synchronous_execution(True)
 
     def prepare(self, case: Case, inputs: Inputs) -> Callable[[], Any]:
+        if case.activation:
+            if case.what not in ACTIVATIONS:
+                raise Absent(f"it has no {case.what}")
+            function, x = ACTIVATIONS[case.what], tf.constant(inputs.activated(case.what))
+            return lambda: function(x)
         logits, labels = tf.constant(inputs.logits), tf.constant(inputs.labels(case.what))
 
         def loss(x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
@@ -43,10 +59,12 @@ class TensorFlowPeer:
                 return tf.nn.softmax_cross_entropy_with_logits(labels=z, logits=x)
             return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=z, logits=x)
 
+        reduce = tf.reduce_mean if case.reduction == "mean" else tf.reduce_sum
+
         def step(x: tf.Tensor, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(x)
-                value = tf.reduce_mean(loss(x, z))
+                value = reduce(loss(x, z))
             return value, tape.gradient(value, x)
 
         traced = tf.function(step if case.gradient else loss, jit_compile=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..cases import POS_WEIGHT, Case, Inputs
-from . import Absent
+from benchmarks.cases import POS_WEIGHT, Case, Inputs
+from benchmarks.peers import Absent
+
+
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "log_sigmoid": F.logsigmoid,
+    "softplus": F.softplus,
+    "logit": torch.logit,
+    "softmax": functools.partial(torch.softmax, dim=-1),
+    "log_softmax": functools.partial(torch.log_softmax, dim=-1),
+    "logsumexp": functools.partial(torch.logsumexp, dim=-1),
+}
 
 
 class TorchPeer:
@@ -28,9 +40,12 @@ class TorchPeer:
             raise Absent("torch.compile needs a C++ compiler, and there is none")
 
     def prepare(self, case: Case, inputs: Inputs) -> Callable[[], Any]:
+        if case.activation:
+            function, x = ACTIVATIONS[case.what], _tensor(inputs.activated(case.what))
+            return lambda: function(x)
         logits, labels = _tensor(inputs.logits), _tensor(inputs.labels(case.what))
         logits.requires_grad_(case.gradient)
-        reduction = "mean" if case.gradient else "none"
+        reduction = case.reduction if case.gradient else "none"
         if case.elementwise:
             weight = torch.tensor(POS_WEIGHT, dtype=logits.dtype) if case.what == "weighted" else None
 

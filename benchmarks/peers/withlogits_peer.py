@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 import withlogits
-
-from ..cases import POS_WEIGHT, Case, Inputs
-from . import Absent
+from benchmarks.cases import POS_WEIGHT, Case, Inputs
 
 LOSSES = {
     "sparse": withlogits.sparse_softmax_cross_entropy_with_logits,
@@ -30,12 +28,9 @@ class WithlogitsPeer:
         self.note = "`value_and_grad(loss)` with `out=`" if reuse else "the public functions, nothing prepared"
 
     def prepare(self, case: Case, inputs: Inputs) -> Callable[[], Any]:
-        if self._reuse and not case.gradient:
-            raise Absent("there is no gradient to give a buffer for")
         logits = inputs.logits
         if case.activation:
-            x = inputs.probabilities if case.what == "logit" else logits
-            function = getattr(withlogits, case.what)
+            function, x = getattr(withlogits, case.what), inputs.activated(case.what)
             return lambda: function(x)
         loss, labels = LOSSES[case.what], inputs.labels(case.what)
         options = {"pos_weight": POS_WEIGHT} if case.what == "weighted" else {}
@@ -44,7 +39,7 @@ class WithlogitsPeer:
         if case.what == "weighted":
             loss = LOSSES["sigmoid"]  # the same loss; TensorFlow's name for it takes no reduction
         both = withlogits.value_and_grad(loss)
-        options["reduction"] = "mean"
+        options["reduction"] = case.reduction
         if not self._reuse:
             return lambda: both(labels=labels, logits=logits, **options)
         buffer = np.empty_like(logits)

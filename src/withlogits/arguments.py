@@ -127,7 +127,7 @@ def not_negative(name: str, x: Any) -> float:
 
 def _real(name: str, x: Any) -> float:
     try:
-        if isinstance(x, (str, bytes)):
+        if isinstance(x, (str, bytes)) or getattr(x, "ndim", 0):
             raise TypeError
         return float(x)
     except (TypeError, ValueError):
@@ -241,8 +241,8 @@ def sparse_keeps_axis(labels: Shape, logits: Shape, axis: int) -> bool:
     got = f"labels have shape {labels} and logits {logits}, classes on axis {axis}: "
     if labels == logits:
         raise ValueError(
-            f"{got}one-hot or soft labels belong to {DENSE}; {SPARSE} takes class indices: "
-            f"pass labels.argmax(axis={axis}) if they are one-hot"
+            f"{got}one-hot or soft labels belong to {DENSE}, yes/no labels to {SIGMOID}; "
+            f"{SPARSE} takes class indices: pass labels.argmax(axis={axis}) if they are one-hot"
         )
     for other in range(len(logits)):
         if labels == logits[:other] + logits[other + 1 :]:
@@ -327,9 +327,17 @@ def label_out_of_range(
         wrong &= sample_weight != 0.0
     where = np.unravel_index(np.flatnonzero(wrong)[0], labels.shape)
     value = int(labels[where])
+    from_one = value == classes and labels.min() >= 1 and labels.max() == classes
+    return label_outside(where, value, classes, from_one)
+
+
+def label_outside(where: tuple[Any, ...], value: int, classes: int, from_one: bool) -> ValueError:
+    """For the label at `where`; `from_one` says that the labels look as if they count from 1 to C."""
     text = f"{_entry('labels', where)} = {value} is outside [0, {classes}) for logits with {classes} class"
-    text += "; " if classes == 1 else "es; "
-    if value == classes and labels.min() >= 1 and labels.max() == classes:
+    if classes == 1:
+        return ValueError(f"{text}; a single logit for each example is for {SIGMOID}")
+    text += "es; "
+    if from_one:
         return ValueError(text + "labels that count from 1 are indices after labels - 1")
     return ValueError(text + f"to skip padding pass ignore_index={value}")
 
@@ -361,9 +369,9 @@ def _entry(name: str, where: tuple[Any, ...]) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in where)}]" if where else name
 
 
-def _described(x: object) -> str:
+def _described(x: Any) -> str:
     """A short account of a wrong argument; never the whole of an array."""
     if x is None or isinstance(x, (bool, int, float, str)):
         return repr(x)
-    name = getattr(x, "__qualname__", None)
-    return f"{name}" if isinstance(name, str) else f"a {type(x).__name__}"
+    name: str = getattr(x, "__qualname__", f"an object of type {type(x).__name__}")
+    return name

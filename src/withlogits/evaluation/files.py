@@ -1,9 +1,9 @@
 """Arrays in .npy and .npz files, read in blocks; a pickle is never opened.
 
-A .npy file is mapped into memory, and the pages of a block are handed back once it was read, so that what stays resident
-is a block and not the file. A member of an .npz file, stored or deflated, is a stream: it is read from its beginning to
-its end, block after block. Where the blocks that are asked for do not follow each other in the stream, the member is
-unpacked into a temporary file, and that is mapped.
+A .npy file is mapped into memory, and the pages of a block are handed back once it was read, so that what stays
+resident is a block and not the file. A member of an .npz file, stored or deflated, is a stream: it is read from its
+beginning to its end, block after block. Where the blocks that are asked for do not follow each other in the stream, the
+member is unpacked into a temporary file, and that is mapped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,23 +91,24 @@ class ArrayFile:
             return  # an empty stretch cannot be mapped
         with self._reading():
             pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        order = "F" if self.fortran else "C"
+        order: Literal["C", "F"] = "F" if self.fortran else "C"
         whole: Array = np.ndarray(self.shape, self.dtype, buffer=pages, offset=offset, order=order)
         for tile in tiling:
-            yield whole[(*tile, ...)]  # with the dots, a block of no axes is an array too
+            index: tuple[Any, ...] = (*tile, ...)  # with the dots, a block of no axes is an array too
+            yield whole[index]
             if hasattr(pages, "madvise"):  # not on Windows, which takes pages back by itself
                 pages.madvise(mmap.MADV_DONTNEED)
 
     def _streamed(self, stream: IO[bytes], tiling: Tiling) -> Iterator[Array]:
-        buffer = np.empty(math.prod(tiling.extents), self.dtype)
+        buffer = memoryview(bytearray(math.prod(tiling.extents) * self.dtype.itemsize))
         with self._reading():
             stream.read(self.offset)
         for tile in tiling:
             shape = size(self.shape, tile)
-            part = buffer[: math.prod(shape)]
+            room = buffer[: math.prod(shape) * self.dtype.itemsize]
             with self._reading():
-                self._fill(stream, memoryview(part).cast("B"))
-            yield part.reshape(shape, order="F" if self.fortran else "C")
+                self._fill(stream, room)
+            yield np.frombuffer(room, self.dtype).reshape(shape, order="F" if self.fortran else "C")
         with self._reading():
             stream.read(1)  # the checksum is compared where the member ends
 
@@ -217,9 +218,8 @@ def _described(name: str, path: str, member: str | None, stream: IO[bytes], leng
         elif version == (2, 0):
             header = np.lib.format.read_array_header_2_0(stream)
         else:
-            raise BadFile(
-                f"{name} has format version {version[0]}.{version[1]}, where 1.0 or 2.0 is expected for an array of numbers"
-            )
+            got = ".".join(map(str, version))
+            raise BadFile(f"{name} has format version {got}, where 1.0 or 2.0 is expected for an array of numbers")
     except ValueError as error:
         raise BadFile(f"{name} has a damaged header: {' '.join(str(error).split())}") from None
     shape, fortran, dtype = header

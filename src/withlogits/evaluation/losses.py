@@ -195,7 +195,7 @@ def evaluate(
 
 
 def _loss_of(pair: Pair, x: Array, z: Array, ignore_index: int | None) -> Array:
-    if pair.loss == "sigmoid":
+    if pair.axis is None:
         return np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x))
     if pair.loss == "softmax":
         return np.asarray(softmax_cross_entropy_with_logits(labels=z, logits=x, axis=pair.axis))
@@ -217,7 +217,9 @@ def _note(
         flat = int(np.argmax(there))
         inside = np.unravel_index(flat, there.shape)
         row = x[inside] if pair.axis is None else np.moveaxis(x, pair.axis, -1)[inside]
-        wanted = np.moveaxis(z, pair.axis, -1)[inside] if pair.loss == "softmax" and pair.axis is not None else z[inside]
+        wanted = (
+            np.moveaxis(z, pair.axis, -1)[inside] if pair.loss == "softmax" and pair.axis is not None else z[inside]
+        )
         cause, blamed = _cause(np.asarray(row), np.asarray(wanted))
         file = pair.labels if blamed == "labels" else pair.logits
         found[kind] = Oddity(_position(flat, pair, tile), cause, file.name, count)
@@ -261,8 +263,8 @@ def _first_label_outside(pair: Pair, ignore_index: int | None) -> BadFile | None
             first, value = _position(flat, pair, tile), int(z.reshape(-1)[flat])
     if first is None:
         return None
-    counted_from_one = value == classes and lowest >= 1 and highest == classes
-    return BadFile(f"{pair.labels.name}: {arguments.label_outside(first, value, classes, counted_from_one)}")
+    from_one = value == classes and lowest >= 1 and highest == classes
+    return BadFile(f"{pair.labels.name}: {arguments.label_outside(first, value, classes, from_one)}")
 
 
 def _first_odd_row(labels: ArrayFile, axis: int, announce: Announce | None) -> str | None:

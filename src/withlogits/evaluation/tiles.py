@@ -43,7 +43,7 @@ class Tiling:
         )
 
     def is_sequential(self, fortran: bool) -> bool:
-        """Whether the blocks of a file in this memory order are consecutive stretches, from its first byte to its last."""
+        """Whether the blocks of a file in this memory order are consecutive stretches of it, first byte to last."""
         if fortran != self.fortran and sum(length > 1 for length in self.shape) > 1:
             return False
         several = False

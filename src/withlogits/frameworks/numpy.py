@@ -166,7 +166,7 @@ def softmax_map(x: Any, *, axis: Any, kind: str) -> Any:
 def elementwise(x: Any, *, kind: str) -> Any:
     """sigmoid, log_sigmoid, softplus or logit of each element."""
     if type(x) is not np.ndarray or x.dtype not in _floats or not x.flags.aligned:
-        x = _logits("x", x)
+        x = _logits("p" if kind == "logit" else "x", x)
     result = engine.select().elementwise(x, kind=kind)
     return result if result.ndim else result[()]
 
@@ -251,7 +251,7 @@ def _check_out(out: Any, wrt: tuple[str, ...], logits: Array, **others: Any) -> 
     if type(out) is not np.ndarray:
         raise arguments.out_array("a numpy.ndarray", f"a {type(out).__name__}")
     if out.shape != logits.shape or out.dtype != logits.dtype:
-        raise arguments.out_array(f"of shape {logits.shape} and dtype {logits.dtype}", f"{out.shape}, {out.dtype}")
+        raise arguments.out_array(*(f"of shape {array.shape} and dtype {array.dtype}" for array in (logits, out)))
     if not out.flags.writeable or not out.flags.aligned:
         raise arguments.out_array("writable and aligned", "read-only" if out.flags.aligned else "not aligned")
     if not out.flags.forc and _overlaps_itself(out):

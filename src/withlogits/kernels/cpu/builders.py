@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import sigmoid, softmax, spinning
+from . import sigmoid, single, softmax, spinning
 from .job import PoolSpec, SigmoidSpec, SoftmaxSpec
 
 
 def build(spec: SoftmaxSpec | SigmoidSpec | PoolSpec) -> Callable[[int, int, int], int]:
     """The Python function that Numba compiles for `spec`."""
     if isinstance(spec, SoftmaxSpec):
-        return softmax.build(spec)
+        return single.build(spec) if spec.single else softmax.build(spec)
     if isinstance(spec, SigmoidSpec):
         return sigmoid.build(spec)
     return spinning.build(spec)

@@ -86,9 +86,9 @@ def exp_pair(
     return select(nothing, 0.0, scale), select(nothing, 0.0, t)
 
 
-def exp(d: Value, coefficients: tuple[float, ...] = EXP_FULL, bias: int = 0) -> Value:
-    """exp(d)·2^bias for d ≤ 0, float64, 0.8 ulp (1.7e-10 relative with EXP_SINGLE); NaN stays NaN."""
-    scale, t = exp_pair(d, None, coefficients, bias)
+def exp(d: Value) -> Value:
+    """exp(d) for d ≤ 0, float64, 0.8 ulp; 0 below −708; NaN stays NaN."""
+    scale, t = exp_pair(d)
     return fma(scale, t, scale)
 
 
@@ -148,13 +148,8 @@ def tanh(y: Value) -> tuple[Value, Value]:
     return simd.copysign(-below * inverse, y), e * 4.0 * inverse * inverse
 
 
-def exp_parts_single(x: Value) -> tuple[Value, Value, Value]:
-    """float32: x = n·ln2 + r; the rounded n's bits, n, and t = e^r − 1 (7.8e-9 + rounding of r)."""
-    rounder = 1.5 * 2.0**23
-    z = fma(x, LOG2E, rounder)
-    n = z - rounder
-    r = fma(n, -0.693147182464599609375, x)  # exact: ln2 rounded to float32
+def expm1_reduced_single(x: Value, n: Value) -> Value:
+    """e^ρ − 1 for ρ = x − n·ln2, |ρ| ≤ ln2/2, float32: 7.8e-9 and two roundings of at most 2^-26."""
+    r = fma(n, -0.693147182464599609375, x)  # exact: ln2 rounded to float32, and x near n·ln2
     r = fma(n, 1.904654323148236017e-09, r)
-    t = fma(r * r, horner(r, EXP_PAIR), r)
-    return simd.bits(z), n, t
-
+    return fma(r * r, horner(r, EXP_PAIR), r)

@@ -11,7 +11,7 @@ import numpy as np
 from withlogits import arguments
 
 from . import buffers, compiler, pool
-from .job import BLOCK, LANES, SIGMOID_JOB, SOFTMAX_JOB, SigmoidSpec, SoftmaxSpec
+from .job import BLOCK, SIGMOID_JOB, SOFTMAX_JOB, TILE, SigmoidSpec, SoftmaxSpec
 from .layout import Array, address, two_levels, without
 
 ALONG = 16  # from this many contiguous classes on, lanes lie along them
@@ -107,6 +107,9 @@ def _softmax_job(
             along &= class_step == array.itemsize or classes == 1
             across &= step[1] == array.itemsize
     layout = "along" if along and classes >= ALONG else "across" if across else "strided"
+    transformed = temperature != 1.0 or softcap is not None
+    if layout == "strided" and classes <= TILE and mode == "index" and not transformed and logits.dtype != FLOAT64:
+        layout = "tiled"
     kernel = softmax_kernel(
         logits.dtype.name,
         mode,
@@ -116,7 +119,7 @@ def _softmax_job(
         gradient is not None and result == "loss",
         "" if label_gradient is None else label_gradient.dtype.name,
         class_weight is not None and mode in ("smooth", "dense"),
-        temperature != 1.0 or softcap is not None,
+        transformed,
     )
     starts = [address(a) if a is not None else 0 for a in (logits, labels if mode != "none" else None, *dense[2:])]
     starts.append(ONE_AT if sample_weight is None else address(sample_weight))
@@ -133,7 +136,7 @@ def _softmax_job(
             label_smoothing, 1.0 / temperature, softcap or 0.0, z_loss, scale, kappa,
         )  # fmt: skip
         job = ctypes.create_string_buffer(block, len(block))
-        multiple = 1 if layout == "along" else LANES
+        multiple = 1 if layout == "along" else 16
         wrong += pool.run(kernel, ctypes.addressof(job), count, count * classes, multiple)
         loss_at += count * item
     return wrong

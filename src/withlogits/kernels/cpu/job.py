@@ -11,9 +11,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LANES = 8  # float64 lanes of the general kernels
+LANES = 8  # float64 lanes of a vector
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
-LAYOUTS = ("along", "across", "strided")  # lanes along contiguous classes; across contiguous rows; across any rows
+TILE = 256  # classes of a tile: rows of that many at most are gathered once, into a scratch that the cache holds
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,22 @@ class SoftmaxSpec:
     x: str  # kinds of elements: "float32", …
     labels: str  # "none", "index", "smooth" (index labels, smoothed) or "dense"
     z: str
-    layout: str
+    layout: str  # lanes "along" contiguous classes, "across" contiguous rows, across any rows ("strided", "tiled")
     result: str = "loss"  # or "softmax", "log_softmax", "logsumexp" (labels "none")
     gradient: bool = False
     label_gradient: str = ""  # the kind of its elements, if wanted
     weighted: bool = False  # class weights in a sum over classes
     transformed: bool = False  # temperature or softcap
+
+    @property
+    def single(self) -> bool:
+        """Is it a case for float32 arithmetic (`single.py`)."""
+        return self.labels == "index" and self.x != "float64" and not self.transformed
+
+    @property
+    def lanes(self) -> int:
+        """Rows or classes handled at once."""
+        return 16 if self.single else LANES
 
 
 @dataclass(frozen=True)

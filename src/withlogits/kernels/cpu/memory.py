@@ -78,11 +78,18 @@ class Access:
     lanes: int
     strided: bool
 
+    @property
+    def _wide(self) -> bool:
+        """Do processors gather elements of this size."""
+        return self.kind.size >= 4 and self.lanes > 1
+
     def _raw(self, address: Value, mask: Value) -> Value:
         llvm = simd.vector(self.kind.llvm, self.lanes)
         zero = simd.constant(0, llvm)
         if not self.strided:
             return simd.load_some(address, mask, zero)
+        if self._wide:
+            return simd.gather(address, llvm)
         return self._one_by_one(address, lambda at: simd.load(at, self.kind.llvm), zero)
 
     def _one_by_one(self, addresses: Value, read: Callable[[Value], Value], into: Value) -> Value:
@@ -100,6 +107,9 @@ class Access:
         raw = narrow(x, self.kind)
         if not self.strided:
             simd.store_some(raw, address, mask)
+            return
+        if self._wide:
+            simd.scatter(raw, address)
             return
         for i in range(self.lanes):
             simd.store(simd.lane(raw, i), simd.lane(address, i))

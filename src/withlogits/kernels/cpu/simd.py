@@ -294,6 +294,14 @@ def fma(a: Value, b: Any, c: Any) -> Value:
     return Value(_intrinsic(f"llvm.fma.{_suffix(a.type)}", a.type, a.v, a._with(b), a._with(c)))
 
 
+def set_lanes(mask: Value) -> Value:
+    """How many lanes of a mask hold."""
+    n = mask.type.count
+    whole = ir.IntType(n)
+    count = _intrinsic(f"llvm.ctpop.i{n}", whole, _builder[-1].bitcast(mask.v, whole))
+    return Value(_builder[-1].zext(count, I64))
+
+
 def absolute(x: Value) -> Value:
     return Value(_intrinsic(f"llvm.fabs.{_suffix(x.type)}", x.type, x.v))
 
@@ -355,9 +363,33 @@ def _masked(name: str, result: ir.Type, head: list[ir.Value], *tail: ir.Value) -
     return _intrinsic(name, result, *args)
 
 
-def prefetch(address: Value) -> None:
-    """Ask for the cache line of `address`, to be read soon; never faults."""
-    flags = [ir.Constant(I32, n) for n in (0, 2, 1)]
+def gather(addresses: Value, llvm: ir.VectorType) -> Value:
+    """Lane i from its own address."""
+    pointers = _builder[-1].inttoptr(addresses.v, ir.VectorType(ir.PointerType(), llvm.count))
+    every, none = constant(1, vector(I1, llvm.count)).v, ir.Constant(llvm, ir.Undefined)
+    return Value(_masked(f"llvm.masked.gather.{_suffix(llvm)}.v{llvm.count}p0", llvm, [pointers], every, none))
+
+
+def scatter(x: Value, addresses: Value) -> None:
+    """Lane i to its own address; of lanes with the same address the last wins."""
+    n = x.type.count
+    pointers = _builder[-1].inttoptr(addresses.v, ir.VectorType(ir.PointerType(), n))
+    every = constant(1, vector(I1, n)).v
+    _masked(f"llvm.masked.scatter.{_suffix(x.type)}.v{n}p0", ir.VoidType(), [x.v, pointers], every)
+
+
+def scratch(nbytes: int) -> Value:
+    """The address of memory that lasts as long as the kernel runs."""
+    builder = _builder[-1]
+    with builder.goto_entry_block():
+        space = builder.alloca(ir.ArrayType(I8, nbytes))
+        space.align = 64
+        return Value(builder.ptrtoint(space, I64))
+
+
+def prefetch(address: Value, to_write: bool = False) -> None:
+    """Ask for the cache line of `address`, soon to be read (or written); never faults."""
+    flags = [ir.Constant(I32, n) for n in (int(to_write), 2, 1)]
     _intrinsic("llvm.prefetch.p0", ir.VoidType(), pointer(address), *flags)
 
 
@@ -413,17 +445,22 @@ def reader(integers: list[str], floats: list[str]) -> Callable[..., Any]:
     return traced(slots)
 
 
+def _slot(address: Value) -> ir.Value:
+    """llvmlite's atomics want to know what they point to."""
+    return _builder[-1].inttoptr(address.v, I64.as_pointer())
+
+
 def atomic_add(address: Value, amount: Any) -> Value:
     """The value before."""
-    return Value(_builder[-1].atomic_rmw("add", pointer(address), address._with(amount), "seq_cst"))
+    return Value(_builder[-1].atomic_rmw("add", _slot(address), address._with(amount), "seq_cst"))
 
 
 def atomic_load(address: Value) -> Value:
-    return Value(_builder[-1].load_atomic(pointer(address), "seq_cst", 8, typ=I64))
+    return Value(_builder[-1].load_atomic(_slot(address), "seq_cst", 8))
 
 
 def atomic_store(x: Value, address: Value) -> None:
-    _builder[-1].store_atomic(x.v, pointer(address), "seq_cst", 8)
+    _builder[-1].store_atomic(x.v, _slot(address), "seq_cst", 8)
 
 
 def call(function: Value, *args: Value) -> Value:

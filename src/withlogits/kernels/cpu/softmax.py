@@ -15,36 +15,35 @@ is a dense label whose z is made on the spot. float64 logits take compensated su
 
 Rejected: an online maximum (one pass fewer, but the pair needs every maximum left out of s, and rescaling costs the
 exactness of the scale); float32 arithmetic (a float32 difference x − m alone is wrong by 16 ulp of a confident loss; the
-one case where speed pays for the extra care has its own kernel, `sparse.py`).
+one case where speed pays for the extra care has its own kernel, `single.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from llvmlite import ir
-
 from . import functions, simd
-from .job import LANES, LAYOUTS, SOFTMAX_JOB, SoftmaxSpec
-from .memory import KINDS, Access, Kind
+from .job import SOFTMAX_JOB, SoftmaxSpec
+from .memory import KINDS, Access
+from .rows import row_parts
 from .simd import F64, I1, I64, Value, fma, select, traced
 
 BIAS = 64  # exponentials are kept times 2^64, so that a subnormal result is rounded once, at the end
 UNBIAS = 2.0**-BIAS
-NAN = float("nan")
 INF = float("inf")
 
 def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
-    along, across, strided = (spec.layout == layout for layout in LAYOUTS)
+    lanes = spec.lanes
+    along, across, strided = (spec.layout == layout for layout in ("along", "across", "strided"))
     precise = spec.x == "float64"
     # float32 results need no more than EXP_SINGLE, unless p − t or m + r cancels
     cancels = spec.gradient and spec.labels != "index" or spec.result == "logsumexp"
     coefficients = functions.EXP_FULL if precise or cancels else functions.EXP_SINGLE
-    full = simd.vector(F64, LANES)
-    flags, numbers = simd.vector(I1, LANES), simd.vector(I64, LANES)
-    x_access = Access(KINDS[spec.x], LANES, strided)
-    z_access = Access(KINDS[spec.z], LANES, strided) if spec.labels == "dense" else None
-    h_access = Access(KINDS[spec.label_gradient], LANES, strided) if spec.label_gradient else None
+    full = simd.vector(F64, lanes)
+    flags, numbers = simd.vector(I1, lanes), simd.vector(I64, lanes)
+    x_access = Access(KINDS[spec.x], lanes, strided)
+    z_access = Access(KINDS[spec.z], lanes, strided) if spec.labels == "dense" else None
+    h_access = Access(KINDS[spec.label_gradient], lanes, strided) if spec.label_gradient else None
     summed = spec.labels in ("dense", "smooth")
 
     def capped(x: Value, softcap: Value, inverse: Value) -> tuple[Value, Value | None]:
@@ -87,33 +86,6 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         position = simd.lane_numbers(numbers) + index if along else simd.splat(index, numbers)
         return select(position == y, simd.constant(1.0, full), 0.0)
 
-    def each_row(kind: Kind, address: Value, step: Value, n: Value, element: ir.Type) -> Value:
-        """A number a row: a scalar if lanes lie along the classes."""
-        lanes = 1 if along else LANES
-        rows = simd.smaller(simd.lane_numbers(simd.vector(I64, lanes)), n - 1)
-        values = Access(kind, lanes, True).read(rows * step + address, simd.constant(1, simd.vector(I1, lanes)), 0, element)
-        return simd.lane(values, 0) if along else values
-
-    @traced
-    def everything() -> Value:
-        return simd.constant(1, flags)
-
-    @traced
-    def first(n: Value) -> Value:
-        return simd.lane_numbers(numbers) < n
-
-    @traced
-    def rows_at(base: Value, step: Value, n: Value) -> Value:
-        """Where the lanes begin: one address, or one a row (lanes without a row repeat the last)."""
-        if not strided:
-            return base
-        i = simd.lane_numbers(numbers)
-        return simd.smaller(i, n - 1) * step + base
-
-    @traced
-    def advance(address: Value, step: Value) -> Value:
-        return address + step
-
     @traced
     def lowest() -> Value:
         return simd.constant(-INF, full)
@@ -126,6 +98,14 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def maximum(m: Value, softcap: Value, inverse: Value) -> Value:
         """The row's maximum, transformed (both transformations are monotone)."""
         return capped(simd.across(m, simd.larger) if along else m, softcap, inverse)[0]
+
+    @traced
+    def transformed(x: Value, softcap: Value, inverse: Value) -> Value:
+        return capped(x, softcap, inverse)[0]
+
+    @traced
+    def unbiased(x: Value) -> Value:
+        return x * UNBIAS
 
     @traced
     def nothing() -> tuple[Value, ...]:
@@ -171,61 +151,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         results: list[Value] = []
         for high, low in ((s, s_low), (a, a_low), (total, total_low)):
             total_high, lost = simd.lane(high, 0), simd.lane(low, 0)
-            for i in range(1, LANES):
+            for i in range(1, lanes):
                 total_high, lost = add(total_high, lost, simd.lane(high, i), simd.lane(low, i))
             results += [total_high, lost]
         return results[0], results[1], simd.across(k, lambda p, q: p + q), *results[2:]
-
-    @traced
-    def label_logit(xa: Value, y: Value, step: Value, valid: Value, n: Value, softcap: Value, inverse: Value) -> Value:
-        """The label's own logit; where the label is none, that of class 0."""
-        at = select(valid, y, 0) * step
-        if along:
-            one, flag = simd.vector(I64, 1), simd.constant(1, simd.vector(I1, 1))
-            x = simd.lane(Access(x_access.kind, 1, True).read(simd.splat(xa + at, one), flag, 0.0), 0)
-        else:
-            if not strided:
-                at = simd.smaller(simd.lane_numbers(numbers), n - 1) * x_access.kind.size + at
-            x = Access(x_access.kind, LANES, True).read(at + xa, simd.constant(1, flags), 0.0)
-        return capped(x, softcap, inverse)[0]
-
-    @traced
-    def label_weight(address: Value, step: Value, y: Value, valid: Value) -> Value:
-        at = select(valid, y, 0) * step + address
-        if along:
-            return simd.load(at, F64)
-        return Access(KINDS["float64"], LANES, True).read(at, simd.constant(1, flags), 0.0)
-
-    @traced
-    def finish(
-        s: Value, s_low: Value, k: Value, a: Value, a_low: Value, total: Value, total_low: Value,
-        m: Value, x_label: Value, w_label: Value, z_loss: Value,
-    ) -> tuple[Value, ...]:  # fmt: skip
-        """Loss, r, T, S·G, G and whether the maximum stands alone."""
-        tail, lost = functions.two_sum(k - 1.0, s * UNBIAS)
-        lost = lost + s_low * UNBIAS
-        good = m - m == 0.0  # a row of only −inf, or with +inf, has no loss
-        tail = select(good, tail, NAN)
-        r = functions.log1p(tail, select(lost == lost, lost, 0.0))
-        share = 1.0 / (tail + 1.0)
-        if spec.labels == "index":
-            d, e = difference(x_label, m)
-            total = w_label
-            a = select(total == 0.0, 0.0, -total * d)
-            a_low = a * 0.0 if e is None else fma(-total, d, -a) - total * e
-            a_low = select(a_low == a_low, a_low, 0.0)
-        else:
-            total = total + total_low
-        size = m + r
-        extra = select(z_loss == 0.0, 0.0, size * size * z_loss)
-        loss = a + (a_low + fma(total, r, extra))
-        return loss, r, total, tail * share, share, k == 1.0
-
-    @traced
-    def factors(total: Value, below: Value, share: Value, z_loss: Value, m: Value, r: Value) -> tuple[Value, ...]:
-        """What multiplies exp(x_j − m)·2^64, and what stands at an only maximum beside T − t_j."""
-        pull = (m + r) * 2.0 * z_loss
-        return (total + pull) * share * UNBIAS, fma(pull, share, -total * below)
 
     @traced
     def give(
@@ -245,7 +174,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 goal = target(label_at(za, index, y, mask), w, smoothing, part)
             else:
                 goal = label_at(za, index, y, mask) * total
-            g = e_x * factor - goal
+            g = e_x * (factor * UNBIAS) - goal
             g = select((x == m) & only, (total - goal) + top, g)
             g = g * multiple
             if slope is not None:
@@ -269,55 +198,6 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         x_access.write(out, ga, mask)
 
     @traced
-    def row_sample(address: Value, step: Value, n: Value) -> Value:
-        return each_row(KINDS["float64"], address, step, n, F64)
-
-    @traced
-    def row_label(address: Value, step: Value, n: Value) -> Value:
-        if spec.labels in ("index", "smooth"):
-            return each_row(KINDS[spec.z], address, step, n, I64)
-        return simd.constant(0, I64 if along else numbers)
-
-    @traced
-    def standing(y: Value, sample: Value, classes: Value, ignore: Value, has_ignore: Value) -> tuple[Value, Value]:
-        """Does the row count; if so, is its label a class."""
-        counts = (sample != 0.0) & ((y != ignore) | (has_ignore == 0))
-        return counts, (y >= 0) & (y < classes)
-
-    @traced
-    def put_rows(value: Value, address: Value, wide: Value, mask: Value) -> None:
-        """A result a row, side by side: float64, or rounded once to float32."""
-        if along:
-            value, mask = simd.splat(value, simd.vector(F64, 1)), simd.splat(simd.lane(mask, 0), simd.vector(I1, 1))
-        for kind, chosen in (("float64", wide != 0), ("float32", wide == 0)):
-            Access(KINDS[kind], value.type.count, False).write(value, address, mask & chosen)
-
-    @traced
-    def judged(loss: Value, sample: Value, counts: Value, valid: Value) -> Value:
-        return select(counts, select(valid, loss * sample, NAN), 0.0)
-
-    @traced
-    def wrong_labels(counts: Value, valid: Value, mask: Value) -> Value:
-        wrong = counts & ~valid
-        return simd.convert(wrong, I64) if along else simd.across(simd.convert(wrong & mask, I64), lambda p, q: p + q)
-
-    @traced
-    def any_of(flag: Value) -> Value:
-        return flag if along else simd.across(flag, lambda p, q: p | q)
-
-    @traced
-    def both(p: Value, q: Value) -> Value:
-        return p & q
-
-    @traced
-    def times(p: Value, q: Value) -> Value:
-        return p * q
-
-    @traced
-    def plus(p: Value, q: Value) -> Value:
-        return p + q
-
-    @traced
     def clear(ga: Value, ha: Value, mask: Value) -> None:
         zero = simd.constant(0.0, full)
         if spec.gradient:
@@ -325,9 +205,18 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         if h_access is not None:
             h_access.write(zero, ha, mask)
 
-    unpack, lanes, x_step = simd.reader(SOFTMAX_JOB.integers, SOFTMAX_JOB.floats), LANES, LANES if along else 1
-    smooth, indexed, mapped = spec.labels == "smooth", spec.labels == "index", spec.result in ("softmax", "log_softmax")
-    sized, gives = spec.result == "logsumexp", spec.gradient or h_access is not None
+    unpack, x_step = simd.reader(SOFTMAX_JOB.integers, SOFTMAX_JOB.floats), lanes if along else 1
+    mapped, sized = spec.result in ("softmax", "log_softmax"), spec.result == "logsumexp"
+    gives = spec.gradient or h_access is not None
+    parts = row_parts(spec)
+    everything, first, rows_at, advance = parts.everything, parts.first, parts.rows_at, parts.advance
+    row_sample, row_label, label_logit, label_weight = (
+        parts.row_sample, parts.row_label, parts.label_logit, parts.label_weight
+    )  # fmt: skip
+    standing, wrong_labels, any_of, finish, factors = (
+        parts.standing, parts.wrong_labels, parts.any_of, parts.finish, parts.factors
+    )  # fmt: skip
+    put_rows, judged, both, times, plus = parts.put_rows, parts.judged, parts.both, parts.times, parts.plus
 
     def kernel(job: int, start: int, stop: int) -> int:
         (
@@ -381,10 +270,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         xa, za, wa, j, y, last, top, softcap, inverse, smoothing, share,
                     )  # fmt: skip
                 sums = combined(s, s_low, k, a, a_low, total, total_low)
-                x_y = label_logit(x0, y, x_class, valid, n, softcap, inverse)
+                x_y = transformed(label_logit(x0, y, x_class, valid, n), softcap, inverse)
                 w_y = label_weight(weight, weight_class, y, valid)
                 cost, r, mass, below, part, alone = finish(
-                    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], top, x_y, w_y, z_loss
+                    unbiased(sums[0]), unbiased(sums[1]), sums[2], sums[3], sums[4], sums[5], sums[6], top, x_y, w_y, z_loss
                 )
                 if sized:
                     cost = plus(top, r)

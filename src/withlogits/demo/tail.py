@@ -1,0 +1,73 @@
+"""The loss of rows about which a network is sure: by the usual formulas, by this library, and in truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal, localcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import withlogits
+from withlogits.demo import usual
+
+
+class Tail(NamedTuple):
+    """One row's loss, four ways."""
+
+    logits: NDArray[np.float32]
+    label: int
+    textbook: float  # −log(softmax)
+    shifted: float  # logsumexp − x
+    ours: float
+    truth: float
+
+
+def truth(row: Sequence[float], label: int) -> Decimal:
+    """log Σ exp(x_j − x_y) for exactly these numbers, to 60 digits."""
+    with localcontext() as context:
+        context.prec = 60
+        context.Emin, context.Emax = -(10**9), 10**9
+        wanted = Decimal(row[label])
+        others = sum(((Decimal(x) - wanted).exp() for j, x in enumerate(row) if j != label), Decimal(0))
+        if others < Decimal("1e-20"):  # 1 + others would need more digits; what is cut is others³/3
+            return others - others**2 / 2
+        return (1 + others).ln()
+
+
+def compare(rows: Sequence[tuple[Any, int]]) -> list[Tail]:
+    """The loss of each row of float32 logits, with its label."""
+    compared = []
+    for row, label in rows:
+        x = np.asarray(row, np.float32)[None, :]
+        y = np.array([label])
+        ours = withlogits.sparse_softmax_cross_entropy_with_logits(labels=y, logits=x)
+        compared.append(
+            Tail(
+                x[0],
+                label,
+                float(usual.log_of_softmax(x, y)[0]),
+                float(usual.logsumexp_minus(x, y)[0]),
+                float(ours[0]),
+                float(truth(x[0].tolist(), label)),
+            )
+        )
+    return compared
+
+
+class Lost(NamedTuple):
+    """How many rows of a network that is right get a loss of exactly 0, and so teach nothing."""
+
+    rows: int
+    textbook: int
+    shifted: int
+    ours: int
+
+
+def count_lost(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Lost:
+    """Count the zeros; none of these losses is 0 in truth."""
+    ours = withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    losses = (usual.log_of_softmax(logits, labels), usual.logsumexp_minus(logits, labels), ours)
+    textbook, shifted, mine = (int(np.count_nonzero(loss == 0)) for loss in losses)
+    return Lost(len(labels), textbook, shifted, mine)

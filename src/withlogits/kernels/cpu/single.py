@@ -1,0 +1,377 @@
+"""The case that speed is asked of: index labels, logits of at most float32, in float32 arithmetic that keeps its errors.
+
+The formulas are those of `softmax.py`; what differs is how exp(x_j − m) stays good to 0.5 ulp of float32 and more:
+
+- x_j is reduced by itself, x_j = n_j ln2 + ρ_j, never x_j − m: that difference, rounded to float32, would be wrong by
+  16 ulp of a confident row's loss. With N = rint(m/ln2) each term is 2^(n_j − N)(1 + t_j), t_j = e^ρ_j − 1, an exact
+  power of two and a small number; the row's own factor F = exp(N ln2 − m) is taken once, in float64.
+- a term is rounded to float32 (V), what that lost is kept beside it, and V is summed in float64: adding up in float32,
+  in whatever tree, loses up to half an ulp of the largest term at every step, which a row of one large and many tiny
+  terms shows.
+- beyond |m| = 2^20, where n_j would not fit, m is subtracted after all; there the difference is exact.
+
+V is stored in the gradient's own memory (or in a tile of rows) during the second pass, so that the third pass is one
+multiplication. Half-precision gradients cannot hold V, so there the third pass makes it again.
+
+Layout "tiled" gathers 16 short rows into a scratch of C × 16 numbers first, and works on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import functions, simd
+from .job import SOFTMAX_JOB, TILE, SoftmaxSpec
+from .memory import KINDS, Access
+from .rows import INF, row_parts
+from .simd import F32, F64, I1, I32, I64, Value, fma, select, traced
+
+BIAS = 100  # terms are kept times 2^100, so that the smallest that counts, and its error, are normal numbers
+UNBIAS = 2.0**-BIAS
+SMALLEST = 2.0 ** (BIAS - 125)
+FLOOR = -124.0  # exp of less is nothing: 2^28 such terms do not make half the smallest float32
+ROUNDER = 1.5 * 2.0**23
+FAR = 2.0**20
+GROUP = 1 << 16  # bytes of logits that go through all three passes together
+
+SEVERAL = 4
+
+# a number a row, 16 rows: what one pass leaves for the next
+M, SHIFT, FLOOR_AT, ROUNDER_AT, F_AT, S_AT, K_AT, MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT, SLOTS = range(14)
+
+
+def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
+    lanes = spec.lanes
+    along, across, tiled = (spec.layout == layout for layout in ("along", "across", "tiled"))
+    scattered = spec.layout in ("strided", "tiled")
+    single, double, flags = (simd.vector(kind, lanes) for kind in (F32, F64, I1))
+    x_access = Access(KINDS[spec.x], lanes, scattered)
+    plain = Access(KINDS["float32"], lanes, False)
+    wide_access, wide_plain = (Access(kind, SEVERAL * lanes, False) for kind in (x_access.kind, plain.kind))
+    keeps = spec.gradient and (tiled or (spec.x == "float32" and not scattered))
+
+    @traced
+    def tile() -> Value:
+        return simd.scratch(TILE * lanes * 4) if tiled else simd.constant(0, I64)
+
+    @traced
+    def lowest() -> Value:
+        return simd.constant(-INF, single)
+
+    @traced
+    def highest(m: Value, xa: Value, ta: Value, mask: Value) -> Value:
+        x = x_access.read(xa, mask, -INF, F32)
+        if tiled:
+            simd.store(x, ta)
+        return simd.larger(x, m)  # NaN: the answer is m, and s will tell
+
+    @traced
+    def highest_of_four(
+        m: Value, m1: Value, m2: Value, m3: Value, xa: Value, step: Value, mask: Value
+    ) -> tuple[Value, ...]:
+        """Four at a time: one maximum after the other waits for the one before."""
+        found = []
+        for i, so_far in enumerate((m, m1, m2, m3)):
+            found.append(simd.larger(x_access.read(xa + step * i, mask, -INF, F32), so_far))
+        return tuple(found)
+
+    @traced
+    def maximum(m: Value, m1: Value, m2: Value, m3: Value) -> Value:
+        m = simd.larger(simd.larger(m, m1), simd.larger(m2, m3))
+        return simd.across(m, simd.larger) if along else m
+
+    @traced
+    def frame(m: Value) -> tuple[Value, ...]:
+        """What every term of a row needs: the shift, the floor, the rounding constant that knows N; and F."""
+        shift = select(simd.absolute(m) > FAR, m, 0.0)
+        near = m - shift
+        n = fma(near, functions.LOG2E, functions.ROUNDER) - functions.ROUNDER
+        rest = fma(n, functions.LN2_LOW, fma(n, functions.LN2_HIGH, -near))
+        t = fma(rest * rest, functions.horner(rest, functions.EXP_FULL), rest)
+        # 127 + BIAS: what the exponent's bits of 2^(n_j − N + BIAS) begin with
+        rounder = (ROUNDER + 127.0 + BIAS) - n
+        # at the maximum itself n_j is N, and V is 1/F but for its roundings
+        return shift, near + FLOOR, rounder, t + 1.0, 2.0**BIAS / (t + 1.0)
+
+    def term(x: Value, floor: Value, rounder: Value, but: Value | None) -> tuple[Value, Value, Value]:
+        """exp(x − m)·2^BIAS/F as V, 0 in the lanes `but`, and its parts; 1.1e-8 + 2^-26 relative, then V's rounding."""
+        x = simd.larger(floor, x)
+        z = fma(x, functions.LOG2E, rounder)
+        t = functions.expm1_reduced_single(x, z - rounder)
+        scale = simd.bits(simd.bits(z) << 23)
+        if but is not None:
+            scale = select(but, 0.0, scale)
+        return fma(scale, t, scale), scale, t
+
+    @traced
+    def nothing() -> tuple[Value, ...]:
+        k = simd.constant(0, I64) if along else simd.constant(0.0, single)
+        return simd.constant(0.0, double), simd.constant(0.0, single), k
+
+    @traced
+    def visit(
+        s: Value, s_low: Value, k: Value, xa: Value, ga: Value, mask: Value,
+        m: Value, shift: Value, floor: Value, rounder: Value, ahead: Value,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """One step of the sums s and k."""
+        x = simd.load(xa, single) if tiled else x_access.read(xa, mask, -INF, F32)
+        if along:
+            simd.prefetch(xa + ahead)
+        at_maximum = x == m
+        v, scale, t = term(x - shift, floor, rounder, at_maximum)
+        if keeps:
+            plain.write(v, ga, mask)
+        s_low = s_low + fma(scale, t, scale - v)
+        k = k + simd.set_lanes(at_maximum) if along else select(at_maximum, k + 1.0, k)
+        return s + simd.convert(v, F64), s_low, k
+
+    @traced
+    def visit_several(
+        s: Value, s_low: Value, k: Value, xa: Value, ga: Value,
+        m: Value, floor: Value, rounder: Value, ahead: Value, g_ahead: Value,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """SEVERAL steps of `visit` side by side: one alone is a chain of 15 instructions that wait for each other."""
+        x = wide_access.read(xa, simd.constant(1, simd.vector(I1, SEVERAL * lanes)), -INF, F32)
+        at_maximum = x == m
+        v, scale, t = term(x, floor, rounder, at_maximum)
+        if keeps:
+            wide_plain.write(v, ga, simd.constant(1, simd.vector(I1, SEVERAL * lanes)))
+        low = fma(scale, t, scale - v)
+        for i in range(SEVERAL):
+            part = list(range(i * lanes, (i + 1) * lanes))
+            if i * 64 < SEVERAL * lanes * x_access.kind.size:
+                simd.prefetch(xa + ahead + i * 64)
+            if keeps:
+                simd.prefetch(ga + g_ahead + i * 64, to_write=True)
+            s = s + simd.convert(simd.shuffle(v, v, part), F64)
+            s_low = s_low + simd.shuffle(low, low, part)
+            k = k + simd.set_lanes(simd.shuffle(at_maximum, at_maximum, part))
+        return s, s_low, k
+
+    @traced
+    def row_sums(s: Value, s_low: Value, k: Value) -> tuple[Value, Value]:
+        s, k = s + simd.convert(s_low, F64), simd.convert(k, F64)
+        if along:
+            return simd.across(s, lambda p, q: p + q), k
+        return s, k
+
+    @traced
+    def keep(value: Value, slots: Value, slot: Value, r: Value) -> None:
+        """A number of row r, or of all rows in hand, as float64."""
+        simd.store(simd.convert(value, F64), slots + (slot * (8 * lanes) + r * 8))
+
+    @traced
+    def kept(slots: Value, slot: Value, r: Value) -> Value:
+        return simd.load(slots + (slot * (8 * lanes) + r * 8), F64 if along else double)
+
+    @traced
+    def kept_single(slots: Value, slot: Value, r: Value) -> Value:
+        return simd.convert(simd.load(slots + (slot * (8 * lanes) + r * 8), F64 if along else double), F32)
+
+    @traced
+    def all_kept(slots: Value, slot: Value) -> Value:
+        return simd.load(slots + slot * (8 * lanes), double)
+
+    @traced
+    def slots_of_rows() -> Value:
+        return simd.scratch(SLOTS * lanes * 8)
+
+    @traced
+    def keep_integers(values: Value, slots: Value, slot: Value) -> None:
+        simd.store(values, slots + slot * (8 * lanes))
+
+    @traced
+    def kept_integer(slots: Value, slot: Value, r: Value) -> Value:
+        return simd.load(slots + (slot * (8 * lanes) + r * 8), I64)
+
+    @traced
+    def as_number(flag: Value) -> Value:
+        return select(flag, simd.constant(1.0, double), 0.0)
+
+    @traced
+    def unscaled(s: Value, f: Value) -> Value:
+        return s * f * UNBIAS
+
+    @traced
+    def zeros() -> Value:
+        return simd.constant(0.0, double)
+
+    @traced
+    def label_gradient(x_y: Value, m: Value, total: Value, factor: Value, beside: Value, only: Value) -> Value:
+        """(T + 2λ(m + r)) p_y − T, in float64."""
+        p = functions.exp(x_y - m) * factor - total
+        return select((x_y == m) & only, beside, p)
+
+    @traced
+    def scaled(factor: Value, f: Value, multiple: Value) -> Value:
+        return factor * f * multiple
+
+    @traced
+    def give(
+        xa: Value, ga: Value, va: Value, index: Value, y: Value, mask: Value, counts: Value,
+        shift: Value, floor: Value, rounder: Value, v_most: Value, factor: Value, at_label: Value,
+    ) -> None:  # fmt: skip
+        """One step of the gradient; where lanes lie along the classes, the label's entry is written afterwards."""
+        if keeps:
+            v = plain.read(va, mask, 1.0, F32)
+            v = select(v == 0.0, v_most, v)  # the maxima were left out of the sums by a V of 0
+        else:
+            v = term(x_access.read(xa, mask, -INF, F32) - shift, floor, rounder, None)[0]
+        # a probability below the smallest normal float32 is 0: the processor takes 100 times longer for such numbers
+        g = select(v < SMALLEST, 0.0, v * UNBIAS) * factor
+        if not along:
+            g = select(simd.convert(y, I32) == simd.convert(index, I32), at_label, g)
+            g = select(counts, g, 0.0)
+        x_access.write(g, ga, mask)
+
+    @traced
+    def put_label(at_label: Value, ga: Value) -> None:
+        if along:
+            one = simd.splat(at_label, simd.vector(F32, 1))
+            Access(x_access.kind, 1, False).write(one, ga, simd.constant(1, simd.vector(I1, 1)))
+
+    @traced
+    def clear(ga: Value, mask: Value) -> None:
+        x_access.write(simd.constant(0.0, single), ga, mask)
+
+    @traced
+    def choose(xa: Value, ta: Value) -> Value:
+        return ta if tiled else xa
+
+    unpack, x_step, gives = simd.reader(SOFTMAX_JOB.integers, SOFTMAX_JOB.floats), lanes if along else 1, spec.gradient
+    parts = row_parts(spec)
+    everything, first, rows_at, advance = parts.everything, parts.first, parts.rows_at, parts.advance
+    row_sample, row_label, label_logit, label_weight = (
+        parts.row_sample, parts.row_label, parts.label_logit, parts.label_weight
+    )  # fmt: skip
+    standing, wrong_labels, finish, factors = parts.standing, parts.wrong_labels, parts.finish, parts.factors
+    put_rows, judged, both, times = parts.put_rows, parts.judged, parts.both, parts.times
+    several_lanes = SEVERAL
+    x_size, tile_step, group = x_access.kind.size, lanes * 4, GROUP
+    m_slot, shift_slot, floor_slot, rounder_slot, f_slot, s_slot, k_slot = M, SHIFT, FLOOR_AT, ROUNDER_AT, F_AT, S_AT, K_AT
+    most_slot, factor_slot, label_slot, live_slot, counts_slot, y_slot = MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT
+
+    def kernel(job: int, start: int, stop: int) -> int:
+        (
+            classes, inner, x, x_outer, x_row, x_class, z, z_outer, z_row, z_class, g, g_outer, g_row, g_class,
+            h, h_outer, h_row, h_class, sample, sample_outer, sample_row, weight, weight_class, ignore, has_ignore, wide,
+            loss, smoothing, inverse, softcap, z_loss, grad_scale, kappa,
+        ) = unpack(job)  # fmt: skip
+        whole = classes // lanes if along else classes
+        rest = classes - whole * lanes if along else 0
+        fours = whole // 4 if not tiled else 0
+        stride, g_stride = x_step * x_class, x_step * g_class
+        step, v_step = (tile_step, tile_step) if tiled else (stride, g_stride)
+        several_step, several_v_step = several_lanes * step, several_lanes * v_step
+        item = 8 if wide != 0 else 4
+        together = min(lanes, max(1, group // (classes * x_size))) if along else lanes
+        ahead, g_ahead = together * x_row, together * g_row
+        scratch, slots = tile(), slots_of_rows()
+        wrong = 0
+        i = start
+        while i < stop:
+            outer = i // inner
+            row = i - outer * inner
+            n = min(together, inner - row, stop - i)
+            turns = n if along else 1
+            rows = first(n)
+            each, last = (rows, rows) if across else (everything(), first(rest))
+            x_first, g_first = x + outer * x_outer + row * x_row, g + outer * g_outer + row * g_row
+            x_rows = rows_at(x_first, x_row, n)
+            x0, g0 = (x_first, g_first) if along else (x_rows, rows_at(g_first, g_row, n))
+            s_i = row_sample(sample + outer * sample_outer + row * sample_row, sample_row, n)
+            y = row_label(z + outer * z_outer + row * z_row, z_row, n)
+            counts, valid = standing(y, s_i, classes, ignore, has_ignore)
+            wrong += wrong_labels(counts, valid, rows)
+            live = both(counts, valid)
+            x_y = label_logit(x_rows, y, x_class, valid, n)
+            w_y = label_weight(weight, weight_class, y, valid)
+            keep(as_number(counts), slots, counts_slot, 0)
+
+            for turn in range(turns):
+                m0, m1, m2, m3 = lowest(), lowest(), lowest(), lowest()
+                xa, ta = advance(x0, turn * x_row), scratch
+                if not along or kept(slots, counts_slot, turn) != 0.0:
+                    for _ in range(fours):
+                        m0, m1, m2, m3 = highest_of_four(m0, m1, m2, m3, xa, stride, each)
+                        xa = advance(xa, 4 * stride)
+                    for _ in range(whole - 4 * fours):
+                        m0 = highest(m0, xa, ta, each)
+                        xa = advance(xa, stride)
+                        ta += tile_step
+                    if rest > 0:
+                        m0 = highest(m0, xa, ta, last)
+                keep(maximum(m0, m1, m2, m3), slots, m_slot, turn)
+
+            top = all_kept(slots, m_slot)
+            shifts, floors, rounders, f, v_most = frame(top)
+            keep(shifts, slots, shift_slot, 0)
+            keep(floors, slots, floor_slot, 0)
+            keep(rounders, slots, rounder_slot, 0)
+            keep(v_most, slots, most_slot, 0)
+
+            for turn in range(turns):
+                s, s_low, k = nothing()
+                if not along or kept(slots, counts_slot, turn) != 0.0:
+                    m, shift = kept_single(slots, m_slot, turn), kept_single(slots, shift_slot, turn)
+                    floor, rounder = kept_single(slots, floor_slot, turn), kept_single(slots, rounder_slot, turn)
+                    xa, va = (scratch, scratch) if tiled else (advance(x0, turn * x_row), advance(g0, turn * g_row))
+                    several = 0
+                    if along and shift == 0.0:
+                        several = whole // several_lanes
+                        for _ in range(several):
+                            s, s_low, k = visit_several(s, s_low, k, xa, va, m, floor, rounder, ahead, g_ahead)
+                            xa = advance(xa, several_step)
+                            va = advance(va, several_v_step)
+                    for _ in range(whole - several * several_lanes):
+                        s, s_low, k = visit(s, s_low, k, xa, va, each, m, shift, floor, rounder, ahead)
+                        xa = advance(xa, step)
+                        va = advance(va, v_step)
+                    if rest > 0:
+                        s, s_low, k = visit(s, s_low, k, xa, va, last, m, shift, floor, rounder, ahead)
+                s_row, k_row = row_sums(s, s_low, k)
+                keep(s_row, slots, s_slot, turn)
+                keep(k_row, slots, k_slot, turn)
+
+            nil = zeros()
+            cost, r, mass, below, part, alone = finish(
+                unscaled(all_kept(slots, s_slot), f), nil, all_kept(slots, k_slot), nil, nil, nil, nil,
+                top, x_y, w_y, z_loss,
+            )  # fmt: skip
+            put_rows(judged(cost, s_i, counts, valid), loss + i * item, wide, rows)
+
+            if gives:
+                factor, beside = factors(mass, below, part, z_loss, top, r)
+                multiple = times(s_i, grad_scale)
+                keep(times(label_gradient(x_y, top, mass, factor, beside, alone), multiple), slots, label_slot, 0)
+                keep(scaled(factor, f, multiple), slots, factor_slot, 0)
+                keep(as_number(live), slots, live_slot, 0)
+                keep_integers(y, slots, y_slot)
+                for turn in range(turns):
+                    xa, ga = advance(x0, turn * x_row), advance(g0, turn * g_row)
+                    g_begin = ga
+                    if not along or kept(slots, live_slot, turn) != 0.0:
+                        shift, floor = kept_single(slots, shift_slot, turn), kept_single(slots, floor_slot, turn)
+                        rounder, by = kept_single(slots, rounder_slot, turn), kept_single(slots, factor_slot, turn)
+                        at_label, most = kept_single(slots, label_slot, turn), kept_single(slots, most_slot, turn)
+                        va = scratch if tiled else ga
+                        j = 0
+                        for _ in range(whole):
+                            give(xa, ga, va, j, y, each, live, shift, floor, rounder, most, by, at_label)
+                            xa = advance(xa, stride)
+                            ga = advance(ga, g_stride)
+                            va = advance(va, v_step)
+                            j += 1
+                        if rest > 0:
+                            give(xa, ga, va, j, y, last, live, shift, floor, rounder, most, by, at_label)
+                        put_label(at_label, advance(g_begin, kept_integer(slots, y_slot, turn) * g_class))
+                    else:
+                        for _ in range(whole):
+                            clear(ga, each)
+                            ga = advance(ga, g_stride)
+                        if rest > 0:
+                            clear(ga, last)
+            i += n
+        return wrong
+
+    return kernel

@@ -1,0 +1,217 @@
+"""What the NumPy front end hands to an engine: arrays in the promised form, whatever it was given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import oracle
+import withlogits
+import withlogits.engine
+from withlogits import frameworks
+from withlogits.frameworks import numpy as front
+
+FLOATS = tuple(oracle.DTYPES.values())
+
+
+class Recorder:
+    """An engine that keeps what it is given."""
+
+    def softmax_loss(self, logits: Any, labels: Any, **options: Any) -> Any:
+        self.logits, self.labels, self.options = logits, labels, options
+        shape = logits.shape[: options["axis"]] + logits.shape[options["axis"] + 1 :]
+        value = np.zeros(shape, np.float32) if options["reduction"] == "none" else np.float32(0.0)
+        return value, tuple(np.zeros(logits.shape, logits.dtype) for _ in options["wrt"])
+
+    def sigmoid_loss(self, logits: Any, labels: Any, **options: Any) -> Any:
+        self.logits, self.labels, self.options = logits, labels, options
+        return np.zeros(logits.shape, np.float32), tuple(np.zeros(logits.shape) for _ in options["wrt"])
+
+    def softmax_map(self, x: Any, *, axis: int, kind: str) -> Any:
+        self.logits, self.options = x, {"axis": axis, "kind": kind}
+        return x
+
+    def elementwise(self, x: Any, *, kind: str) -> Any:
+        self.logits, self.options = x, {"kind": kind}
+        return x
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr(withlogits.engine, "select", lambda: recorder)
+    return recorder
+
+
+def promised(array: Any) -> bool:
+    return type(array) is np.ndarray and array.dtype.isnative and array.flags.aligned
+
+
+GIVEN = {
+    "an array": np.zeros((4, 3), np.float32),
+    "half precision": np.zeros((4, 3), np.float16),
+    "bfloat16": np.zeros((4, 3), oracle.BFLOAT16),
+    "a list": [[0.0, 1.0, 2.0]] * 4,
+    "a tuple of arrays": (np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)),
+    "the other byte order": np.zeros((4, 3), np.dtype(np.float64).newbyteorder("S")),
+    "not aligned": np.zeros(4 * 3 * 8 + 1, np.uint8)[1:].view(np.float64).reshape(4, 3),
+    "read-only": np.broadcast_to(np.float32(0.0), (4, 3)),
+    "strided": np.zeros((8, 9), np.float32)[::2, ::-3],
+    "Fortran order": np.zeros((4, 3), np.float32, order="F"),
+    "a subclass": np.zeros((4, 3)).view(np.matrix) if hasattr(np, "matrix") else np.zeros((4, 3)),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_logits_and_labels_keep_the_promise(recorder: Recorder, case: str) -> None:
+    given = GIVEN[case]
+    withlogits.softmax_cross_entropy_with_logits(labels=given, logits=given)
+    for array in (recorder.logits, recorder.labels):
+        assert promised(array)
+        assert array.dtype in FLOATS
+        assert array.shape == (4, 3)
+    withlogits.sigmoid_cross_entropy_with_logits(labels=given, logits=given)
+    assert promised(recorder.logits)
+    assert promised(recorder.labels)
+    withlogits.logsumexp(given)
+    assert promised(recorder.logits)
+    withlogits.sigmoid(given)
+    assert promised(recorder.logits)
+
+
+@pytest.mark.parametrize("case", ["an array", "half precision", "bfloat16", "read-only", "strided", "Fortran order"])
+def test_what_is_fit_is_passed_on_as_it_lies(recorder: Recorder, case: str) -> None:
+    """No copy: half precision is read where it lies, and strides are the kernel's business."""
+    given = GIVEN[case]
+    withlogits.softmax_cross_entropy_with_logits(labels=given, logits=given)
+    assert recorder.logits is given
+    assert recorder.labels is given
+
+
+def test_memory_maps_are_read_where_they_lie(recorder: Recorder, tmp_path: Any) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4, 3), np.float32))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    withlogits.softmax(mapped)
+    assert type(recorder.logits) is np.ndarray
+    assert np.shares_memory(recorder.logits, mapped)
+
+
+def test_defaults(recorder: Recorder) -> None:
+    logits, labels = np.zeros((4, 3), np.float32), np.zeros(4, np.int8)
+    withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    assert recorder.labels is labels
+    assert recorder.options == {
+        "axis": 1,
+        "sparse": True,
+        "class_weight": None,
+        "label_smoothing": 0.0,
+        "ignore_index": None,
+        "temperature": 1.0,
+        "softcap": None,
+        "z_loss": 0.0,
+        "sample_weight": None,
+        "reduction": "none",
+        "wrt": (),
+        "out": None,
+    }
+    withlogits.sigmoid_cross_entropy_with_logits(labels=logits, logits=logits)
+    assert recorder.options == {
+        "pos_weight": None,
+        "label_smoothing": 0.0,
+        "sample_weight": None,
+        "reduction": "none",
+        "wrt": (),
+        "out": None,
+    }
+
+
+def test_options_arrive_as_plain_numbers_and_float64(recorder: Recorder) -> None:
+    withlogits.sparse_softmax_cross_entropy_with_logits(
+        labels=np.zeros((4, 1), np.int8),
+        logits=np.zeros((4, 3), np.float32),
+        class_weight=[1, 2, 3],
+        label_smoothing=np.float32(0.5),
+        ignore_index=np.int8(-1),
+        temperature=2,
+        softcap=np.array(3),
+        z_loss=1,
+        sample_weight=np.ones((4, 1), np.float16),
+        reduction="mean",
+    )
+    got = recorder.options
+    assert recorder.labels.shape == (4,)
+    assert [type(got[name]) for name in ("label_smoothing", "ignore_index", "temperature", "softcap", "z_loss")] == [
+        float, int, float, float, float,
+    ]  # fmt: skip
+    assert got["class_weight"].dtype == got["sample_weight"].dtype == np.float64
+    assert got["class_weight"].flags.c_contiguous
+    assert got["sample_weight"].shape == (4,)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(np.float32, np.float32), (np.float16, np.float64), (int, np.float64)])
+def test_sample_weights_keep_float32(recorder: Recorder, given: Any, kept: Any) -> None:
+    logits = np.zeros((2, 4, 3), np.float32)
+    withlogits.softmax_cross_entropy_with_logits(labels=logits, logits=logits, sample_weight=np.ones((2, 1), given))
+    weight = recorder.options["sample_weight"]
+    assert (weight.dtype, weight.shape) == (kept, (2, 4))
+
+
+def test_weights_may_be_views(recorder: Recorder) -> None:
+    logits = np.zeros((4, 3))
+    wide = np.arange(6.0)
+    withlogits.softmax_cross_entropy_with_logits(labels=logits, logits=logits, class_weight=wide[::2])
+    np.testing.assert_array_equal(recorder.options["class_weight"], [0.0, 2.0, 4.0])
+    assert recorder.options["class_weight"].flags.c_contiguous
+    withlogits.sigmoid_cross_entropy_with_logits(labels=logits, logits=logits, pos_weight=2)
+    assert recorder.options["pos_weight"].shape == ()
+    assert recorder.options["pos_weight"].dtype == np.float64
+
+
+def test_labels_of_unusual_types(recorder: Recorder) -> None:
+    logits = np.zeros((4, 3))
+    withlogits.softmax_cross_entropy_with_logits(labels=np.zeros((4, 3), np.longdouble), logits=logits)
+    assert recorder.labels.dtype == np.float64
+    withlogits.sparse_softmax_cross_entropy_with_logits(
+        labels=np.zeros(4, np.dtype(np.int32).newbyteorder("S")), logits=logits
+    )
+    assert recorder.labels.dtype == np.int32
+    assert recorder.labels.dtype.isnative
+    withlogits.sparse_softmax_cross_entropy_with_logits(labels=(0, 1, 2, 0), logits=logits)
+    assert recorder.labels.dtype == np.int64
+    withlogits.sigmoid_cross_entropy_with_logits(labels=logits > 0, logits=logits)
+    assert recorder.labels.dtype == np.bool_
+
+
+def test_one_row_of_labels_is_a_view(recorder: Recorder) -> None:
+    logits, row = np.zeros((4, 3), np.float32), np.array([0.2, 0.3, 0.5], np.float32)
+    withlogits.softmax_cross_entropy_with_logits(labels=row, logits=logits)
+    assert recorder.labels.strides == (0, 4)
+    assert np.shares_memory(recorder.labels, row)
+
+
+def test_the_front_end_of_a_type() -> None:
+    for array in (np.zeros(1), [1.0], 1.0, np.float32(1), memoryview(b"")):
+        assert frameworks.front_end(array) is front
+
+
+def test_pandas_and_other_containers_convert_themselves(recorder: Recorder) -> None:
+    class Frame:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return np.zeros((4, 3))
+
+    withlogits.softmax_cross_entropy_with_logits(labels=Frame(), logits=Frame())
+    assert promised(recorder.logits)
+
+
+@pytest.mark.parametrize("name", ["torch", "jax.numpy"])
+def test_real_arrays_of_other_frameworks(name: str) -> None:
+    package = pytest.importorskip(name)
+    array = package.zeros((4, 3))
+    with pytest.raises(TypeError, match=r"^logits: withlogits does not serve arrays of (PyTorch|JAX) yet"):
+        withlogits.softmax_cross_entropy_with_logits(labels=np.zeros((4, 3)), logits=array)
+    with pytest.raises(TypeError, match=r"^labels: withlogits does not serve arrays of (PyTorch|JAX) yet"):
+        withlogits.softmax_cross_entropy_with_logits(labels=array, logits=np.zeros((4, 3)))
+    with pytest.raises(TypeError, match=r"^x: withlogits does not serve arrays of (PyTorch|JAX) yet"):
+        withlogits.softmax(array)

@@ -1,0 +1,100 @@
+"""`import withlogits` brings in NumPy and nothing heavy; the rest comes at first need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numba", "llvmlite", "triton", "torch", "jax", "jaxlib", "tensorflow", "ml_dtypes", "scipy", "typer", "rich")
+PROBE = """
+import sys
+{before}
+import withlogits
+loaded = sorted(name for name in {heavy!r} if name in sys.modules)
+assert not loaded, loaded
+"""
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+def test_the_import_is_light() -> None:
+    result = python(PROBE.format(before="", heavy=HEAVY))
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", ["ml_dtypes", "numba"])
+def test_this_test_can_fail(name: str) -> None:
+    pytest.importorskip(name)
+    result = python(PROBE.format(before=f"import {name}", heavy=HEAVY))
+    assert result.returncode == 1
+    assert f"'{name}'" in result.stderr
+
+
+def test_losses_of_numpy_arrays_load_no_framework() -> None:
+    frameworks = ("torch", "jax", "jaxlib", "tensorflow", "keras")
+    result = python(
+        "import sys, numpy, withlogits\n"
+        "withlogits.sparse_softmax_cross_entropy_with_logits(labels=numpy.array([0]), logits=numpy.zeros((1, 3)))\n"
+        f"assert not [name for name in {frameworks!r} if name in sys.modules]"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_reference_engine_needs_no_numba() -> None:
+    result = python(
+        "import os, sys; os.environ['WITHLOGITS_ENGINE'] = 'reference'\n"
+        "import numpy, withlogits\n"
+        "both = withlogits.value_and_grad(withlogits.sparse_softmax_cross_entropy_with_logits)\n"
+        "print(both(labels=numpy.array([0]), logits=numpy.zeros((1, 2)))[1].tolist())\n"
+        "assert 'numba' not in sys.modules and 'llvmlite' not in sys.modules"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "[[-0.5, 0.5]]\n"
+
+
+def test_bfloat16_is_known_when_its_package_comes_later() -> None:
+    pytest.importorskip("ml_dtypes")
+    result = python(
+        "import os; os.environ['WITHLOGITS_ENGINE'] = 'reference'\n"
+        "import numpy, withlogits, ml_dtypes\n"
+        "x = numpy.zeros((1, 2), ml_dtypes.bfloat16)\n"
+        "print(withlogits.softmax_cross_entropy_with_logits(labels=x, logits=x).dtype, withlogits.softmax(x).dtype)"
+    )
+    assert result.stdout == "float32 bfloat16\n", result.stderr
+
+
+def test_the_import_takes_little_more_than_numpys() -> None:
+    """50 ms at most; the quickest of a few runs, since others use this machine too."""
+    code = "import numpy, time\nbefore = time.perf_counter()\nimport withlogits\nprint(time.perf_counter() - before)"
+    assert min(float(python(code).stdout) for _ in range(5)) < 0.05
+
+
+def test_the_public_names_are_the_announced_ones() -> None:
+    import withlogits
+
+    assert sorted(withlogits.__all__) == sorted(
+        [
+            "__version__",
+            "get_num_threads",
+            "log_sigmoid",
+            "log_softmax",
+            "logit",
+            "logsumexp",
+            "set_num_threads",
+            "set_recycling_limit",
+            "sigmoid",
+            "sigmoid_cross_entropy_with_logits",
+            "softmax",
+            "softmax_cross_entropy_with_logits",
+            "softplus",
+            "sparse_softmax_cross_entropy_with_logits",
+            "value_and_grad",
+            "weighted_cross_entropy_with_logits",
+        ]
+    )
+    for name in withlogits.__all__:
+        assert getattr(withlogits, name) is not None
