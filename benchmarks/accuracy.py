@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 # JAX keeps float64 only if told so before it starts.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
-from benchmarks import PARTIAL, RESULTS, ROOT, accuracy_picture, accuracy_report, machine, peers
-from benchmarks.cases import LOSSES, POS_WEIGHT, Case
-
-# The truth and the hard rows are those of the tests.
-sys.path.insert(0, str(ROOT / "tests"))
-import oracle
+from benchmarks import PARTIAL, RESULTS, accuracy_picture, accuracy_report, machine, peers
+from benchmarks.accuracy_rows import ELEMENTWISE, ActivationRows, LossRows, oracle
+from benchmarks.cases import ACTIVATIONS, LOSSES, Case
 
 CONTESTANTS = (
     "withlogits",
@@ -42,129 +38,23 @@ CONTESTANTS = (
 )
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 CLASSES = (1, 2, 10, 1000, 32_000, 262_144)
-KINDS = (*oracle.KINDS, "random")
-ELEMENTS = 256
 
-# A gradient counts where its entry matters: at the label, and where the probability is at least this.
-SEEN = 1e-6
-
-# How far the first of three logits is above the others, in the picture: the truth falls to the smallest float32.
-MARGINS = np.linspace(0.3, 100.3, 81)
+# How far the first of three logits is above the others, in the picture; from 88 on the loss is no normal number.
+MARGINS = np.linspace(0.3, 85.3, 69)
 
 
-class Batch:
-    """Hard rows of one loss, format and number of classes, with the truth of each. Stands in for `cases.Inputs`."""
-
-    def __init__(self, what: str, dtype: str, classes: int, seed: int = 7) -> None:
-        self.what, self.dtype = what, dtype
-        self._random = np.random.default_rng([seed, classes, LOSSES.index(what)])
-        each = 8 if classes <= 10 else 4 if classes <= 1000 else 1
-        if what in ("sigmoid", "weighted"):
-            each, classes = 1, ELEMENTS
-        self.kinds = [kind for kind in KINDS for _ in range(2 * each)]
-        self.logits = np.stack([self._row(kind, classes) for kind in self.kinds])
-        made = {"sparse": self._index_labels, "softmax": self._soft_labels}.get(what, self._yes_no_labels)
-        self._labels = made()
-        self.truth = [self._truth(i) for i in range(len(self.kinds))]
-
-    def labels(self, what: str) -> np.ndarray:
-        return self._labels
-
-    def _row(self, kind: str, classes: int) -> np.ndarray:
-        if kind != "random":
-            return oracle.row(kind, classes, oracle.DTYPES[self.dtype], self._random)
-        values = self._random.normal(0.0, 3.0, min(classes, 256)).astype(np.float32)
-        return np.resize(values, classes).astype(oracle.DTYPES[self.dtype])
-
-    def _possible(self, i: int) -> np.ndarray:
-        """The classes that are not masked: labels that have a finite loss."""
-        return np.flatnonzero(np.isfinite(self.logits[i].astype(np.float64)))
-
-    def _index_labels(self) -> np.ndarray:
-        """The class with the largest logit in every second row, and any other class in the rest."""
-        numbers = range(len(self.kinds))
-        return np.array(
-            [int(self.logits[i].argmax()) if i % 2 else self._random.choice(self._possible(i)) for i in numbers]
-        )
-
-    def _soft_labels(self) -> np.ndarray:
-        """Distributions over up to 64 classes, nearly one-hot in every second row; the masked classes get nothing."""
-        labels = np.zeros(self.logits.shape)
-        for i, row in enumerate(labels):
-            some = self._random.permutation(self._possible(i))[:64]
-            row[some] = self._random.dirichlet(np.full(len(some), 0.02 if i % 2 else 1.0))
-        return labels.astype(self.logits.dtype)
-
-    def _yes_no_labels(self) -> np.ndarray:
-        """Zeros and ones, and probabilities in a quarter of the places. A logit of −inf gets a 0."""
-        labels = self._random.integers(0, 2, self.logits.shape).astype(np.float64)
-        soft = self._random.random(labels.shape)
-        labels = np.where(self._random.random(labels.shape) < 0.25, soft, labels)
-        return np.where(np.isneginf(self.logits.astype(np.float64)), 0.0, labels).astype(self.logits.dtype)
-
-    def _truth(self, i: int) -> Any:
-        x, z = self.logits[i], self._labels[i]
-        if self.what == "sparse":
-            return oracle.softmax(x, label=int(z))
-        if self.what == "softmax":
-            return oracle.softmax(x, labels=z)
-        weight = POS_WEIGHT if self.what == "weighted" else 1.0
-        return [oracle.sigmoid_loss(a, b, pos_weight=weight) for a, b in zip(x, z, strict=True)]
-
-    def loss_errors(self, i: int, losses: np.ndarray) -> Iterator[float]:
-        truths = self.truth[i] if isinstance(self.truth[i], list) else [self.truth[i]]
-        for got, truth in zip(np.atleast_1d(losses[i]), truths, strict=True):
-            yield oracle.ulp_error(got, truth.loss, oracle.DTYPES[self.dtype])
-
-    def gradient_errors(self, i: int, gradient: np.ndarray) -> Iterator[float]:
-        """In ulp of the entry; of soft labels, of the larger part where two parts of an entry cancel."""
-        dtype, truth = oracle.DTYPES[self.dtype], self.truth[i]
-        if isinstance(truth, list):
-            for j, of_one in enumerate(truth):
-                yield oracle.ulp_error(gradient[i, j], of_one.gradient[0], dtype, of_one.scale[0])
-            return
-        x = self.logits[i].astype(np.float64)
-        z = self._labels[i].astype(np.float64) if self.what == "softmax" else np.zeros(len(x))
-        if self.what == "sparse":
-            z[self._labels[i]] = 1.0
-        # A long row has few different entries; each is looked at where it stands first and where it stands last.
-        pairs = np.stack([x, z], axis=1)
-        length = len(pairs) - 1
-        places = [
-            np.unique(pairs, axis=0, return_index=True)[1],
-            length - np.unique(pairs[::-1], axis=0, return_index=True)[1],
-        ]
-        for j in np.unique(np.concatenate(places)).tolist():
-            if z[j] > 0.0 or truth.p[j] >= SEEN:
-                scale = truth.scale[j] if self.what == "softmax" else oracle.mp.zero
-                yield oracle.ulp_error(gradient[i, j], truth.gradient[j], dtype, scale)
-
-
-def batches(dtypes: Sequence[str], largest: int) -> Iterator[tuple[str, str, int]]:
+def batches(dtypes: Sequence[str], largest: int) -> Iterator[tuple[str, type[LossRows | ActivationRows], str, int]]:
+    """(what, rows, format, classes) of everything measured; what does not depend on the classes comes once."""
     for dtype in dtypes:
-        for what in LOSSES:
-            for classes in CLASSES:
-                if classes <= largest and not (what in ("sigmoid", "weighted") and classes > 1):
-                    yield what, dtype, classes
-
-
-def measure(batch: Batch, peer: peers.Peer) -> dict[tuple[str, str], float]:
-    """The largest error of one library on a batch: {(kind, "loss" | "gradient"): ulp}."""
-    loss, step = (
-        Case(batch.what, mode, batch.dtype, batch.logits.shape, reduction="sum") for mode in ("loss", "loss+gradient")
-    )
-    with np.errstate(all="ignore"):
-        losses, _ = peer.read(loss, peer.prepare(loss, batch)())
-        _, gradient = peer.read(step, peer.prepare(step, batch)())
-    found: dict[tuple[str, str], float] = {}
-    for i, kind in enumerate(batch.kinds):
-        for part, errors in (("loss", batch.loss_errors(i, losses)), ("gradient", batch.gradient_errors(i, gradient))):
-            found[kind, part] = max(found.get((kind, part), 0.0), *errors, 0.0)
-    return found
+        for names, rows in ((LOSSES, LossRows), (ACTIVATIONS, ActivationRows)):
+            for what in names:
+                for classes in CLASSES[:1] if what in ELEMENTWISE else CLASSES:
+                    if classes <= largest:
+                        yield what, rows, dtype, classes
 
 
 def run(dtypes: Sequence[str], largest: int, names: Sequence[str] = CONTESTANTS) -> dict[str, Any]:
-    """The result as it goes into accuracy.json; an error of null is a NaN or an infinity where the truth is a number."""
+    """The result as it goes into accuracy.json. A null is a NaN, or an infinity where the truth is a number."""
     planned = list(batches(dtypes, largest))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     errors: dict[tuple[str, ...], float] = {}
@@ -173,18 +63,19 @@ def run(dtypes: Sequence[str], largest: int, names: Sequence[str] = CONTESTANTS)
         task = progress.add_task("loading the libraries", total=len(planned))
         threads = machine.limit_cores(None)
         contestants, missing = peers.load(threads, names)
-        for what, dtype, classes in planned:
-            progress.update(task, description=f"{what} {dtype} C = {classes:,}")
-            batch = Batch(what, dtype, classes)
+        for what, rows, dtype, classes in planned:
+            title = what if rows is LossRows else f"{what}(x)"
+            progress.update(task, description=f"{title} {dtype} C = {classes:,}")
+            batch = rows(what, dtype, classes)
             for peer in contestants:
                 try:
-                    found = measure(batch, peer)
+                    found = batch.measure(peer)
                 except Exception as error:  # what a library cannot do is told in the table, and is not the end
                     why = str(error) if isinstance(error, peers.Absent) else _first_line(error)
-                    absences.append({"name": peer.name, "what": what, "dtype": dtype, "classes": classes, "why": why})
+                    absences.append({"name": peer.name, "what": title, "dtype": dtype, "classes": classes, "why": why})
                     continue
                 for (kind, part), error in found.items():
-                    key = (dtype, what, part, kind, peer.name)
+                    key = (dtype, title, part, kind, peer.name)
                     errors[key] = max(errors.get(key, 0.0), error)
             progress.advance(task)
     return {

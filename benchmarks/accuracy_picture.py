@@ -39,7 +39,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     described = result["machine"]
     versions = ", ".join(
         f"{name} {described['versions'][name]}"
-        for name in ("numpy", "scipy", "torch", "tensorflow", "jax", "optax", "scikit-learn")
+        for name in ("numpy", "scipy", "torch", "tensorflow", "tensorflow-cpu", "jax", "optax", "scikit-learn")
         if name in described["versions"]
     )
     figure.text(

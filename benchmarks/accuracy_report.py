@@ -25,12 +25,15 @@ KINDS = {
     "random": "normal, standard deviation 3",
 }
 
+# Rows of this kind have tables of their own: one NaN would hide whatever else a library gets right or wrong.
+APART = "masked"
+
 HEAD = """\
-The largest error over all rows, in ulp of the true result in the format of the logits. Half an ulp is correct rounding; 
-2²⁴ = 1.7e7 in float32, or 2⁵³ = 9.0e15 in float64, is a result of 0 where the truth is not 0. "NaN" stands for a NaN or
-an infinity where the truth is a number. The gradient is measured at the label, and wherever the probability is at least
-1e-6.
-""".replace("; \n", ";\n")
+The largest error over all rows, in ulp of the true result in the format of the logits. Half an ulp is correct rounding.
+1.7e7 = 2²⁴ in float32, or 9.0e15 = 2⁵³ in float64, is 0 where the truth is not 0. "NaN" stands for a NaN, and for an
+infinity where the truth is a number. The gradient is looked at wherever the probability is at least 1e-6, and at the
+label always.
+"""
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -53,7 +56,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def summary(result: dict[str, Any]) -> str:
     """Our own largest errors, for the terminal."""
-    worst = _worst(result, ("dtype", "what", "part"))
+    worst = _worst(result["errors"], ("dtype", "what", "part"))
     lines = [
         f"{dtype:9} {what:9} {part:9} {_number(error)} ulp"
         for (dtype, what, part, name), error in worst.items()
@@ -66,10 +69,10 @@ def _names(result: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(error["name"] for error in result["errors"]))
 
 
-def _worst(result: dict[str, Any], by: tuple[str, ...]) -> dict[tuple[str, ...], float | None]:
+def _worst(errors: list[dict[str, Any]], by: tuple[str, ...]) -> dict[tuple[str, ...], float | None]:
     """The largest error of each group and library; None (NaN) is larger than any number."""
     found: dict[tuple[str, ...], float | None] = {}
-    for error in result["errors"]:
+    for error in errors:
         key = (*(error[field] for field in by), error["name"])
         before, now = found.get(key, 0.0), error["ulp"]
         found[key] = None if before is None or now is None else max(before, now)
@@ -77,21 +80,29 @@ def _worst(result: dict[str, Any], by: tuple[str, ...]) -> dict[tuple[str, ...],
 
 
 def _by_loss(result: dict[str, Any], names: list[str]) -> Iterator[str]:
-    worst = _worst(result, ("dtype", "what", "part"))
+    apart = [error for error in result["errors"] if error["kind"] == APART]
+    others = [error for error in result["errors"] if error["kind"] != APART]
     for dtype in dict.fromkeys(error["dtype"] for error in result["errors"]):
         yield f"### {dtype}\n"
-        yield from _head("", names)
-        for what, title in LOSSES.items():
-            for part in ("loss", "gradient"):
-                cells = [_cell(worst, (dtype, what, part, name)) for name in names]
-                yield f"| {title}: {part} | {' | '.join(cells)} |"
-        yield ""
+        yield from _table(others, dtype, names)
+        yield "With a logit of −inf in every second place (masked classes):\n"
+        yield from _table(apart, dtype, names)
+
+
+def _table(errors: list[dict[str, Any]], dtype: str, names: list[str]) -> Iterator[str]:
+    worst = _worst(errors, ("dtype", "what", "part"))
+    rows = dict.fromkeys((error["what"], error["part"]) for error in errors if error["dtype"] == dtype)
+    yield from _head("", names)
+    for what, part in rows:
+        title = f"{LOSSES[what]}: {part}" if what in LOSSES else f"`{what}`"
+        yield f"| {title} | {' | '.join(_cell(worst, (dtype, what, part, name)) for name in names)} |"
+    yield ""
 
 
 def _by_kind(result: dict[str, Any], names: list[str]) -> Iterator[str]:
-    worst = _worst(result, ("dtype", "what", "kind", "part"))
+    worst = _worst(result["errors"], ("dtype", "what", "kind", "part"))
     yield from _head("logits", names)
-    for kind, words in KINDS.items():
+    for kind in KINDS:
         for part in ("loss", "gradient"):
             cells = [_cell(worst, ("float32", "sparse", kind, part, name)) for name in names]
             yield f"| {kind}: {part} | {' | '.join(cells)} |"
@@ -140,13 +151,13 @@ def _absences(result: dict[str, Any]) -> Iterator[str]:
     """Who could not do what, one line for each reason; a library that is not installed comes first."""
     reasons: dict[tuple[str, str], set[str]] = {(name, why): {"everywhere"} for name, why in result["missing"].items()}
     for absence in result["absent"]:
-        what = LOSSES[absence["what"]] + (
-            ", one class" if absence["classes"] == 1 and "sparse" in absence["what"] else ""
-        )
+        what = LOSSES.get(absence["what"], f"`{absence['what']}`")
+        if absence["what"] == "sparse":
+            what += f" with C = {absence['classes']:,}"
         reasons.setdefault((absence["name"], absence["why"]), set()).add(f"{what} in {absence['dtype']}")
     if reasons:
         yield "### Absent (–)\n"
     for (name, why), places in reasons.items():
         formats = {place.rsplit(" in ", 1)[-1] for place in places}
-        where = "; ".join(sorted(places)) if len(places) <= 4 else f"all of {', '.join(sorted(formats))}"
+        where = "; ".join(sorted(places)) if len(places) <= 4 else f"{len(places)} rows in {', '.join(sorted(formats))}"
         yield f"- **{NAMES.get(name, name)}**, {where}: {why}."

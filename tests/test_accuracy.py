@@ -121,14 +121,19 @@ def check_gradient(got: Any, truth: oracle.Truth, x: Any, label: int, dtype: str
             assert error <= GRADIENT_ULP, (j, label, got[j], float(truth.gradient[j]), x)
 
 
-@pytest.mark.parametrize(("classes", "each"), [(1, 1), (2, 20), (3, 20), (10, 10), (67, 4), (1000, 1)])
+@pytest.mark.parametrize(
+    ("classes", "each", "axis"),
+    [(1, 1, 1), (2, 20, 1), (3, 20, 1), (3, 20, 0), (10, 10, 1), (10, 10, 0), (67, 4, 1), (67, 4, 0), (1000, 1, 1)],
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_index_labels(engine: Any, dtype: str, classes: int, each: int) -> None:
+def test_index_labels(engine: Any, dtype: str, classes: int, each: int, axis: int) -> None:
     logits, labels, truths = index_cases(dtype, classes, each)
-    loss = withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    laid = logits if axis else np.ascontiguousarray(logits.T)
+    loss = withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=laid, axis=axis)
     again, gradient = withlogits.value_and_grad(withlogits.sparse_softmax_cross_entropy_with_logits)(
-        labels=labels, logits=logits
+        labels=labels, logits=laid, axis=axis
     )
+    gradient = gradient if axis else gradient.T
     for i, truth in enumerate(truths):
         assert ulp_error(loss[i], truth.loss, dtype) <= LOSS_ULP[dtype], (logits[i], labels[i], loss[i])
         assert ulp_error(again[i], truth.loss, dtype) <= LOSS_ULP[dtype], (logits[i], labels[i], again[i])

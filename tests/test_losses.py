@@ -375,6 +375,10 @@ def test_sample_weight_zero_hides_everything(engine: Any, loss: Any) -> None:
     assert (gradient[1] == 0).all()
     assert (by_label[1] == 0).all()
     assert np.isfinite(both(labels=labels, logits=logits, sample_weight=shaped, reduction="mean")[0])
+    if loss is softmax_loss:  # the labels of a hidden row do not enter what a class-weighted mean divides by
+        options = {"class_weight": [1.0, 2.0, 3.0, 0.5], "reduction": "mean"}
+        kept = loss(labels=labels[[0, 2]], logits=logits[[0, 2]], **options)
+        np.testing.assert_allclose(loss(labels=labels, logits=logits, sample_weight=weight, **options), kept, rtol=1e-6)
 
 
 def test_a_label_out_of_range_is_hidden_by_sample_weight_zero(engine: Any) -> None:

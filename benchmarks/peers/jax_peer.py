@@ -15,7 +15,6 @@ import optax
 from benchmarks.cases import POS_WEIGHT, Case, Inputs
 from benchmarks.peers import Absent
 
-
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": jax.nn.sigmoid,
     "log_sigmoid": jax.nn.log_sigmoid,

@@ -15,7 +15,6 @@ import tensorflow as tf
 from benchmarks.cases import POS_WEIGHT, Case, Inputs
 from benchmarks.peers import Absent
 
-
 ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "sigmoid": tf.sigmoid,
     "log_sigmoid": tf.math.log_sigmoid,

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from benchmarks.cases import POS_WEIGHT, Case, Inputs
 from benchmarks.peers import Absent
 
-
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sigmoid": torch.sigmoid,
     "log_sigmoid": F.logsigmoid,

@@ -68,6 +68,11 @@ def usage(text: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def in_a_folder(output: Path) -> None:
+    if not output.parent.is_dir():
+        usage(f"--output {output}: there is no folder {output.parent}")
+
+
 def command(run: Callable[P, None]) -> Callable[P, None]:
     """A command whose failures are one line each, and an exit code."""
 
@@ -108,11 +113,10 @@ def demo(
     try:
         from withlogits.demo import run
     except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
+        if error.name not in ("matplotlib", "threadpoolctl"):
             raise
-        usage('the demo draws with matplotlib: pip install "withlogits[cli]"')
-    if not output.parent.is_dir():
-        usage(f"{output.parent} is no folder: choose another --output")
+        usage(f'the demo needs {error.name}: pip install "withlogits[cli]"')
+    in_a_folder(output)
     run(Console(), output, quick=quick)
 
 
@@ -169,6 +173,7 @@ def kept(pair: losses.Pair, reduction: Reduction, output: Path | None) -> Iterat
     elif output is None:
         yield lambda block: print("\n".join(block.reshape(-1).astype("U32")))
     else:
+        in_a_folder(output)
         for array in (pair.logits, pair.labels):
             if output.exists() and output.samefile(array.path):
                 usage(f"--output {output} is the file that is read: choose another")
@@ -176,7 +181,7 @@ def kept(pair: losses.Pair, reduction: Reduction, output: Path | None) -> Iterat
             with npy_writer(output, pair.loss_shape, pair.loss_dtype, pair.tiling.fortran) as write:
                 yield write
         except OSError as error:
-            usage(f"{output} cannot be written: {error.strerror}")
+            raise files.BadFile(f"{output} cannot be written: {error.strerror}") from None
 
 
 @contextmanager

@@ -343,6 +343,7 @@ def value_and_grad(
     alone = not isinstance(wrt, tuple)
 
     def call(*args: Any, **given: Any) -> tuple[Array, Any]:
+        """The loss and its gradient, for the arguments of the loss, by keyword, and `out`."""
         if args or not required <= given.keys() <= known:
             raise arguments.wrong_call(title, keywords, defaults, given, positional=bool(args))
         value, gradients = checked(**{**always, **given})

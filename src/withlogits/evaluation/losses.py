@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 Announce = Callable[[str], None]
 
 # The elements of a block: small enough for the caches and for any machine, large enough to make its overhead vanish.
-BUDGET = 1 << 21
+BUDGET = 1 << 20
 # How far the sum of a label row may lie from 1, by the labels' dtype: far more than rounding, far less than a label.
 CLOSE = {"float16": 1e-2}
 CLOSE_ENOUGH = 1e-3

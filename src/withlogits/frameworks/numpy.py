@@ -25,6 +25,8 @@ _floats: set[np.dtype[Any]] = {
     np.dtype(np.float32),
     np.dtype(np.float64),
 }  # and bfloat16, once met
+_doubles = frozenset((np.dtype(np.float64),))
+_weights = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
 _integers: set[np.dtype[Any]] = {np.dtype(code) for code in "bhilqBHILQ"}
 _reals: set[np.dtype[Any]] = {*_floats, *_integers, np.dtype(np.bool_)}
 
@@ -219,10 +221,10 @@ def _labels(given: Any) -> Array:
 
 
 def _weight(name: str, given: Any, keep_single: bool = False) -> Array:
-    """Finite weights of 0 or more, contiguous; float64, or float32 if that is kept."""
+    """Finite weights of 0 or more, contiguous and aligned; float64, or float32 if that is kept."""
     if type(given) is float:
         array = np.array(given)
-    elif type(given) is np.ndarray and given.dtype == np.float64 and given.flags.c_contiguous and given.flags.aligned:
+    elif type(given) is np.ndarray and given.dtype in (_weights if keep_single else _doubles) and given.flags.carray:
         array = given
     else:
         array = _array(name, given)
@@ -252,20 +254,29 @@ def _check_out(out: Any, wrt: tuple[str, ...], logits: Array, **others: Any) -> 
         raise arguments.out_array("a numpy.ndarray", f"a {type(out).__name__}")
     if out.shape != logits.shape or out.dtype != logits.dtype:
         raise arguments.out_array(*(f"of shape {array.shape} and dtype {array.dtype}" for array in (logits, out)))
-    if not out.flags.writeable or not out.flags.aligned:
-        raise arguments.out_array("writable and aligned", "read-only" if out.flags.aligned else "not aligned")
-    if not out.flags.forc and _overlaps_itself(out):
+    flags = out.flags
+    if not flags.behaved:
+        raise arguments.out_array("writable and aligned", "read-only" if flags.aligned else "not aligned")
+    if not flags.forc and _overlaps_itself(out):
         raise arguments.out_array("without overlap in its own memory", f"a view with strides {out.strides}")
-    if not _same_memory(out, logits) and np.shares_memory(out, logits):
+    if not _same_memory(out, logits) and _share_memory(out, logits):
         raise arguments.out_overlaps("logits")
     for name, other in others.items():
-        if isinstance(other, np.ndarray) and np.shares_memory(out, other):
+        if isinstance(other, np.ndarray) and _share_memory(out, other):
             raise arguments.out_overlaps(name)
 
 
 def _same_memory(a: Array, b: Array) -> bool:
     """For arrays of one shape and dtype: the same elements in the same places."""
     return a is b or (a.strides == b.strides and a.__array_interface__["data"] == b.__array_interface__["data"])
+
+
+def _share_memory(a: Array, b: Array) -> bool:
+    """Whether some byte is in both; where only a long search would tell, yes."""
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
 
 
 def _overlaps_itself(array: Array) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from withlogits.kernels.cpu.host import elementwise, sigmoid_loss, softmax_loss, softmax_map
+from withlogits.kernels.cpu.host_sigmoid import elementwise, sigmoid_loss
+from withlogits.kernels.cpu.host_softmax import softmax_loss, softmax_map
 
 NAME = "numba"
 

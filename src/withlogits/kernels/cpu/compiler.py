@@ -22,7 +22,8 @@ from typing import Any
 
 Spec = Any
 MAGIC = b"withlogits-object-1\n"
-SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
+SHORT = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)  # keeps the interpreter lock
 
 _lock = threading.RLock()
 _addresses: dict[Spec, int] = {}

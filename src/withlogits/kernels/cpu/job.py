@@ -64,22 +64,27 @@ class PoolSpec:
 
 
 class Fields:
-    """The names of a job's slots, integers first, then floats."""
+    """The slots of a job: those that a plan knows, then those that each call fills. A name with a dot is a float."""
 
-    def __init__(self, integers: str, floats: str) -> None:
-        self.integers, self.floats = integers.split(), floats.split()
-        self.pack: Callable[..., bytes] = struct.Struct(f"={len(self.integers)}q{len(self.floats)}d").pack
+    def __init__(self, planned: str, filled: str) -> None:
+        self.names = (*planned.split(), *filled.split())
+        self.plan: Callable[..., bytes] = self._packer(planned)
+        self.fill: Callable[..., bytes] = self._packer(filled)
+
+    @staticmethod
+    def _packer(names: str) -> Callable[..., bytes]:
+        return struct.Struct("=" + "".join("d" if name.endswith(".") else "q" for name in names.split())).pack
 
 
-# x logits, z labels (dense, or indices), g gradient of the logits, h of the labels: address, then byte strides
+# x logits, z labels (dense, or indices), g gradient of the logits, h of the labels, s sample weights, w class weights
 SOFTMAX_JOB = Fields(
-    "classes inner x x_outer x_row x_class z z_outer z_row z_class g g_outer g_row g_class h h_outer h_row h_class "
-    "sample sample_outer sample_row weight weight_class ignore has_ignore wide loss",
-    "smoothing inverse_temperature softcap z_loss grad_scale kappa",
+    "classes inner x_outer x_row x_class z_outer z_row z_class g_outer g_row g_class h_outer h_row h_class s_outer s_row "
+    "w_class ignore has_ignore wide smoothing. inverse_temperature. softcap. z_loss.",
+    "x z g h s w loss grad_scale. kappa.",
 )
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights
 SIGMOID_JOB = Fields(
-    "columns x x_row x_column z z_row z_column o o_row o_column g g_row g_column h h_row h_column "
-    "q q_row q_column s s_row s_column sums",
-    "pos_weight smoothing grad_scale",
+    "columns x_row x_column z_row z_column o_row o_column g_row g_column h_row h_column q_row q_column s_row s_column "
+    "smoothing.",
+    "x z o g h q s sums pos_weight. grad_scale.",
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
-from collections.abc import Iterator
+import sys
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def merged(shape: tuple[int, ...], strides: list[Strides]) -> tuple[list[int], l
 
 def two_levels(
     shape: tuple[int, ...], strides: list[Strides]
-) -> tuple[int, int, list[tuple[int, int]], Iterator[list[int]]]:
+) -> tuple[int, int, list[tuple[int, int]], list[list[int]]]:
     """(outer, inner), each array's two strides, and the byte offsets of every (outer, inner) block there is.
 
     Almost always there is one block. Axes that cannot be merged into two are walked outside the kernel.
@@ -45,10 +46,10 @@ def two_levels(
             steps.insert(0, 0)
     walked = sizes[:-2]
     pairs = [(steps[-2], steps[-1]) for steps in kept]
-    offsets = (
+    offsets = [
         [sum(i * step for i, step in zip(index, steps, strict=False)) for steps in kept]
         for index in itertools.product(*map(range, walked))
-    )
+    ]
     return sizes[-2], sizes[-1], pairs, offsets
 
 
@@ -56,6 +57,23 @@ def without(values: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return values[:axis] + values[axis + 1 :]
 
 
-def address(array: Array) -> int:
-    found: int = array.__array_interface__["data"][0]
+def _slow_address(array: Array) -> int:
+    found: int = array.ctypes.data
     return found
+
+
+def _quick_address(array: Array) -> int:
+    return _pointer(id(array) + _HEAD).value or 0
+
+
+_pointer, _HEAD = ctypes.c_void_p.from_address, object.__basicsize__
+
+
+def _is_quick() -> bool:
+    """Does the data pointer stand right behind the object's head, as NumPy's C interface has it since 1.0."""
+    probes = [np.zeros(3), np.zeros((2, 2), np.int8)[1:], np.zeros(5)[::-2]]
+    return sys.implementation.name == "cpython" and all(_quick_address(p) == _slow_address(p) for p in probes)
+
+
+# NumPy's own ways to say where an array lies take a microsecond, five times as long
+address = _quick_address if _is_quick() else _slow_address

@@ -19,7 +19,6 @@ from . import compiler, spinning
 from .job import PoolSpec
 
 SPIN_SECONDS = 50e-6
-ALONE = 12_000  # below this much work (elements) a second thread costs more than it brings
 WAKE = 150_000  # from this much work on, parked threads are worth waking
 GRAINS = 8  # pieces a thread gets of a job, so that nobody waits long for the last one
 
@@ -32,6 +31,7 @@ class Pool:
         self._control = (ctypes.c_int64 * (spinning.SIZE // 8 + 8))()
         self._at = -(-ctypes.addressof(self._control) // 64) * 64
         self._slots = (ctypes.c_int64 * (spinning.SIZE // 8)).from_address(self._at)
+        self._at_pointer = ctypes.c_char_p(self._at)
         self._started = False
 
     def _start(self) -> None:
@@ -39,22 +39,22 @@ class Pool:
         serve = compiler.SIGNATURE(compiler.address(PoolSpec("serve")))
         self._slots[spinning.YIELD // 8] = _yield_address()
         start = time.perf_counter()
-        serve(self._at, 0, 2000)
+        serve(self._at_pointer, 0, 2000)
         each = (time.perf_counter() - start) / 2000
         spins = max(1, int(SPIN_SECONDS / each))
-        self._workers = [_Worker(serve, self._at, spins, self._control) for _ in range(self.threads - 1)]
+        self._workers = [_Worker(serve, self._at_pointer, spins, self._control) for _ in range(self.threads - 1)]
         self._started = True
 
-    def run(self, kernel: int, job: int, count: int, work: int, multiple: int = 1) -> int:
+    def run(self, kernel: int, job: bytes, count: int, work: int, multiple: int) -> int:
         """Rows 0 to count of a job, `work` elements in all, cut at multiples of `multiple`."""
-        if self.threads == 1 or work < ALONE or count <= multiple or not self._busy.acquire(blocking=False):
-            return _direct(kernel, job, 0, count)
+        if self.threads == 1 or count <= multiple or not self._busy.acquire(blocking=False):
+            return _alone(kernel, job, count)
         try:
             if not self._started:
                 self._start()
             wake = work >= WAKE
             if not wake and all(worker.parked for worker in self._workers):
-                return _direct(kernel, job, 0, count)
+                return _alone(kernel, job, count)
             slots = self._slots
             pieces = self.threads * (GRAINS if wake else 2)
             grain = -(-count // (pieces * multiple)) * multiple
@@ -62,11 +62,12 @@ class Pool:
             slots[spinning.STOP // 8] = count
             slots[spinning.GRAIN // 8] = grain
             slots[spinning.KERNEL // 8] = kernel
-            slots[spinning.JOB // 8] = job
+            block = ctypes.create_string_buffer(job, len(job))
+            slots[spinning.JOB // 8] = ctypes.addressof(block)
             if wake:
                 for worker in self._workers:
                     worker.wake()
-            return int(self._lead(self._at, 0, 0))
+            return int(self._lead(self._at_pointer, 0, 0))
         finally:
             self._busy.release()
 
@@ -76,14 +77,14 @@ class Pool:
 
 
 class _Worker:
-    def __init__(self, serve: object, at: int, spins: int, keep: object) -> None:
+    def __init__(self, serve: object, at: object, spins: int, keep: object) -> None:
         self.parked = False
         self._stopped = False
         self._signal = threading.Lock()
         self._signal.acquire()
         threading.Thread(target=self._live, args=(serve, at, spins, keep), name="withlogits", daemon=True).start()
 
-    def _live(self, serve: object, at: int, spins: int, keep: object) -> None:
+    def _live(self, serve: object, at: object, spins: int, keep: object) -> None:
         while True:
             self.parked = True
             self._signal.acquire()
@@ -103,14 +104,8 @@ class _Worker:
             self._signal.release()
 
 
-_calls: dict[int, object] = {}
-
-
-def _direct(kernel: int, job: int, start: int, stop: int) -> int:
-    function = _calls.get(kernel)
-    if function is None:
-        function = _calls[kernel] = compiler.SIGNATURE(kernel)
-    return int(function(job, start, stop))  # type: ignore[operator]
+def _alone(kernel: int, job: bytes, count: int) -> int:
+    return int(compiler.SIGNATURE(kernel)(job, 0, count))
 
 
 def _yield_address() -> int:
@@ -146,7 +141,7 @@ def set_num_threads(threads: int) -> None:
         old.close()
 
 
-def run(kernel: int, job: int, count: int, work: int, multiple: int = 1) -> int:
+def run(kernel: int, job: bytes, count: int, work: int, multiple: int) -> int:
     global _pool
     pool = _pool
     if pool is None:

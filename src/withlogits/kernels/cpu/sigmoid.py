@@ -158,12 +158,12 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     def put_sum(total: Value, address: Value) -> None:
         simd.store(simd.across(total, lambda p, q: p + q), address)
 
-    slots, lanes, block, kept = simd.reader(SIGMOID_JOB.integers, SIGMOID_JOB.floats), LANES, BLOCK, spec.kept
+    slots, lanes, block, kept = simd.reader(SIGMOID_JOB.names), LANES, BLOCK, spec.kept
 
     def kernel(job: int, start: int, stop: int) -> int:
         (
-            columns, x, x_row, x_column, z, z_row, z_column, o, o_row, o_column, g, g_row, g_column,
-            h, h_row, h_column, q, q_row, q_column, s, s_row, s_column, sums, pos_weight, smoothing, grad_scale,
+            columns, x_row, x_column, z_row, z_column, o_row, o_column, g_row, g_column, h_row, h_column,
+            q_row, q_column, s_row, s_column, smoothing, x, z, o, g, h, q, s, sums, pos_weight, grad_scale,
         ) = slots(job)  # fmt: skip
         blocks = (columns + block - 1) // block
         for i in range(start, stop):

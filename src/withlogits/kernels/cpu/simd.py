@@ -435,12 +435,11 @@ def traced(function: F) -> F:
     return function
 
 
-def reader(integers: list[str], floats: list[str]) -> Callable[..., Any]:
-    """A traced function that takes a job's address and gives all its slots."""
+def reader(names: tuple[str, ...]) -> Callable[..., Any]:
+    """A traced function that takes a job's address and gives all its slots; a name with a dot is a float."""
 
     def slots(job: Value) -> tuple[Value, ...]:
-        kinds = [I64] * len(integers) + [F64] * len(floats)
-        return tuple(load(job + 8 * i, kind) for i, kind in enumerate(kinds))
+        return tuple(load(job + 8 * i, F64 if name.endswith(".") else I64) for i, name in enumerate(names))
 
     return traced(slots)
 

@@ -238,7 +238,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def choose(xa: Value, ta: Value) -> Value:
         return ta if tiled else xa
 
-    unpack, x_step, gives = simd.reader(SOFTMAX_JOB.integers, SOFTMAX_JOB.floats), lanes if along else 1, spec.gradient
+    unpack, x_step, gives = simd.reader(SOFTMAX_JOB.names), lanes if along else 1, spec.gradient
     parts = row_parts(spec)
     everything, first, rows_at, advance = parts.everything, parts.first, parts.rows_at, parts.advance
     row_sample, row_label, label_logit, label_weight = (
@@ -253,9 +253,9 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
 
     def kernel(job: int, start: int, stop: int) -> int:
         (
-            classes, inner, x, x_outer, x_row, x_class, z, z_outer, z_row, z_class, g, g_outer, g_row, g_class,
-            h, h_outer, h_row, h_class, sample, sample_outer, sample_row, weight, weight_class, ignore, has_ignore, wide,
-            loss, smoothing, inverse, softcap, z_loss, grad_scale, kappa,
+            classes, inner, x_outer, x_row, x_class, z_outer, z_row, z_class, g_outer, g_row, g_class,
+            h_outer, h_row, h_class, s_outer, s_row, w_class, ignore, has_ignore, wide,
+            smoothing, inverse, softcap, z_loss, x, z, g, h, samples, weights, loss, grad_scale, kappa,
         ) = unpack(job)  # fmt: skip
         whole = classes // lanes if along else classes
         rest = classes - whole * lanes if along else 0
@@ -279,13 +279,13 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             x_first, g_first = x + outer * x_outer + row * x_row, g + outer * g_outer + row * g_row
             x_rows = rows_at(x_first, x_row, n)
             x0, g0 = (x_first, g_first) if along else (x_rows, rows_at(g_first, g_row, n))
-            s_i = row_sample(sample + outer * sample_outer + row * sample_row, sample_row, n)
+            s_i = row_sample(samples + outer * s_outer + row * s_row, s_row, n)
             y = row_label(z + outer * z_outer + row * z_row, z_row, n)
             counts, valid = standing(y, s_i, classes, ignore, has_ignore)
             wrong += wrong_labels(counts, valid, rows)
             live = both(counts, valid)
             x_y = label_logit(x_rows, y, x_class, valid, n)
-            w_y = label_weight(weight, weight_class, y, valid)
+            w_y = label_weight(weights, w_class, y, valid)
             keep(as_number(counts), slots, counts_slot, 0)
 
             for turn in range(turns):
@@ -329,9 +329,9 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         va = advance(va, v_step)
                     if rest > 0:
                         s, s_low, k = visit(s, s_low, k, xa, va, last, m, shift, floor, rounder, ahead)
-                s_row, k_row = row_sums(s, s_low, k)
-                keep(s_row, slots, s_slot, turn)
-                keep(k_row, slots, k_slot, turn)
+                s_sum, k_sum = row_sums(s, s_low, k)
+                keep(s_sum, slots, s_slot, turn)
+                keep(k_sum, slots, k_slot, turn)
 
             nil = zeros()
             cost, r, mass, below, part, alone = finish(

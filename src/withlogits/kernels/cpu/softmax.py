@@ -205,7 +205,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         if h_access is not None:
             h_access.write(zero, ha, mask)
 
-    unpack, x_step = simd.reader(SOFTMAX_JOB.integers, SOFTMAX_JOB.floats), lanes if along else 1
+    unpack, x_step = simd.reader(SOFTMAX_JOB.names), lanes if along else 1
     mapped, sized = spec.result in ("softmax", "log_softmax"), spec.result == "logsumexp"
     gives = spec.gradient or h_access is not None
     parts = row_parts(spec)
@@ -220,9 +220,9 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
 
     def kernel(job: int, start: int, stop: int) -> int:
         (
-            classes, inner, x, x_outer, x_row, x_class, z, z_outer, z_row, z_class, g, g_outer, g_row, g_class,
-            h, h_outer, h_row, h_class, sample, sample_outer, sample_row, weight, weight_class, ignore, has_ignore, wide,
-            loss, smoothing, inverse, softcap, z_loss, grad_scale, kappa,
+            classes, inner, x_outer, x_row, x_class, z_outer, z_row, z_class, g_outer, g_row, g_class,
+            h_outer, h_row, h_class, s_outer, s_row, w_class, ignore, has_ignore, wide,
+            smoothing, inverse, softcap, z_loss, x, z, g, h, samples, weights, loss, grad_scale, kappa,
         ) = unpack(job)  # fmt: skip
         whole = classes // lanes if along else classes
         rest = classes - whole * lanes if along else 0
@@ -239,7 +239,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             z0 = rows_at(z + outer * z_outer + row * z_row, z_row, n)
             g0 = rows_at(g + outer * g_outer + row * g_row, g_row, n)
             h0 = rows_at(h + outer * h_outer + row * h_row, h_row, n)
-            s_i = row_sample(sample + outer * sample_outer + row * sample_row, sample_row, n)
+            s_i = row_sample(samples + outer * s_outer + row * s_row, s_row, n)
             y = row_label(z + outer * z_outer + row * z_row, z_row, n)
             counts, valid = standing(y, s_i, classes, ignore, has_ignore)
             wrong += wrong_labels(counts, valid, rows)
@@ -254,7 +254,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 top = maximum(m, softcap, inverse)
 
                 s, s_low, k, a, a_low, total, total_low = nothing()
-                xa, za, wa, j = x0, z0, weight, 0
+                xa, za, wa, j = x0, z0, weights, 0
                 for _ in range(whole):
                     s, s_low, k, a, a_low, total, total_low = visit(
                         s, s_low, k, a, a_low, total, total_low,
@@ -262,7 +262,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                     )  # fmt: skip
                     xa = advance(xa, x_step * x_class)
                     za = advance(za, x_step * z_class)
-                    wa += x_step * weight_class
+                    wa += x_step * w_class
                     j += x_step
                 if rest > 0:
                     s, s_low, k, a, a_low, total, total_low = visit(
@@ -271,7 +271,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                     )  # fmt: skip
                 sums = combined(s, s_low, k, a, a_low, total, total_low)
                 x_y = transformed(label_logit(x0, y, x_class, valid, n), softcap, inverse)
-                w_y = label_weight(weight, weight_class, y, valid)
+                w_y = label_weight(weights, w_class, y, valid)
                 cost, r, mass, below, part, alone = finish(
                     unbiased(sums[0]), unbiased(sums[1]), sums[2], sums[3], sums[4], sums[5], sums[6], top, x_y, w_y, z_loss
                 )
@@ -283,7 +283,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 if gives or mapped:
                     factor, beside = factors(mass, below, part, z_loss, top, r)
                     live, multiple = both(counts, valid), times(s_i, grad_scale)
-                    xa, za, ga, ha, wa, j = x0, z0, g0, h0, weight, 0
+                    xa, za, ga, ha, wa, j = x0, z0, g0, h0, weights, 0
                     for _ in range(whole):
                         if mapped:
                             map_out(xa, ga, each, top, r, part)
@@ -296,7 +296,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         za = advance(za, x_step * z_class)
                         ga = advance(ga, x_step * g_class)
                         ha = advance(ha, x_step * h_class)
-                        wa += x_step * weight_class
+                        wa += x_step * w_class
                         j += x_step
                     if rest > 0:
                         if mapped:

@@ -1,0 +1,168 @@
+"""Peak memory beside inputs and outputs, of each loss at 2048 × 32,000 float32, each in a process of its own.
+
+    python -m benchmarks memory [--quick] [--output DIR]
+
+The child process loads one library, makes the inputs and warms up on a few rows. It gives free memory back to the system
+and resets its peak (`/proc/self/clear_refs`: Linux only), then calls once at the full size. What the peak has grown
+by, less the bytes of the results, is what the call needed beside them. The kernel counts a process's pages in batches for
+each core, so that a figure is good to about 0.3 MB.
+
+Libraries that compile for each shape (JAX, torch.compile, a traced tf.function) are warmed up at the full size: what the
+compiler takes is not theirs to answer for here. withlogits keeps no result memory for reuse (`WITHLOGITS_RECYCLE_BYTES=0`), which
+would already be there when the call begins.
+
+Writes memory.json and memory.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks import PARTIAL, RESULTS, ROOT, machine, peers
+from benchmarks.cases import LOSSES, Case, Inputs
+
+SHAPE, WARM_UP = (2048, 32_000), (2048, 1000)
+CONTESTANTS = ("withlogits", *peers.PEERS)
+COMPILED_BY_SHAPE = ("jax", "torch.compile", "tensorflow")
+MODES = ("loss", "loss+gradient")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks memory", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="withlogits alone")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: docs/results")
+    parser.add_argument("--one", nargs=3, metavar=("NAME", "LOSS", "MODE"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if not CLEAR_REFS.exists():
+        print("memory is measured on Linux only: elsewhere a process cannot reset its peak", file=sys.stderr)
+        return 1
+    if options.one:
+        name, what, mode = options.one
+        print(json.dumps(measure(name, what, mode)))
+        return 0
+    result = run(CONTESTANTS[:1] if options.quick else CONTESTANTS)
+    output = options.output or (PARTIAL if options.quick else RESULTS)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "memory.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    (output / "memory.md").write_text(markdown(result))
+    print(markdown(result))
+    print(f"written to {output}")
+    return 0
+
+
+def run(names: Sequence[str]) -> dict[str, Any]:
+    cases = [(name, what, mode) for name in names for what in LOSSES for mode in MODES]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    found: list[dict[str, Any]] = []
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=len(cases))
+        for name, what, mode in cases:
+            progress.update(task, description=f"{name} {what} {mode}")
+            found.append({"name": name, "what": what, "mode": mode, **in_a_child(name, what, mode)})
+            progress.advance(task)
+    return {"machine": machine.describe(machine.limit_cores(None)), "shape": SHAPE, "cases": found}
+
+
+def in_a_child(name: str, what: str, mode: str) -> dict[str, Any]:
+    """What `measure` finds in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--one", name, what, mode]
+    environment = {**os.environ, "WITHLOGITS_RECYCLE_BYTES": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    if done.returncode:
+        return {"absent": f"failed: {(done.stderr.strip() or f'exit {done.returncode}').splitlines()[-1]}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(name: str, what: str, mode: str, shape: tuple[int, int] = SHAPE) -> dict[str, Any]:
+    """Bytes that one call needs beyond its inputs and results, in this process."""
+    found, absent = peers.load(machine.limit_cores(None), (name,))
+    if not found:
+        return {"absent": absent[name]}
+    (peer,) = found
+    try:
+        for rows in (WARM_UP, shape) if name in COMPILED_BY_SHAPE else (WARM_UP,):
+            case = Case(what, mode, "float32", rows)
+            peer.prepare(case, Inputs(rows, "float32"))()
+        case = Case(what, mode, "float32", shape)
+        inputs = Inputs(shape, "float32")
+        call = peer.prepare(case, inputs)
+        if name in COMPILED_BY_SHAPE:
+            call()
+    except peers.Absent as reason:
+        return {"absent": str(reason)}
+    gc.collect()
+    _give_back()
+    before = _resident("VmRSS")
+    CLEAR_REFS.write_text("5")  # the peak becomes what is resident now
+    result = call()
+    peak = _resident("VmHWM")
+    value, gradient = peer.read(case, result)
+    results = value.nbytes + (gradient.nbytes if gradient is not None else 0)
+    return {"beyond_bytes": max(0, peak - before - results), "result_bytes": results}
+
+
+def _give_back() -> None:
+    """Return what malloc holds free, or it would serve the measured call unseen."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def _resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(f"/proc/self/status has no {field}")
+
+
+def markdown(result: dict[str, Any]) -> str:
+    return "\n".join(_lines(result)) + "\n"
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    n, c = result["shape"]
+    names = list(dict.fromkeys(case["name"] for case in result["cases"]))
+    cells = {(case["what"], case["mode"], case["name"]): case for case in result["cases"]}
+    yield f"MB (1e6 bytes) at {n:,} × {c:,} float32, whose logits are {n * c * 4 / 1e6:.0f} MB:\n"
+    yield f"| | {' | '.join(names)} |"
+    yield "|---|" + "---:|" * len(names)
+    for what in LOSSES:
+        for mode in MODES:
+            row = [_cell(cells[what, mode, name]) for name in names]
+            yield f"| {what}, {mode.replace('+', ' and ')} | {' | '.join(row)} |"
+    yield ""
+    yield (
+        "The growth of the process's peak in one call, less the bytes of its results; good to about 0.3 MB. Each figure "
+        "comes from a process of its own, warmed up before; JAX, TensorFlow and torch.compile are warmed up at the full "
+        "size, since they compile for each shape. withlogits holds back no memory for later results here; by default it "
+        "does, up to 512 MiB (`set_recycling_limit`)."
+    )
+    yield ""
+    reasons = dict.fromkeys((case["name"], case["absent"]) for case in result["cases"] if "absent" in case)
+    yield from (f"- Absent (–): **{name}**: {why}." for name, why in reasons)
+    yield ("\n" if reasons else "") + machine.as_markdown(result["machine"])
+
+
+def _cell(case: dict[str, Any]) -> str:
+    if "absent" in case:
+        return "–"
+    megabytes = case["beyond_bytes"] / 1e6
+    text = f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.1f}"
+    return f"**{text}**" if case["name"] == "withlogits" else text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,45 @@
+"""From a planned call to the kernel: small jobs at once, large ones through the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import compiler, pool
+
+SMALL = 12_000  # elements: below, a second thread costs more than it brings, and so does letting other threads in
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def loss_dtype(logits: np.dtype[Any]) -> np.dtype[Any]:
+    return FLOAT64 if logits == FLOAT64 else FLOAT32
+
+
+def known(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Labels of a kind that kernels read; the rest (longdouble) as float64."""
+    return labels if labels.dtype.itemsize <= 8 else labels.astype(FLOAT64)
+
+
+class Plan:
+    """Everything about a call that shapes, strides, dtypes and options decide; kept for the next such call.
+
+    `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
+    """
+
+    __slots__ = ("_alone", "_kernel", "_multiple", "_small", "_work", "count", "head", "offsets")
+
+    def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
+        self._kernel = compiler.address(spec)
+        self._alone = compiler.SHORT(self._kernel)
+        self._small = work < SMALL
+        self._multiple, self._work = multiple, work
+        self.head, self.count, self.offsets = head, count, offsets
+
+    def run(self, filled: bytes) -> int:
+        """How many labels were out of range."""
+        if self._small:
+            wrong: int = self._alone(self.head + filled, 0, self.count)
+            return wrong
+        return pool.run(self._kernel, self.head + filled, self.count, self._work, self._multiple)

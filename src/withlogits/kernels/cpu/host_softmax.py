@@ -1,0 +1,226 @@
+"""The softmax half of the engine protocol on compiled kernels: allocate, plan, run, reduce."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from withlogits import arguments
+
+from . import buffers
+from .call import FLOAT64, Plan, known, loss_dtype
+from .job import SOFTMAX_JOB, TILE, SoftmaxSpec
+from .layout import Array, Strides, address, two_levels, without
+
+ALONG = 16  # from this many contiguous classes on, lanes lie along them
+ONE = np.ones(1)
+ONE_AT = address(ONE)
+
+
+def softmax_loss(
+    logits: Array,
+    labels: Array,
+    *,
+    axis: int,
+    sparse: bool,
+    class_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    sample_weight: Array | None = None,
+    reduction: str = "none",
+    wrt: tuple[str, ...] = (),
+    out: Array | None = None,
+) -> tuple[Any, tuple[Array, ...]]:
+    """Softmax cross-entropy and its gradients; the meaning of each argument is that of the public losses."""
+    shape = logits.shape[:-1] if axis == logits.ndim - 1 else without(logits.shape, axis)
+    kind = loss_dtype(logits.dtype)
+    plain = reduction == "none"
+    loss = buffers.empty(shape, kind if plain else FLOAT64)
+    labels = known(labels)
+    if sample_weight is not None and sample_weight.dtype != FLOAT64:
+        sample_weight = sample_weight.astype(FLOAT64)
+    if sparse and out is not None:
+        _check_range(labels, logits.shape[axis], ignore_index, sample_weight)
+    options = (label_smoothing, ignore_index, temperature, softcap, z_loss)
+    divisor, kappa = 1.0, 0.0
+    if reduction == "mean":
+        divisor = _divisor(labels, axis, sparse, class_weight, ignore_index, sample_weight, shape)
+        if class_weight is not None and divisor and "labels" in wrt:
+            # the denominator depends on the labels, so their gradient needs the value first
+            _run(logits, labels, axis, sparse, class_weight, options, sample_weight, loss, None, None, 1.0, 0.0)
+            kappa = float(np.add.reduce(loss, axis=None)) / divisor
+    gradient = label_gradient = None
+    if wrt:
+        if "logits" in wrt:
+            gradient = buffers.empty_like(logits, logits.dtype) if out is None else out
+        if "labels" in wrt:
+            label_gradient = buffers.empty_like(logits, kind if labels.dtype.kind in "biu" else labels.dtype)
+    scale = 1.0 / divisor if divisor else 0.0
+    if loss.size and _run(
+        logits, labels, axis, sparse, class_weight, options, sample_weight, loss, gradient, label_gradient, scale, kappa
+    ):
+        raise arguments.label_out_of_range(labels, logits.shape[axis], ignore_index, sample_weight)
+    value: Any = loss
+    if not plain:
+        value = kind.type(np.add.reduce(loss, axis=None) / divisor if divisor else 0.0)
+    if not wrt:
+        return value, ()
+    return value, tuple([gradient if name == "logits" else label_gradient for name in wrt])  # type: ignore[misc]
+
+
+def softmax_map(x: Array, *, axis: int, kind: str) -> Array:
+    """softmax, log_softmax or logsumexp (which drops the axis), in the dtype of x."""
+    rows = buffers.empty(without(x.shape, axis), loss_dtype(x.dtype))
+    result = None if kind == "logsumexp" else buffers.empty_like(x, x.dtype)
+    if x.size:
+        options = (0.0, None, 1.0, None, 0.0)
+        _run(x, None, axis, False, None, options, None, rows, result, None, 1.0, 0.0, kind)
+    return rows.astype(x.dtype, copy=False) if result is None else result
+
+
+def _run(
+    logits: Array,
+    labels: Array | None,
+    axis: int,
+    sparse: bool,
+    class_weight: Array | None,
+    options: tuple[Any, ...],
+    sample_weight: Array | None,
+    loss: Array,
+    gradient: Array | None,
+    label_gradient: Array | None,
+    scale: float,
+    kappa: float,
+    result: str = "loss",
+) -> int:
+    """How many labels were out of range."""
+    plan, offsets = _plan(
+        logits.shape, axis, sparse, result, class_weight is not None, options,
+        logits.dtype, logits.strides,
+        None if labels is None else labels.dtype, None if labels is None else labels.strides,
+        None if gradient is None else gradient.strides,
+        None if label_gradient is None else label_gradient.dtype,
+        None if label_gradient is None else label_gradient.strides,
+        None if sample_weight is None else sample_weight.strides,
+        loss.dtype,
+    )  # fmt: skip
+    x = address(logits)
+    z = 0 if labels is None else address(labels)
+    g = 0 if gradient is None else address(gradient)
+    h = 0 if label_gradient is None else address(label_gradient)
+    s = ONE_AT if sample_weight is None else address(sample_weight)
+    w = ONE_AT if class_weight is None else address(class_weight)
+    at = address(loss)
+    if len(offsets) == 1:
+        return plan.run(SOFTMAX_JOB.fill(x, z, g, h, s, w, at, scale, kappa))
+    wrong = 0
+    for dx, dz, dg, dh, ds in offsets:
+        wrong += plan.run(SOFTMAX_JOB.fill(x + dx, z + dz, g + dg, h + dh, s + ds, w, at, scale, kappa))
+        at += plan.count * loss.itemsize
+    return wrong
+
+
+@lru_cache(maxsize=512)
+def _plan(
+    shape: tuple[int, ...],
+    axis: int,
+    sparse: bool,
+    result: str,
+    weighted: bool,
+    options: tuple[Any, ...],
+    x_dtype: np.dtype[Any],
+    x_strides: Strides,
+    z_dtype: np.dtype[Any] | None,
+    z_strides: Strides | None,
+    g_strides: Strides | None,
+    h_dtype: np.dtype[Any] | None,
+    h_strides: Strides | None,
+    s_strides: Strides | None,
+    loss: np.dtype[Any],
+) -> tuple[Plan, list[list[int]]]:
+    smoothing, ignore, temperature, softcap, z_loss = options
+    classes, nothing = shape[axis], (0,) * (len(shape) - 1)
+    labels = "none" if z_dtype is None else "dense" if not sparse else "smooth" if smoothing else "index"
+    whole = [x_strides, None if sparse else z_strides, g_strides, h_strides]
+    sizes = [x_dtype.itemsize, z_dtype.itemsize if z_dtype else 0, x_dtype.itemsize, h_dtype.itemsize if h_dtype else 0]
+    rows = [without(strides, axis) if strides is not None else nothing for strides in whole]
+    if sparse and z_strides is not None:
+        rows[1] = z_strides
+    rows.append(nothing if s_strides is None else s_strides)
+    outer, inner, steps, offsets = two_levels(without(shape, axis), rows)
+    class_steps = [strides[axis] if strides is not None else 0 for strides in whole]
+    present = [i for i in range(4) if whole[i] is not None]
+    transformed = temperature != 1.0 or softcap is not None
+    layout = "strided"
+    if all(class_steps[i] == sizes[i] for i in present) and classes >= ALONG:
+        layout = "along"
+    elif all(steps[i][1] == sizes[i] for i in present):
+        layout = "across"
+    elif classes <= TILE and labels == "index" and not transformed and x_dtype != FLOAT64:
+        layout = "tiled"
+    spec = SoftmaxSpec(
+        x=x_dtype.name,
+        labels=labels,
+        z="" if z_dtype is None else z_dtype.name,
+        layout=layout,
+        result=result,
+        gradient=g_strides is not None and result == "loss",
+        label_gradient="" if h_dtype is None else h_dtype.name,
+        weighted=weighted and labels in ("smooth", "dense"),
+        transformed=transformed,
+    )
+    head = SOFTMAX_JOB.plan(
+        classes, inner, *(n for i in range(4) for n in (*steps[i], class_steps[i])), *steps[4],
+        8 if weighted else 0, 0 if ignore is None else ignore, ignore is not None, loss == FLOAT64,
+        smoothing, 1.0 / temperature, softcap or 0.0, z_loss,
+    )  # fmt: skip
+    count = outer * inner
+    return Plan(spec, head, count, count * classes, 1 if layout == "along" else 16, offsets), offsets
+
+
+def _wrong(labels: Array, classes: int, ignore_index: int | None, sample_weight: Array | None) -> Array:
+    wrong = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
+    if sample_weight is not None:
+        wrong &= sample_weight != 0.0
+    return wrong
+
+
+def _check_range(labels: Array, classes: int, ignore_index: int | None, sample_weight: Array | None) -> None:
+    """Before anything is written into the caller's own array."""
+    if _wrong(labels, classes, ignore_index, sample_weight).any():
+        raise arguments.label_out_of_range(labels, classes, ignore_index, sample_weight)
+
+
+def _divisor(
+    labels: Array,
+    axis: int,
+    sparse: bool,
+    class_weight: Array | None,
+    ignore_index: int | None,
+    sample_weight: Array | None,
+    shape: tuple[int, ...],
+) -> float:
+    """Σ sᵢ Wᵢ over the rows that count: what a mean divides by. It needs labels and weights alone."""
+    weight: Any = np.ones(shape) if sample_weight is None else sample_weight
+    if sparse and ignore_index is not None:
+        weight = weight * (labels != ignore_index)
+    if class_weight is None:
+        return float(np.add.reduce(weight, axis=None))
+    if sparse:
+        mass = class_weight.take(np.clip(labels, 0, len(class_weight) - 1).astype(np.int64))
+        return float(np.add.reduce(mass * weight, axis=None))
+    rows, total = np.moveaxis(labels, axis, -1), 0.0
+    step = max(1, 65536 // rows.shape[-1])
+    for index in np.ndindex(*shape[:-1]):  # in blocks: labels may be as large as memory
+        for start in range(0, shape[-1] if shape else 1, step):
+            here = (*index, slice(start, start + step)) if shape else ()
+            counted = np.where((weight[here] != 0.0)[..., None], rows[here], 0.0).astype(FLOAT64)
+            total += float(np.add.reduce((counted * class_weight).sum(axis=-1) * weight[here], axis=None))
+    return total
