@@ -2,14 +2,14 @@
 
     python -m benchmarks memory [--quick] [--output DIR]
 
-The child process loads one library, makes the inputs and warms up on a few rows. It gives free memory back to the system
-and resets its peak (`/proc/self/clear_refs`: Linux only), then calls once at the full size. What the peak has grown
-by, less the bytes of the results, is what the call needed beside them. The kernel counts a process's pages in batches for
-each core, so that a figure is good to about 0.3 MB.
+The child process loads one library, makes the inputs and warms up on short rows. It gives free memory back to the
+system and resets its peak (`/proc/self/clear_refs`: Linux only), then calls once at the full size. What the peak has
+grown by, less the bytes of the results, is what the call needed beside them. The system counts a process's pages in
+batches for each core, so that a figure is good to about 0.3 MB.
 
-Libraries that compile for each shape (JAX, torch.compile, a traced tf.function) are warmed up at the full size: what the
-compiler takes is not theirs to answer for here. withlogits keeps no result memory for reuse (`WITHLOGITS_RECYCLE_BYTES=0`), which
-would already be there when the call begins.
+Libraries that compile for each shape (JAX, torch.compile, a traced tf.function) are warmed up at the full size: what a
+compiler needs is not the question here. withlogits keeps no result memory for reuse (`WITHLOGITS_RECYCLE_BYTES=0`): it
+would lie there already when the call begins.
 
 Writes memory.json and memory.md.
 """
@@ -145,10 +145,10 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
             yield f"| {what}, {mode.replace('+', ' and ')} | {' | '.join(row)} |"
     yield ""
     yield (
-        "The growth of the process's peak in one call, less the bytes of its results; good to about 0.3 MB. Each figure "
-        "comes from a process of its own, warmed up before; JAX, TensorFlow and torch.compile are warmed up at the full "
-        "size, since they compile for each shape. withlogits holds back no memory for later results here; by default it "
-        "does, up to 512 MiB (`set_recycling_limit`)."
+        "The growth of the process's peak in one call, less the bytes of its results; good to about 0.3 MB. Each "
+        "figure comes from a process of its own, warmed up before; JAX, TensorFlow and torch.compile are warmed up at "
+        "the full size, since they compile for each shape. withlogits holds back no memory for later results here; by "
+        "default it does, up to 512 MiB (`set_recycling_limit`)."
     )
     yield ""
     reasons = dict.fromkeys((case["name"], case["absent"]) for case in result["cases"] if "absent" in case)

@@ -276,3 +276,18 @@ def rows(classes: int, dtype: Any, seed: int, each: int = 1) -> Iterator[tuple[s
     for kind in KINDS:
         for _ in range(each):
             yield kind, row(kind, classes, dtype, rng)
+
+
+# -------------------------------------------------------------------------------------------------- ordinary arrays
+
+
+def some(shape: tuple[int, ...], dtype: Any = np.float32, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).normal(0.0, 3.0, shape).astype(dtype)
+
+
+def some_labels(shape: tuple[int, ...], classes: int, dtype: Any = np.int64, seed: int = 1) -> Any:
+    return np.random.default_rng(seed).integers(0, classes, shape).astype(dtype)
+
+
+def one_hot(labels: Any, classes: int, dtype: Any = np.float32) -> Any:
+    return (labels[..., None] == np.arange(classes)).astype(dtype)

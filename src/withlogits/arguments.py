@@ -127,7 +127,7 @@ def not_negative(name: str, x: Any) -> float:
 
 def _real(name: str, x: Any) -> float:
     try:
-        if isinstance(x, (str, bytes)) or getattr(x, "ndim", 0):
+        if isinstance(x, (str, bytes)) or np.ndim(x):
             raise TypeError
         return float(x)
     except (TypeError, ValueError):

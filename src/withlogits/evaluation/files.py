@@ -14,6 +14,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -211,18 +212,7 @@ def _member(name: str, path: str, member: str | None, archive: zipfile.ZipFile) 
 
 def _described(name: str, path: str, member: str | None, stream: IO[bytes], length: int) -> ArrayFile:
     """What the header says, checked against the bytes that there are."""
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            header = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            header = np.lib.format.read_array_header_2_0(stream)
-        else:
-            got = ".".join(map(str, version))
-            raise BadFile(f"{name} has format version {got}, where 1.0 or 2.0 is expected for an array of numbers")
-    except ValueError as error:
-        raise BadFile(f"{name} has a damaged header: {' '.join(str(error).split())}") from None
-    shape, fortran, dtype = header
+    shape, fortran, dtype = _header(name, stream)
     if min(shape, default=0) < 0:
         raise BadFile(f"{name} has a damaged header: shape {shape}")
     if dtype.hasobject:
@@ -239,3 +229,21 @@ def _described(name: str, path: str, member: str | None, stream: IO[bytes], leng
             f"and {length - array.offset:,} are there"
         )
     return array
+
+
+def _header(name: str, stream: IO[bytes]) -> tuple[Shape, bool, np.dtype[Any]]:
+    """Shape, memory order and dtype. NumPy's parser raises all sorts of errors over damaged bytes, which all mean that."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version in ((1, 0), (2, 0)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that a header is of Python 2 is no news to a reader
+                if version == (1, 0):
+                    return np.lib.format.read_array_header_1_0(stream)
+                return np.lib.format.read_array_header_2_0(stream)
+    except (zipfile.BadZipFile, zlib.error, OSError):
+        raise
+    except Exception as error:
+        raise BadFile(f"{name} has a damaged header: {' '.join(str(error).split())}") from None
+    got = ".".join(map(str, version))
+    raise BadFile(f"{name} has format version {got}, where 1.0 or 2.0 is expected for an array of numbers")

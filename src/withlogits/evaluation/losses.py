@@ -1,7 +1,7 @@
 """The losses of arrays in files, block by block: what the library computes for the whole arrays.
 
-A loss that is kept has the dtype that the library gives it. A sum or a mean is taken of losses in float64 and added up
-exactly across the blocks, so it does not depend on where the cuts fall.
+A loss that is kept has the dtype that the library gives it. A sum or a mean is taken of losses in float64, so that
+where the cuts fall can change its last digit at most.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ block of an array with classes on a fast axis is one stretch of its file, and th
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,9 +31,6 @@ class Tiling:
         ]
         for tile in itertools.product(*(cuts[axis] for axis in self._slow_to_fast())):
             yield tile[::-1] if self.fortran else tile
-
-    def __len__(self) -> int:
-        return math.prod(-(-length // extent) for length, extent in zip(self.shape, self.extents, strict=True))
 
     def without(self, axis: int) -> Tiling:
         """The blocks of an array that lacks the axis, one for each block of this."""

@@ -63,6 +63,8 @@ def softmax_loss(
     rows = shape[:axis] + shape[axis + 1 :]
     given_labels, given_weight, loss_shape, one_row = labels, sample_weight, rows, False
     if sparse:
+        if ignore_index is not None and not -(2**63) <= ignore_index < (2**64 if labels.dtype == np.uint64 else 2**63):
+            ignore_index = None  # no label can be it
         if labels.shape != rows and arguments.sparse_keeps_axis(labels.shape, shape, axis):
             labels, loss_shape = labels.squeeze(axis), labels.shape
     elif labels.shape != shape and arguments.dense_broadcasts(labels.shape, shape, axis, labels.dtype.kind in "iu"):
@@ -259,24 +261,16 @@ def _check_out(out: Any, wrt: tuple[str, ...], logits: Array, **others: Any) -> 
         raise arguments.out_array("writable and aligned", "read-only" if flags.aligned else "not aligned")
     if not flags.forc and _overlaps_itself(out):
         raise arguments.out_array("without overlap in its own memory", f"a view with strides {out.strides}")
-    if not _same_memory(out, logits) and _share_memory(out, logits):
+    if out is not logits and np.shares_memory(out, logits) and not _same_places(out, logits):
         raise arguments.out_overlaps("logits")
     for name, other in others.items():
-        if isinstance(other, np.ndarray) and _share_memory(out, other):
+        if isinstance(other, np.ndarray) and np.shares_memory(out, other):
             raise arguments.out_overlaps(name)
 
 
-def _same_memory(a: Array, b: Array) -> bool:
-    """For arrays of one shape and dtype: the same elements in the same places."""
-    return a is b or (a.strides == b.strides and a.__array_interface__["data"] == b.__array_interface__["data"])
-
-
-def _share_memory(a: Array, b: Array) -> bool:
-    """Whether some byte is in both; where only a long search would tell, yes."""
-    try:
-        return np.shares_memory(a, b, max_work=10_000)
-    except np.exceptions.TooHardError:
-        return True
+def _same_places(a: Array, b: Array) -> bool:
+    """For arrays of one shape and dtype: whether each element of one lies where it does in the other."""
+    return a.strides == b.strides and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
 
 
 def _overlaps_itself(array: Array) -> bool:

@@ -26,7 +26,6 @@ INF = float("inf")
 def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     precise = spec.x == "float64"
     graded = spec.gradient or spec.label_gradient != ""
-    single = not precise and not graded and spec.result in ("loss", "softplus", "log_sigmoid")
     full, numbers, flags = (simd.vector(kind, LANES) for kind in (F64, I64, simd.I1))
     result_kind = spec.x if spec.result != "loss" else "float64" if precise else "float32"
 
@@ -39,17 +38,21 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     def parts(x: Value) -> tuple[Value, Value]:
         """e = exp(−|x|) and u = log1p(e)."""
         d = -simd.absolute(x)
-        if single:
-            scale, t = functions.exp_pair(d, None, functions.EXP_SINGLE, to_zero=False)
-            e = fma(scale, t, scale)
-            return e, functions.log1p_single(e)
         if not precise:
-            e = functions.exp(d)
-            return e, functions.log1p(e)
+            # the loss needs no more than float32; a gradient does, since σ − z cancels
+            coefficients = functions.EXP_FULL if graded or spec.result == "sigmoid" else functions.EXP_SINGLE
+            scale, t = functions.exp_pair(d, None, coefficients, to_zero=False)
+            e = fma(scale, t, scale)
+            # with pos_weight the label gradient's terms cancel
+            exact = spec.label_gradient and spec.q
+            return e, functions.log1p(e) if exact else functions.log1p_single(e)
         scale, t = functions.exp_pair(d, None, functions.EXP_FULL, 64)
         e = fma(scale, t, scale)
         low = fma(scale, t, scale - e)
         return e * 2.0**-64, functions.log1p(e * 2.0**-64, low * 2.0**-64)
+
+    def inverse(d: Value) -> Value:
+        return 1.0 / d if precise else functions.reciprocal(d)
 
     def product(weight: Value, x: Value) -> Value:
         return select(weight == 0.0, 0.0, weight * x)
@@ -72,7 +75,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             loss = fma(both, u, large)
         gradient = label_gradient = loss
         if graded:
-            share = 1.0 / (e + 1.0)
+            share = inverse(e + 1.0)
             small = e * share
             up, down = select(x < 0.0, small, share), select(x < 0.0, share, small)
             gradient = fma(negative, up, -positive * down)
@@ -99,7 +102,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             return log_odds(x)
         e, u = parts(x)
         if spec.result == "sigmoid":
-            return select(x < 0.0, e, 1.0) / (e + 1.0)
+            return select(x < 0.0, e, 1.0) * inverse(e + 1.0)
         if spec.result == "softplus":
             return simd.larger(simd.constant(0.0, x.type), x) + u
         return select(x < 0.0, x, 0.0) - u

@@ -31,6 +31,7 @@ from .simd import F64, I1, I64, Value, fma, select, traced
 BIAS = 64  # exponentials are kept times 2^64, so that a subnormal result is rounded once, at the end
 UNBIAS = 2.0**-BIAS
 INF = float("inf")
+STEPS = 2048  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
 
 def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     lanes = spec.lanes
@@ -44,6 +45,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     x_access = Access(KINDS[spec.x], lanes, strided)
     z_access = Access(KINDS[spec.z], lanes, strided) if spec.labels == "dense" else None
     h_access = Access(KINDS[spec.label_gradient], lanes, strided) if spec.label_gradient else None
+    stores = spec.gradient
     summed = spec.labels in ("dense", "smooth")
 
     def capped(x: Value, softcap: Value, inverse: Value) -> tuple[Value, Value | None]:
@@ -114,10 +116,14 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     @traced
     def visit(
         s: Value, s_low: Value, k: Value, a: Value, a_low: Value, total: Value, total_low: Value,
-        xa: Value, za: Value, wa: Value, index: Value, y: Value, mask: Value, m: Value,
-        softcap: Value, inverse: Value, smoothing: Value, share: Value,
+        xa: Value, za: Value, wa: Value, ea: Value, index: Value, y: Value, mask: Value, m: Value,
+        softcap: Value, inverse: Value, smoothing: Value, share: Value, x_ahead: Value, z_ahead: Value, keeping: Value,
     ) -> tuple[Value, ...]:  # fmt: skip
         """One step of the sums s, k, a = Σ t_j (m − x_j) and T = Σ t_j."""
+        if along:  # the next row, while this one is computed
+            simd.prefetch(xa + x_ahead)
+            if z_access is not None:
+                simd.prefetch(za + z_ahead)
         raw = x_access.read(xa, mask, -INF)
         x, _ = capped(raw, softcap, inverse)
         if spec.transformed:  # a softcap lifts the −inf of a lane outside the row
@@ -127,6 +133,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         at_maximum = x == m
         scale = select(at_maximum, 0.0, scale)
         term = fma(scale, t, scale)
+        if stores:
+            simd.store_some(term, ea, simd.splat(keeping, flags))
         s, s_low = add(s, s_low, term, fma(scale, t, scale - term) if precise else None)
         k = select(at_maximum, k + 1.0, k)
         if summed:
@@ -157,17 +165,29 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         return results[0], results[1], simd.across(k, lambda p, q: p + q), *results[2:]
 
     @traced
+    def made_again(xa: Value, mask: Value, m: Value, softcap: Value, inverse: Value) -> Value:
+        d, e = difference(capped(x_access.read(xa, mask, -INF), softcap, inverse)[0], m)
+        scale, t = exponential(d, e)
+        return fma(scale, t, scale)
+
+    @traced
+    def recalled(ea: Value) -> Value:
+        return simd.load(ea, full)
+
+    @traced
+    def scratch() -> Value:
+        return simd.scratch(STEPS * lanes * 8) if stores else simd.constant(0, I64)
+
+    @traced
     def give(
-        xa: Value, za: Value, wa: Value, ga: Value, ha: Value, index: Value, y: Value, mask: Value, m: Value,
+        e_x: Value, xa: Value, za: Value, wa: Value, ga: Value, ha: Value, index: Value, y: Value, mask: Value, m: Value,
         softcap: Value, inverse: Value, smoothing: Value, part: Value,
         counts: Value, total: Value, factor: Value, top: Value, only: Value, r: Value, multiple: Value, kappa: Value,
     ) -> None:  # fmt: skip
         """One step of the gradients."""
-        raw = x_access.read(xa, mask, -INF)
-        x, slope = capped(raw, softcap, inverse)
+        x, slope = capped(x_access.read(xa, mask, -INF), softcap, inverse)
         d, e = difference(x, m)
-        scale, t = exponential(d, e)
-        e_x = fma(scale, t, scale)
+        e_x = select(x == m, 1.0 / UNBIAS, e_x)  # the sums left the maxima out
         w = weight_at(wa, mask) if summed else None
         if spec.gradient:
             if summed:
@@ -208,6 +228,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     unpack, x_step = simd.reader(SOFTMAX_JOB.names), lanes if along else 1
     mapped, sized = spec.result in ("softmax", "log_softmax"), spec.result == "logsumexp"
     gives = spec.gradient or h_access is not None
+    steps, kept_step, near = STEPS, lanes * 8, 1 << 16
     parts = row_parts(spec)
     everything, first, rows_at, advance = parts.everything, parts.first, parts.rows_at, parts.advance
     row_sample, row_label, label_logit, label_weight = (
@@ -227,6 +248,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         whole = classes // lanes if along else classes
         rest = classes - whole * lanes if along else 0
         share = smoothing / classes
+        keeping, memory = whole < steps, scratch()
+        x_ahead, z_ahead = (x_row, z_row) if classes <= near else (0, 0)
         wrong = 0
         i = start
         while i < stop:
@@ -254,12 +277,13 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 top = maximum(m, softcap, inverse)
 
                 s, s_low, k, a, a_low, total, total_low = nothing()
-                xa, za, wa, j = x0, z0, weights, 0
+                xa, za, wa, ea, j = x0, z0, weights, memory, 0
                 for _ in range(whole):
                     s, s_low, k, a, a_low, total, total_low = visit(
                         s, s_low, k, a, a_low, total, total_low,
-                        xa, za, wa, j, y, each, top, softcap, inverse, smoothing, share,
+                        xa, za, wa, ea, j, y, each, top, softcap, inverse, smoothing, share, x_ahead, z_ahead, keeping,
                     )  # fmt: skip
+                    ea += kept_step
                     xa = advance(xa, x_step * x_class)
                     za = advance(za, x_step * z_class)
                     wa += x_step * w_class
@@ -267,7 +291,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 if rest > 0:
                     s, s_low, k, a, a_low, total, total_low = visit(
                         s, s_low, k, a, a_low, total, total_low,
-                        xa, za, wa, j, y, last, top, softcap, inverse, smoothing, share,
+                        xa, za, wa, ea, j, y, last, top, softcap, inverse, smoothing, share, x_ahead, z_ahead, keeping,
                     )  # fmt: skip
                 sums = combined(s, s_low, k, a, a_low, total, total_low)
                 x_y = transformed(label_logit(x0, y, x_class, valid, n), softcap, inverse)
@@ -283,27 +307,30 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 if gives or mapped:
                     factor, beside = factors(mass, below, part, z_loss, top, r)
                     live, multiple = both(counts, valid), times(s_i, grad_scale)
-                    xa, za, ga, ha, wa, j = x0, z0, g0, h0, weights, 0
+                    xa, za, ga, ha, wa, ea, j = x0, z0, g0, h0, weights, memory, 0
                     for _ in range(whole):
                         if mapped:
                             map_out(xa, ga, each, top, r, part)
                         else:
+                            e_x = recalled(ea) if keeping else made_again(xa, each, top, softcap, inverse)
                             give(
-                                xa, za, wa, ga, ha, j, y, each, top, softcap, inverse, smoothing, share,
+                                e_x, xa, za, wa, ga, ha, j, y, each, top, softcap, inverse, smoothing, share,
                                 live, mass, factor, beside, alone, r, multiple, kappa,
                             )  # fmt: skip
                         xa = advance(xa, x_step * x_class)
                         za = advance(za, x_step * z_class)
                         ga = advance(ga, x_step * g_class)
                         ha = advance(ha, x_step * h_class)
+                        ea += kept_step
                         wa += x_step * w_class
                         j += x_step
                     if rest > 0:
                         if mapped:
                             map_out(xa, ga, last, top, r, part)
                         else:
+                            e_x = recalled(ea) if keeping else made_again(xa, last, top, softcap, inverse)
                             give(
-                                xa, za, wa, ga, ha, j, y, last, top, softcap, inverse, smoothing, share,
+                                e_x, xa, za, wa, ga, ha, j, y, last, top, softcap, inverse, smoothing, share,
                                 live, mass, factor, beside, alone, r, multiple, kappa,
                             )  # fmt: skip
             else:

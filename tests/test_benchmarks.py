@@ -1,0 +1,159 @@
+"""The benchmarks run on tiny shapes and write what the docs include. What they measure decides nothing here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import withlogits
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What the test group installs; the frameworks come with the bench group.
+HERE = ("numpy.logsumexp", "scipy")
+
+
+@pytest.fixture(autouse=True)
+def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    # `accuracy` asks JAX for float64 when it is loaded; another test must not find that.
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+
+
+def module(name: str) -> Any:
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+@pytest.fixture
+def little_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
+    bandwidth = module("bandwidth")
+    monkeypatch.setattr(bandwidth, "BYTES", 16 * bandwidth.TOGETHER * bandwidth.PAGE)
+
+
+def tiny_cases() -> list[Any]:
+    """Each loss and mode and each activation on a few rows, and one loss in bfloat16."""
+    cases = module("cases")
+    shape = (6, 5)
+    modes = [(what, mode) for what in cases.LOSSES for mode in cases.MODES[:2]]
+    modes += [(what, "activation") for what in cases.ACTIVATIONS]
+    return [cases.Case(*each, "float32", shape) for each in modes] + [cases.Case(*modes[1], "bfloat16", shape)]
+
+
+@pytest.fixture
+def threads_as_before() -> Iterator[None]:
+    before = withlogits.get_num_threads()
+    yield
+    withlogits.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("little_bandwidth", "threads_as_before")
+def test_speed_validates_times_and_reports(tmp_path: Path) -> None:
+    speed = module("speed")
+    result = speed.run(tiny_cases(), threads=1, rounds=1, budget=0.0, names=(*HERE, "no-such-library"))
+    speed.write(result, tmp_path)
+
+    wrong = [case["key"] for case in result["cases"] if "median_ms" not in case["ours"]]
+    assert not wrong, "withlogits was found wrong"
+    for case in result["cases"]:
+        scipy = case["peers"]["scipy"]
+        assert ("ratio" in scipy) == (case["dtype"] == "float32"), scipy
+        assert bool(case["reused"]) == (case["mode"] == "loss+gradient")
+    assert "no-such-library" in result["absent"]
+
+    assert json.loads((tmp_path / "speed.json").read_text())["cases"]
+    text = (tmp_path / "speed.md").read_text()
+    assert "no-such-library" in text, "an absent library is told, not dropped"
+    assert "no bfloat16" in text or "float32 and float64 only" in text
+    assert not text.startswith("#"), "the docs include it below a heading of their own"
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+
+def test_a_wrong_result_is_found_out() -> None:
+    cases, truth = module("cases"), module("truth")
+    inputs = cases.Inputs((4, 3), "float32")
+    for what in cases.LOSSES:
+        case = cases.Case(what, "loss", "float32", (4, 3))
+        true = truth.Truth(case, inputs)
+        assert true.faults(case, true.values, None, strict=True) == ""
+        off = true.values.copy()
+        off.flat[1] *= 1.001
+        assert "instead of" in true.faults(case, off, None, strict=True)
+        off.flat[1] = np.nan
+        assert "nan" in true.faults(case, off, None, strict=False)
+
+        step = cases.Case(what, "loss+gradient", "float32", (4, 3))
+        gradient = true.gradient / true.values.size
+        assert true.faults(step, np.float64(true.mean), gradient, strict=True) == ""
+        assert "gradient" in true.faults(step, np.float64(true.mean), gradient * 1.01, strict=True)
+        assert "mean" in true.faults(step, np.float64(true.mean * 1.01), gradient, strict=True)
+
+
+def test_a_slower_row_is_marked() -> None:
+    report = module("speed_report")
+    case = {"what": "sparse", "mode": "loss", "dtype": "float32", "shape": (1, 2), "share_of": "read"}
+    case |= {"ours": {"median_ms": 2.0, "minimum_ms": 1.0, "share": 0.5}, "reused": {}}
+    case["peers"] = {"torch": {"median_ms": 1.0, "minimum_ms": 1.0, "ratio": 0.5, "ratio_of_minima": 1.0}}
+    result = {
+        "machine": {"cpu": "one", "cores": 1, "memory_gb": 1.0, "system": "", "threads": 1, "date": "", "versions": {}},
+        "bandwidth_gb_s": {"read": 1.0, "copy": 1.0, "copyto": 1.0},
+        "peers": {"torch": {"version": "0", "called": "so"}},
+        "absent": {},
+        "cases": [case],
+    }
+    text = report.markdown(result)
+    assert "Where withlogits is slower" in text
+    assert "**0.50× ▼**" in text
+
+
+def test_turns_alternate_and_come_back_to_each() -> None:
+    timing = module("timing")
+    called: list[str] = []
+    contestants = {name: lambda name=name: called.append(name) for name in "ab"}
+    times = timing.alternate(contestants, rounds=2, budget=0.0)
+    assert set(called) == {"a", "b"}
+    assert all(times[name].minimum <= times[name].median for name in "ab")
+    assert len(times["a"].calls) == 2 * timing.LONGEST_TURN_CALLS
+
+
+def test_accuracy_measures_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracy, rows = module("accuracy"), module("accuracy_rows")
+    monkeypatch.setattr(accuracy, "CLASSES", (3,))
+    monkeypatch.setattr(accuracy, "MARGINS", np.array([1.0, 20.0]))
+    monkeypatch.setattr(rows, "ELEMENTS", 4)
+    result = accuracy.run(("float32",), 3, ("withlogits", *HERE))
+    accuracy.write(result, tmp_path)
+
+    scipy, ours = (
+        [error["ulp"] for error in result["errors"] if error["name"] == name and error["what"] == "sparse"]
+        for name in ("scipy", "withlogits")
+    )
+    assert max(ours) < 10, "of a correct result"
+    assert max(scipy) > 1e6, "the tail that SciPy's log_softmax loses"
+    assert result["tails"][0]["truth"][0] == pytest.approx(4.122307236e-9)
+    assert not (tmp_path / "accuracy.md").read_text().startswith("#")
+    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can a process reset its peak")
+def test_memory_sees_what_a_call_takes() -> None:
+    memory = module("memory")
+    shape = (256, 32_000)
+    logits = 256 * 32_000 * 4
+    by_numpy = memory.measure("numpy.logsumexp", "sparse", "loss", shape)
+    assert by_numpy["result_bytes"] == 256 * 4
+    assert by_numpy["beyond_bytes"] > 0.9 * logits, "exp(x − max) is an array of the logits' size"
+
+
+def test_startup_runs_fresh_processes() -> None:
+    startup = module("startup")
+    result = startup.run([("sparse", "loss", "float32")], runs=1)
+    assert result["import_withlogits_s"] > 0
+    assert result["first_calls"][0]["cached_s"] > 0
+    assert "from the cache" in startup.markdown(result)

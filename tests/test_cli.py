@@ -1,0 +1,419 @@
+"""The command as a user meets it: what goes to stdout and stderr, and how it exits."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import withlogits
+from withlogits.cli import main
+from withlogits.evaluation import losses
+
+SOURCE = Path(withlogits.__file__).parents[1]
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Run `withlogits` in this process, in a folder with example files; returns exit code, stdout and stderr."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((100, 10)).astype(np.float32)
+    labels = rng.integers(0, 10, 100)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    np.save("logits.npy", logits)
+    np.save("labels.npy", labels)
+    np.save("one_hot.npy", np.eye(10, dtype=np.float32)[labels])
+    np.save("several.npy", (rng.random((100, 10)) < 0.3).astype(np.uint8))
+    np.savez_compressed("both.npz", logits=logits, labels=labels)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["withlogits", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def process(*arguments, code="", **options):
+    """Run `withlogits` in a process of its own; `code` runs before it."""
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), **options.pop("env", {})}
+    program = f"import sys; sys.argv = ['withlogits', *sys.argv[1:]]\n{code}\nfrom withlogits.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+def finished(child):
+    out, err = child.communicate(timeout=60)
+    return child.returncode, out, err
+
+
+SPARSE = "withlogits: --loss sparse, since int64 labels of shape (100,) are the numbers of classes\n"
+
+
+# ------------------------------------------------------------------------------------------------------------- loss
+
+
+def test_the_mean_is_the_librarys(command):
+    code, out, err = command("loss", "logits.npy", "labels.npy")
+    expected = withlogits.sparse_softmax_cross_entropy_with_logits(
+        labels=np.load("labels.npy"), logits=np.load("logits.npy").astype(np.float64), reduction="mean"
+    )
+    assert (code, err) == (0, SPARSE)
+    assert float(out) == pytest.approx(expected, rel=1e-15)
+    assert out == f"{float(out)}\n"
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss", "function"),
+    [
+        ("labels.npy", "sparse", withlogits.sparse_softmax_cross_entropy_with_logits),
+        ("one_hot.npy", "softmax", withlogits.softmax_cross_entropy_with_logits),
+        ("several.npy", "sigmoid", withlogits.sigmoid_cross_entropy_with_logits),
+    ],
+)
+@pytest.mark.parametrize("reduction", ["sum", "mean", "none"])
+def test_each_loss_chosen_or_found(command, monkeypatch, labels, loss, function, reduction):
+    monkeypatch.setattr(losses, "BUDGET", 70)
+    code, out, err = command("loss", "logits.npy", labels, "--loss", loss, "--reduction", reduction)
+    assert (code, err) == (0, "")
+    logits = np.load("logits.npy")
+    if reduction != "none":
+        logits = logits.astype(np.float64)
+    expected = function(labels=np.load(labels), logits=logits, reduction=reduction)
+    got = np.array(out.split(), expected.dtype).reshape(expected.shape)
+    np.testing.assert_allclose(got, expected, rtol=0 if reduction == "none" else 1e-15)
+    code, found, err = command("loss", "logits.npy", labels, "--reduction", reduction)
+    assert (code, found) == (0, out)
+    assert err.startswith(f"withlogits: --loss {loss}, since ")
+
+
+def test_members_of_an_archive(command):
+    expected = command("loss", "logits.npy", "labels.npy")
+    assert command("loss", "both.npz:logits", "both.npz:labels") == expected
+
+
+def test_axis_and_an_archive_that_has_to_be_unpacked(command, monkeypatch):
+    monkeypatch.setattr(losses, "BUDGET", 70)
+    _, expected, _ = command("loss", "logits.npy", "labels.npy")
+    np.savez_compressed("t.npz", np.load("logits.npy").T)
+    code, out, err = command("loss", "t.npz", "labels.npy", "--axis", 0, "--loss", "sparse")
+    assert (code, out) == (0, expected)
+    assert re.fullmatch(r"withlogits: t\.npz: unpacking 4,000 bytes into \S+, since its blocks do not lie .*\n", err)
+
+
+def test_ignored_rows(command):
+    labels = np.load("labels.npy")
+    labels[::4] = -1
+    np.save("padded.npy", labels)
+    code, out, _ = command("loss", "logits.npy", "padded.npy", "--ignore-index", -1, "--json")
+    result = json.loads(out)
+    assert (code, result["counted"], result["ignored"], result["ignore_index"]) == (0, 75, 25, -1)
+    np.save("all.npy", np.full(100, -1))
+    code, out, err = command("loss", "logits.npy", "all.npy", "--ignore-index", -1, "--loss", "sparse")
+    assert (code, out, err) == (0, "0.0\n", "withlogits: nothing counts, and the mean of nothing is 0\n")
+
+
+def test_json(command):
+    code, out, err = command("loss", "logits.npy", "labels.npy", "--json")
+    _, value, _ = command("loss", "logits.npy", "labels.npy")
+    assert (code, err) == (0, SPARSE)
+    assert json.loads(out) == {
+        "value": float(value),
+        "unit": "nats",
+        "reduction": "mean",
+        "loss": "sparse",
+        "reason": "int64 labels of shape (100,) are the numbers of classes",
+        "axis": 1,
+        "ignore_index": None,
+        "counted": 100,
+        "ignored": 0,
+        "nan": 0,
+        "infinite": 0,
+        "logits": {"file": "logits.npy", "shape": [100, 10], "dtype": "float32"},
+        "labels": {"file": "labels.npy", "shape": [100], "dtype": "int64"},
+        "output": None,
+    }
+
+
+@pytest.mark.parametrize("order", "CF")
+def test_output(command, monkeypatch, order):
+    monkeypatch.setattr(losses, "BUDGET", 17)
+    rng = np.random.default_rng(1)
+    logits, labels = rng.standard_normal((4, 3, 5)), rng.integers(0, 3, (4, 5))
+    np.save("l.npy", np.asarray(logits, order=order))
+    np.save("y.npy", labels)
+    options = ("--axis", 1, "--reduction", "none", "--output", "losses.npy")
+    assert command("loss", "l.npy", "y.npy", "--loss", "sparse", *options) == (0, "", "")
+    expected = withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits, axis=1)
+    np.testing.assert_array_equal(np.load("losses.npy"), expected)
+    code, out, _ = command("loss", "l.npy", "y.npy", *options, "--json")
+    assert (code, json.loads(out)["value"], json.loads(out)["output"]) == (0, None, "losses.npy")
+    assert not list(Path().glob("*.partial"))
+
+
+def test_losses_on_stdout_come_in_the_order_of_the_indices(command, monkeypatch):
+    monkeypatch.setattr(losses, "BUDGET", 17)
+    rng = np.random.default_rng(1)
+    logits, labels = rng.standard_normal((4, 3, 5)).astype(np.float32), rng.integers(0, 3, (4, 5))
+    np.save("l.npy", np.asfortranarray(logits))
+    np.save("y.npy", labels)
+    code, out, _ = command("loss", "l.npy", "y.npy", "--axis", 1, "--reduction", "none")
+    expected = withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits, axis=1)
+    assert code == 0
+    assert out.split() == [str(value) for value in expected.ravel()]
+
+
+def test_nan_ends_a_mean_and_is_noted_in_a_list(command):
+    logits = np.load("logits.npy")
+    logits[[7, 9]] = np.nan
+    np.save("logits.npy", logits)
+    text = "logits.npy: the loss at [7] is NaN, since a logit is NaN (2 of 100 are NaN)"
+    arguments = ("loss", "logits.npy", "labels.npy", "--loss", "sparse")
+    assert command(*arguments) == (1, "", f"withlogits: {text}; --reduction none shows the losses one by one\n")
+    code, out, err = command(*arguments, "--reduction", "none")
+    assert (code, out.split()[7:10:2], err) == (0, ["nan", "nan"], f"withlogits: {text}\n")
+
+
+def test_an_infinite_loss_is_a_result(command):
+    logits = np.load("logits.npy")
+    logits[3, np.load("labels.npy")[3]] = -np.inf
+    np.save("logits.npy", logits)
+    code, out, err = command("loss", "logits.npy", "labels.npy", "--loss", "sparse")
+    why = "since the label wants what an infinite logit rules out (1 of 100 are inf)"
+    assert (code, out, err) == (0, "inf\n", f"withlogits: logits.npy: the loss at [3] is inf, {why}\n")
+    _, out, _ = command("loss", "logits.npy", "labels.npy", "--json")
+    assert json.loads(out)["value"] == "inf"
+    assert json.loads(out)["infinite"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "it.npy is empty (0 bytes)"),
+        (b"hello", "it.npy is neither a .npy nor an .npz file: it begins with b'hello'"),
+        (b"\x80\x04", "it.npy is a pickle, which is never opened; save the array with numpy.save"),
+    ],
+)
+def test_bad_files_are_one_sentence_and_exit_1(command, content, text):
+    Path("it.npy").write_bytes(content)
+    assert command("loss", "it.npy", "labels.npy") == (1, "", f"withlogits: {text}\n")
+    assert command("loss", "logits.npy", "it.npy") == (1, "", f"withlogits: {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "text"),
+    [
+        (
+            np.where(np.arange(100) == 77, 12, 3),
+            (),
+            "labels[77] = 12 is outside [0, 10) for logits with 10 classes; to skip padding pass --ignore-index 12",
+        ),
+        (np.zeros(50, int), (), "class indices of shape (100,) or (100, 1) are expected"),
+        (np.zeros(10, int), (), "the labels fit classes on another axis: pass --axis 0"),
+        (np.zeros((100, 10)), ("--loss", "sparse"), "labels have dtype float64, and --loss sparse takes class indices"),
+        (
+            np.zeros(100, int),
+            ("--loss", "softmax"),
+            "class indices belong to --loss sparse; --loss softmax takes labels",
+        ),
+        (np.zeros(100, int), ("--loss", "sigmoid"), "--loss sigmoid takes one label for each logit"),
+    ],
+)
+def test_labels_that_do_not_fit_are_told_in_the_words_of_the_command_line(command, labels, options, text):
+    np.save("it.npy", labels)
+    code, out, err = command("loss", "logits.npy", "it.npy", *options)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("withlogits: it.npy: ")
+    assert text in err
+    assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("missing.npy", "labels.npy"), "missing.npy cannot be read: No such file or directory"),
+        (("both.npz", "labels.npy"), "both.npz holds 2 arrays: name one, as both.npz:logits (logits, labels)"),
+        (("both.npz:x", "labels.npy"), "both.npz holds no array 'x'; it holds logits, labels"),
+        (
+            ("logits.npy", "one_hot.npy", "--loss", "sigmoid", "--axis", "1"),
+            "--axis names the axis of exclusive classes, and the sigmoid loss has none: leave it out",
+        ),
+        (
+            ("logits.npy", "one_hot.npy", "--loss", "softmax", "--ignore-index", "1"),
+            "--ignore-index goes with class numbers (--loss sparse), and the loss is softmax",
+        ),
+        (
+            ("logits.npy", "labels.npy", "--output", "o.npy"),
+            "--output takes the losses one by one: --reduction none, and not mean",
+        ),
+        (
+            ("logits.npy", "labels.npy", "--reduction", "none", "--json"),
+            "--json is a summary: with --reduction none, name a file for the losses with --output",
+        ),
+        (
+            ("logits.npy", "labels.npy", "--loss", "sparse", "--reduction", "none", "--output", "labels.npy"),
+            "--output labels.npy is the file that is read: choose another",
+        ),
+        (
+            ("logits.npy", "labels.npy", "--loss", "sparse", "--reduction", "none", "--output", "no/o.npy"),
+            "--output no/o.npy: there is no folder no",
+        ),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant_exits_2(command, arguments, text):
+    assert command("loss", *arguments) == (2, "", f"withlogits: {text}\n")
+
+
+@pytest.mark.parametrize("arguments", [("loss",), ("loss", "logits.npy", "labels.npy", "--loss", "hinge"), ("what",)])
+def test_typers_own_usage_errors_exit_2(command, arguments):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: withlogits")
+    assert "Error: " in err
+
+
+def test_an_output_that_failed_leaves_nothing_behind(command, monkeypatch):
+    monkeypatch.setattr(losses, "BUDGET", 70)
+    np.save("bad.npy", np.where(np.arange(100) == 77, 12, 3))
+    Path("losses.npy").write_text("before")
+    code, _, _ = command("loss", "logits.npy", "bad.npy", "--reduction", "none", "--output", "losses.npy")
+    assert code == 1
+    assert Path("losses.npy").read_text() == "before"
+    assert not list(Path().glob("*.partial"))
+
+
+def test_a_bar_is_drawn_where_stderr_is_a_terminal(command, monkeypatch):
+    monkeypatch.setattr(losses, "BUDGET", 70)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    code, out, err = command("loss", "logits.npy", "labels.npy")
+    assert (code, len(out.split())) == (0, 1)
+    assert "100%" in err
+
+
+# -------------------------------------------------------------------------------------------- memory and interruption
+
+PEAK = """
+import resource, runpy
+import numpy as np
+from withlogits.evaluation import files, losses
+small = files.open_array("small.npy"), files.open_array("small_labels.npy")
+losses.evaluate(losses.pair_up(*small, "sparse"))  # the kernels are compiled, the threads are there
+def megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = megabytes()
+import atexit
+atexit.register(lambda: print("grew by", megabytes() - before, "MB", file=sys.stderr))
+"""
+
+
+@pytest.mark.parametrize("name", ["big.npy", "big.npz"])
+def test_a_large_file_takes_little_memory(tmp_path, name):
+    np.save(tmp_path / "small.npy", np.zeros((100, 1000), np.float32))
+    np.save(tmp_path / "small_labels.npy", np.zeros(100, int))
+    big = np.lib.format.open_memmap(tmp_path / "big.npy", "w+", np.float32, (75_000, 1000))  # 300 MB, sparse
+    np.save(tmp_path / "labels.npy", np.zeros(75_000, int))
+    if name == "big.npz":
+        np.savez_compressed(tmp_path / "big.npz", big)
+    del big
+    code, out, err = finished(process("loss", name, "labels.npy", code=PEAK, cwd=tmp_path))
+    assert code == 0, err
+    assert float(out) == pytest.approx(np.log(1000), rel=1e-14)
+    grown = float(re.search(r"grew by (\S+) MB", err)[1])
+    assert grown < 60
+
+
+def test_an_interrupt_exits_130_with_one_line(tmp_path):
+    np.lib.format.open_memmap(tmp_path / "big.npy", "w+", np.float32, (6_000_000, 1000))  # 24 GB, sparse
+    np.lib.format.open_memmap(tmp_path / "labels.npy", "w+", np.int64, (6_000_000,))
+    arguments = ("loss", "big.npy", "labels.npy", "--reduction", "none", "--output", "losses.npy")
+    with process(*arguments, cwd=tmp_path) as child:
+        first = child.stderr.readline()
+        assert first.startswith("withlogits: --loss sparse, since")
+        partial = tmp_path / "losses.npy.partial"
+        deadline = time.monotonic() + 30
+        while not (partial.exists() and partial.stat().st_size > 1000) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        code, out, err = finished(child)
+    assert (code, out, err) == (130, "", "withlogits: interrupted\n")
+    assert not partial.exists()
+    assert not (tmp_path / "losses.npy").exists()
+
+
+def test_a_reader_that_leaves_is_no_error_text(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((200_000, 3), np.float32))
+    np.save(tmp_path / "y.npy", np.zeros(200_000, int))
+    with process("loss", "x.npy", "y.npy", "--reduction", "none", cwd=tmp_path) as child:
+        assert child.stdout.readline() == "1.0986123\n"
+        child.stdout.close()
+        err = child.stderr.read()
+        assert child.wait(60) == 1
+    assert err.count("\n") == 1
+    assert err.startswith("withlogits: --loss sparse")
+
+
+# ------------------------------------------------------------------------------------------------- info, and the rest
+
+
+def test_info(command):
+    code, out, err = command("info")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"withlogits {withlogits.__version__}, Python {sys.version.split()[0]}\n")
+    assert re.search(rf"^NumPy\s+{re.escape(version('numpy'))}\s+yes\s*$", out, re.MULTILINE)
+    assert re.search(r"^PyTorch\s+\S+\s+not yet\s*$", out, re.MULTILINE)
+    for key in withlogits.engine.describe():
+        assert re.search(rf"^{key.replace('_', ' ')}\s", out, re.MULTILINE)
+
+
+def test_info_as_json(command):
+    code, out, err = command("info", "--json")
+    report = json.loads(out)
+    assert (code, err, report["version"]) == (0, "", withlogits.__version__)
+    assert report["engine"].keys() == withlogits.engine.describe().keys()
+    assert report["frameworks"]["NumPy"] == {"version": version("numpy"), "served": True}
+    assert {name for name, found in report["frameworks"].items() if found["served"]} == {"NumPy"}
+
+
+def test_info_imports_no_framework(tmp_path):
+    code = "import atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+    status, _, err = finished(process("info", code=code, cwd=tmp_path))
+    assert status == 0
+    assert not {"torch", "jax", "tensorflow", "keras", "matplotlib"} & set(err.split())
+
+
+@pytest.mark.parametrize("missing", [("typer",), ("rich",), ("typer", "rich")])
+def test_without_the_extra_the_command_says_what_to_install(tmp_path, missing):
+    code = f"sys.modules.update(dict.fromkeys({missing!r}))"
+    expected = f'withlogits: the command needs {" and ".join(missing)}: pip install "withlogits[cli]"\n'
+    assert finished(process("info", code=code, cwd=tmp_path)) == (2, "", expected)
+
+
+def test_python_m_withlogits_is_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "withlogits", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: withlogits [OPTIONS] COMMAND")
+    for name in ("demo", "loss", "info"):
+        assert f"  {name} " in done.stdout
