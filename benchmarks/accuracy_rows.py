@@ -65,6 +65,7 @@ class LossRows(Rows):
         make = {"sparse": self._index_labels, "softmax": self._soft_labels}.get(what, self._yes_no_labels)
         self._labels = make()
         self._truth = [self._true(i) for i in range(len(self.kinds))]
+        self._places = [] if what in ELEMENTWISE else [self._looked_at(i) for i in range(len(self.kinds))]
 
     def labels(self, what: str) -> np.ndarray:
         return self._labels
@@ -110,27 +111,27 @@ class LossRows(Rows):
             yield oracle.ulp_error(got, truth.loss, self.dtype)
 
     def _gradient_errors(self, i: int, gradient: np.ndarray) -> Iterator[float]:
-        """In ulp of the entry; of soft labels, of the larger part where two parts of an entry cancel."""
+        """In ulp of the entry; with soft labels, of the larger part where two parts of an entry cancel."""
         truth = self._truth[i]
         if isinstance(truth, list):
             for j, of_one in enumerate(truth):
                 yield oracle.ulp_error(gradient[i, j], of_one.gradient[0], self.dtype, of_one.scale[0])
             return
+        for j, scale in self._places[i]:
+            yield oracle.ulp_error(gradient[i, j], truth.gradient[j], self.dtype, scale)
+
+    def _looked_at(self, i: int) -> list[tuple[int, Any]]:
+        """The entries of a row that count, each different one where it stands first and last, with their scale."""
         x = self.logits[i].astype(np.float64)
         z = self._labels[i].astype(np.float64) if self.what == "softmax" else np.zeros(len(x))
         if self.what == "sparse":
             z[self._labels[i]] = 1.0
-        # A long row has few different entries; each is looked at where it stands first and where it stands last.
-        pairs = np.stack([x, z], axis=1)
-        length = len(pairs) - 1
-        places = [
-            np.unique(pairs, axis=0, return_index=True)[1],
-            length - np.unique(pairs[::-1], axis=0, return_index=True)[1],
-        ]
-        for j in np.unique(np.concatenate(places)).tolist():
-            if z[j] > 0.0 or truth.p[j] >= SEEN:
-                scale = truth.scale[j] if self.what == "softmax" else oracle.mp.zero
-                yield oracle.ulp_error(gradient[i, j], truth.gradient[j], self.dtype, scale)
+        pairs = x + 1j * z
+        first = np.unique(pairs, return_index=True)[1]
+        last = len(pairs) - 1 - np.unique(pairs[::-1], return_index=True)[1]
+        truth, places = self._truth[i], np.unique(np.concatenate([first, last])).tolist()
+        counted = [j for j in places if z[j] > 0.0 or truth.p[j] >= SEEN]
+        return [(j, truth.scale[j] if self.what == "softmax" else oracle.mp.zero) for j in counted]
 
     def measure(self, peer: Peer) -> dict[tuple[str, str], float]:
         loss, step = self._case("loss"), self._case("loss+gradient")

@@ -56,9 +56,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
             grid[i][j].set_title(f"{ROWS[what]}, {COLUMNS[mode]}", loc="left", fontsize=10, fontweight="bold")
     for axes in grid[-1]:
         axes.set_xlabel("time of the other library ÷ time of withlogits (log scale)", fontsize=9)
-    figure.legend(
-        handles=[_handle(name) for name in names], ncols=len(names), loc="outside upper center", frameon=False
-    )
+    line = Line2D([], [], color=OURS, linewidth=1.6, label="withlogits")
+    handles = [line, *(_handle(name) for name in names)]
+    figure.legend(handles=handles, ncols=len(handles), loc="outside upper center", frameon=False)
     described = result["machine"]
     figure.text(
         0.005,

@@ -111,7 +111,7 @@ def test_members_of_an_archive(command):
 def test_axis_and_an_archive_that_has_to_be_unpacked(command, monkeypatch):
     monkeypatch.setattr(losses, "BUDGET", 70)
     _, expected, _ = command("loss", "logits.npy", "labels.npy")
-    np.savez_compressed("t.npz", np.load("logits.npy").T)
+    np.savez_compressed("t.npz", np.ascontiguousarray(np.load("logits.npy").T))
     code, out, err = command("loss", "t.npz", "labels.npy", "--axis", 0, "--loss", "sparse")
     assert (code, out) == (0, expected)
     assert re.fullmatch(r"withlogits: t\.npz: unpacking 4,000 bytes into \S+, since its blocks do not lie .*\n", err)

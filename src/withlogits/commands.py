@@ -6,7 +6,6 @@ that names the file; 2 for a command line that cannot be meant; 130 for an inter
 
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -88,9 +87,6 @@ def command(run: Callable[P, None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # who read stdout has gone, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
 
     return guarded
 

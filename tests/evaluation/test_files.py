@@ -158,7 +158,7 @@ BAD = {
     ),
     "bfloat16": (
         saved(np.zeros(3, ml_dtypes.bfloat16)),
-        "it holds 2-byte voids (|V2), as NumPy stores bfloat16; rewrite it once with numpy.save(file, numpy.load(file).view(",
+        "it holds 2-byte voids (|V2), as NumPy stores bfloat16; rewrite it once with numpy.save(file, ",
     ),
     "half a zip": (archived(zipfile.ZIP_STORED)[:500], "it is a damaged .npz file: File is not a zip file"),
     "empty zip": (b"PK\x05\x06" + bytes(18), "it holds no array"),

@@ -110,8 +110,6 @@ class ArrayFile:
             with self._reading():
                 self._fill(stream, room)
             yield np.frombuffer(room, self.dtype).reshape(shape, order="F" if self.fortran else "C")
-        with self._reading():
-            stream.read(1)  # the checksum is compared where the member ends
 
     def _fill(self, stream: IO[bytes], room: memoryview) -> None:
         while room:
@@ -232,7 +230,7 @@ def _described(name: str, path: str, member: str | None, stream: IO[bytes], leng
 
 
 def _header(name: str, stream: IO[bytes]) -> tuple[Shape, bool, np.dtype[Any]]:
-    """Shape, memory order and dtype. NumPy's parser raises all sorts of errors over damaged bytes, which all mean that."""
+    """Shape, memory order and dtype; NumPy's parser raises errors of many types over damaged bytes."""
     try:
         version = np.lib.format.read_magic(stream)
         if version in ((1, 0), (2, 0)):

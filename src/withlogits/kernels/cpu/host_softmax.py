@@ -176,11 +176,16 @@ def _plan(
     )
     head = SOFTMAX_JOB.plan(
         classes, inner, *(n for i in range(4) for n in (*steps[i], class_steps[i])), *steps[4],
-        8 if weighted else 0, 0 if ignore is None else ignore, ignore is not None, loss == FLOAT64,
+        8 if weighted else 0, _as_signed(ignore), ignore is not None, loss == FLOAT64,
         smoothing, 1.0 / temperature, softcap or 0.0, z_loss,
     )  # fmt: skip
     count = outer * inner
     return Plan(spec, head, count, count * classes, 1 if layout == "along" else 16, offsets), offsets
+
+
+def _as_signed(ignore: int | None) -> int:
+    """The 64 bits of an index, as the kernels compare them (uint64 labels may have one beyond int64)."""
+    return 0 if ignore is None else (ignore + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _wrong(labels: Array, classes: int, ignore_index: int | None, sample_weight: Array | None) -> Array:

@@ -88,12 +88,16 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
         s: Value, s_low: Value, k: Value, a: Value, a_low: Value, total: Value, total_low: Value,
         m: Value, x_label: Value, w_label: Value, z_loss: Value,
     ) -> tuple[Value, ...]:  # fmt: skip
-        """Loss, r, T, S·G, G and whether the maximum stands alone."""
+        """Loss, r, T, S·G, G, whether the maximum has more than half, and what T − t_j needs there.
+
+        That is the sum of the other targets, or for float64 logits, whose sums are pairs, what T's rounding lost.
+        """
         tail, lost = functions.two_sum(k - 1.0, s)
-        lost = lost + s_low
+        lost = select(lost + s_low == lost + s_low, lost + s_low, 0.0)
+        tail, lost = functions.two_sum(tail, lost)
         good = m - m == 0.0  # a row of only −inf, or with +inf, has no loss
         tail = select(good, tail, NAN)
-        r = functions.log1p(tail, select(lost == lost, lost, 0.0))
+        r = functions.log1p(tail, lost)
         share = 1.0 / (tail + 1.0)
         if spec.labels == "index":
             total = w_label
@@ -104,11 +108,12 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
                 a_low = select(a_low == a_low, a_low, 0.0)
             else:
                 a = select(total == 0.0, 0.0, (m - x_label) * total)
-        else:
-            total = total + total_low
+        elif precise:
+            rounded = total + total_low
+            total, total_low = rounded, (total - rounded) + total_low
         size = m + r
         extra = select(z_loss == 0.0, 0.0, size * size * z_loss)
-        return a + (a_low + fma(total, r, extra)), r, total, tail * share, share, k == 1.0
+        return a + (a_low + fma(total, r, extra)), r, total, tail * share, share, tail < 1.0, total_low
 
     @traced
     def factors(total: Value, below: Value, share: Value, z_loss: Value, m: Value, r: Value) -> tuple[Value, ...]:

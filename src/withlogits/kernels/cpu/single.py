@@ -334,7 +334,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 keep(k_sum, slots, k_slot, turn)
 
             nil = zeros()
-            cost, r, mass, below, part, alone = finish(
+            cost, r, mass, below, part, most_of_it, _ = finish(
                 unscaled(all_kept(slots, s_slot), f), nil, all_kept(slots, k_slot), nil, nil, nil, nil,
                 top, x_y, w_y, z_loss,
             )  # fmt: skip
@@ -343,7 +343,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             if gives:
                 factor, beside = factors(mass, below, part, z_loss, top, r)
                 multiple = times(s_i, grad_scale)
-                keep(times(label_gradient(x_y, top, mass, factor, beside, alone), multiple), slots, label_slot, 0)
+                keep(times(label_gradient(x_y, top, mass, factor, beside, most_of_it), multiple), slots, label_slot, 0)
                 keep(scaled(factor, f, multiple), slots, factor_slot, 0)
                 keep(as_number(live), slots, live_slot, 0)
                 keep_integers(y, slots, y_slot)

@@ -5,8 +5,9 @@ A row x of C logits with target weights t, in the letters of the formulas:
     m = max x      k = how many x_j equal m      s = Σ over x_j < m of exp(x_j − m)
     S = (k − 1) + s      r = log1p(S)      G = 1/(1 + S) = exp(−r)
     loss = Σ t_j (m − x_j) + T r + λ (m + r)²
-    d/dx_j = (T + 2λ(m + r)) exp(x_j − m) G − t_j, and where x_j is the only maximum
+    d/dx_j = (T + 2λ(m + r)) exp(x_j − m) G − t_j, and where x_j has more than half
              −T S G + (T − t_j) + 2λ(m + r) G: nothing cancels, the tail of a confident row survives
+             (used where S < 1: there p > 1/2, so it is the only maximum; below, T p − t is the better one)
     d/dz_j = w_j ((1 − ε)((m − x_j) + r) − κ), κ the part of a class-weighted mean that its denominator brings
 
 Three passes over a row, the later ones from cache: the maximum; the sums; the gradient. Lanes lie along the classes
@@ -53,8 +54,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         if not spec.transformed:
             return x, None
         bent, slope = functions.tanh(x / select(softcap == 0.0, 1.0, softcap))
-        none = softcap == 0.0
-        return select(none, x, bent * softcap) * inverse, select(none, simd.constant(1.0, x.type), slope) * inverse
+        bent = select((softcap == 0.0) | (simd.absolute(x) == INF), x, bent * softcap)  # infinities keep their meaning
+        return bent * inverse, select(softcap == 0.0, simd.constant(1.0, x.type), slope) * inverse
 
     def difference(x: Value, m: Value) -> tuple[Value, Value | None]:
         """x − m as the rounded difference and what rounding lost (float64 logits; exact enough otherwise)."""
@@ -124,10 +125,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             simd.prefetch(xa + x_ahead)
             if z_access is not None:
                 simd.prefetch(za + z_ahead)
-        raw = x_access.read(xa, mask, -INF)
-        x, _ = capped(raw, softcap, inverse)
-        if spec.transformed:  # a softcap lifts the −inf of a lane outside the row
-            x = select(mask, x, -INF)
+        x = capped(x_access.read(xa, mask, -INF), softcap, inverse)[0]
         d, e = difference(x, m)
         scale, t = exponential(d, e)
         at_maximum = x == m
@@ -147,7 +145,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 low = fma(-weight, d, -cost) - weight * e
                 low = select(low == low, low, 0.0)
             a, a_low = add(a, a_low, cost, low)
-            total, total_low = add(total, total_low, weight)
+            if precise:
+                total, total_low = add(total, total_low, weight)
+            else:  # T − t at the maximum is the sum of the others: T itself has lost the small ones
+                total, total_low = total + weight, select(at_maximum, total_low, total_low + weight)
         return s, s_low, k, a, a_low, total, total_low
 
     @traced
@@ -160,7 +161,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         for high, low in ((s, s_low), (a, a_low), (total, total_low)):
             total_high, lost = simd.lane(high, 0), simd.lane(low, 0)
             for i in range(1, lanes):
-                total_high, lost = add(total_high, lost, simd.lane(high, i), simd.lane(low, i))
+                if precise:
+                    total_high, lost = add(total_high, lost, simd.lane(high, i), simd.lane(low, i))
+                else:
+                    total_high, lost = total_high + simd.lane(high, i), lost + simd.lane(low, i)
             results += [total_high, lost]
         return results[0], results[1], simd.across(k, lambda p, q: p + q), *results[2:]
 
@@ -182,7 +186,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def give(
         e_x: Value, xa: Value, za: Value, wa: Value, ga: Value, ha: Value, index: Value, y: Value, mask: Value, m: Value,
         softcap: Value, inverse: Value, smoothing: Value, part: Value,
-        counts: Value, total: Value, factor: Value, top: Value, only: Value, r: Value, multiple: Value, kappa: Value,
+        counts: Value, total: Value, others: Value, factor: Value, top: Value, most: Value,
+        r: Value, multiple: Value, kappa: Value,
     ) -> None:  # fmt: skip
         """One step of the gradients."""
         x, slope = capped(x_access.read(xa, mask, -INF), softcap, inverse)
@@ -195,7 +200,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             else:
                 goal = label_at(za, index, y, mask) * total
             g = e_x * (factor * UNBIAS) - goal
-            g = select((x == m) & only, (total - goal) + top, g)
+            rest = others if summed and not precise else (total - goal) + others
+            g = select((x == m) & most, rest + top, g)
             g = g * multiple
             if slope is not None:
                 g = g * slope
@@ -296,7 +302,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 sums = combined(s, s_low, k, a, a_low, total, total_low)
                 x_y = transformed(label_logit(x0, y, x_class, valid, n), softcap, inverse)
                 w_y = label_weight(weights, w_class, y, valid)
-                cost, r, mass, below, part, alone = finish(
+                cost, r, mass, below, part, most, others = finish(
                     unbiased(sums[0]), unbiased(sums[1]), sums[2], sums[3], sums[4], sums[5], sums[6], top, x_y, w_y, z_loss
                 )
                 if sized:
@@ -315,7 +321,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                             e_x = recalled(ea) if keeping else made_again(xa, each, top, softcap, inverse)
                             give(
                                 e_x, xa, za, wa, ga, ha, j, y, each, top, softcap, inverse, smoothing, share,
-                                live, mass, factor, beside, alone, r, multiple, kappa,
+                                live, mass, others, factor, beside, most, r, multiple, kappa,
                             )  # fmt: skip
                         xa = advance(xa, x_step * x_class)
                         za = advance(za, x_step * z_class)
@@ -331,7 +337,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                             e_x = recalled(ea) if keeping else made_again(xa, last, top, softcap, inverse)
                             give(
                                 e_x, xa, za, wa, ga, ha, j, y, last, top, softcap, inverse, smoothing, share,
-                                live, mass, factor, beside, alone, r, multiple, kappa,
+                                live, mass, others, factor, beside, most, r, multiple, kappa,
                             )  # fmt: skip
             else:
                 item = 8 if wide != 0 else 4

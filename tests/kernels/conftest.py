@@ -1,0 +1,5 @@
+"""Kernels are tested where they can be compiled."""
+
+import importlib.util
+
+collect_ignore_glob = ["test_*.py"] if importlib.util.find_spec("numba") is None else []
