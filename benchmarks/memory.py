@@ -93,19 +93,16 @@ def measure(name: str, what: str, mode: str, shape: tuple[int, int] = SHAPE) -> 
         return {"absent": absent[name]}
     (peer,) = found
     try:
-        for rows in (WARM_UP, shape) if name in COMPILED_BY_SHAPE else (WARM_UP,):
-            case = Case(what, mode, "float32", rows)
-            peer.prepare(case, Inputs(rows, "float32"))()
+        peer.prepare(Case(what, mode, "float32", WARM_UP), Inputs(WARM_UP, "float32"))()
         case = Case(what, mode, "float32", shape)
         inputs = Inputs(shape, "float32")
         call = peer.prepare(case, inputs)
-        if name in COMPILED_BY_SHAPE:
-            call()
     except peers.Absent as reason:
         return {"absent": str(reason)}
-    gc.collect()
-    _give_back()
-    before = _resident("VmRSS")
+    before = _settled()
+    if name in COMPILED_BY_SHAPE:
+        call()
+        print(_settled()-before, end=" ")
     CLEAR_REFS.write_text("5")  # the peak becomes what is resident now
     result = call()
     peak = _resident("VmHWM")
@@ -114,11 +111,13 @@ def measure(name: str, what: str, mode: str, shape: tuple[int, int] = SHAPE) -> 
     return {"beyond_bytes": peak - before - results, "result_bytes": results}
 
 
-def _give_back() -> None:
-    """Return what malloc holds free, or it would serve the measured call unseen."""
+def _settled() -> int:
+    """Bytes resident once malloc has returned what it holds free, which would serve the measured call unseen."""
+    gc.collect()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
+    return _resident("VmRSS")
 
 
 def _resident(field: str) -> int:

@@ -341,5 +341,10 @@ def test_index_labels_are_one_hot_labels(engine: Any) -> None:
         for options in ({}, {"label_smoothing": 0.1, "z_loss": 0.01, "class_weight": np.arange(10.0), "softcap": 4.0}):
             sparse = value_and_grad(sparse_loss)(labels=labels, logits=logits, **options)
             dense = value_and_grad(softmax_loss)(labels=one_hot(labels, 10), logits=logits, **options)
-            np.testing.assert_array_equal(sparse[0], dense[0])
-            np.testing.assert_array_equal(sparse[1], dense[1])
+            if dtype == "float64":
+                np.testing.assert_array_equal(sparse[0], dense[0])
+                np.testing.assert_array_equal(sparse[1], dense[1])
+            else:  # index labels take float32 arithmetic, each path within its own limit
+                np.testing.assert_array_max_ulp(sparse[0], dense[0], 1)
+                close = {"rtol": 2e-7 if dtype == "float32" else 2.0**-7, "atol": 1e-7}
+                np.testing.assert_allclose(sparse[1].astype(np.float64), dense[1].astype(np.float64), **close)

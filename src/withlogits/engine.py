@@ -22,7 +22,9 @@ def select() -> ModuleType:
 def _choose() -> ModuleType:
     wish = os.environ.get("WITHLOGITS_ENGINE", "")
     if wish not in ("", "numba", "reference"):
-        raise ValueError(f"WITHLOGITS_ENGINE is {wish!r}; expected 'numba' or 'reference'; unset it to choose by itself")
+        raise ValueError(
+            f"WITHLOGITS_ENGINE is {wish!r}; expected 'numba' or 'reference'; unset it to choose by itself"
+        )
     if wish != "reference":
         reason = _missing()
         if reason is None:

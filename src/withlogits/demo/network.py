@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 LossAndGradient = Callable[..., tuple[Any, Any]]  # what withlogits.value_and_grad returns
 
 
 class Network:
     """logits = max(x W + b, 0) V + c, for rows x."""
 
-    def __init__(self, inputs: int, hidden: int, classes: int, seed: int) -> None:
+    def __init__(self, inputs: int, hidden: int, classes: int, seed: int, dtype: Any = np.float32) -> None:
         rng = np.random.default_rng(seed)
         self.parameters: list[Floats] = [
-            (rng.standard_normal((inputs, hidden)) * np.sqrt(2 / inputs)).astype(np.float32),
-            np.zeros(hidden, np.float32),
-            (rng.standard_normal((hidden, classes)) * np.sqrt(2 / hidden)).astype(np.float32),
-            np.zeros(classes, np.float32),
+            (rng.standard_normal((inputs, hidden)) * np.sqrt(2 / inputs)).astype(dtype),
+            np.zeros(hidden, dtype),
+            (rng.standard_normal((hidden, classes)) * np.sqrt(2 / hidden)).astype(dtype),
+            np.zeros(classes, dtype),
         ]
 
     def hidden(self, x: Floats) -> Floats:  # (N, inputs) -> (N, hidden)

@@ -50,8 +50,8 @@ class _Lease(np.ndarray[Any, Any]):
     """The bytes behind a result; results are views of it, so it dies after the last of them."""
 
     def __del__(self) -> None:
-        block = self.base
-        if type(self) is _Lease and isinstance(block, mmap.mmap):
+        block: Any = self.base
+        if type(block) is mmap.mmap:
             _shelf.append(block)
             _trim()
 

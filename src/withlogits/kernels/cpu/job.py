@@ -1,4 +1,4 @@
-"""What a kernel is compiled for (its spec) and what a call hands it (its job). No Numba here: a cached kernel needs none.
+"""What a kernel is compiled for (its spec) and what a call hands it (its job). Without Numba: cached kernels need none.
 
 Every kernel is `kernel(job, start, stop)`: it does the rows (or blocks) start to stop of the job whose slots lie at the
 address `job`, and returns how many of their labels were out of range. A job is nothing but numbers and addresses; the
@@ -78,8 +78,8 @@ class Fields:
 
 # x logits, z labels (dense, or indices), g gradient of the logits, h of the labels, s sample weights, w class weights
 SOFTMAX_JOB = Fields(
-    "classes inner x_outer x_row x_class z_outer z_row z_class g_outer g_row g_class h_outer h_row h_class s_outer s_row "
-    "w_class ignore has_ignore wide smoothing. inverse_temperature. softcap. z_loss.",
+    "classes inner x_outer x_row x_class z_outer z_row z_class g_outer g_row g_class h_outer h_row h_class "
+    "s_outer s_row w_class ignore has_ignore wide smoothing. inverse_temperature. softcap. z_loss.",
     "x z g h s w loss grad_scale. kappa.",
 )
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights

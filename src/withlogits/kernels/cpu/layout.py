@@ -71,7 +71,7 @@ _pointer, _HEAD = ctypes.c_void_p.from_address, object.__basicsize__
 
 def _is_quick() -> bool:
     """Does the data pointer stand right behind the object's head, as NumPy's C interface has it since 1.0."""
-    probes = [np.zeros(3), np.zeros((2, 2), np.int8)[1:], np.zeros(5)[::-2]]
+    probes: list[Array] = [np.zeros(3), np.zeros((2, 2), np.int8)[1:], np.zeros(5)[::-2]]
     return sys.implementation.name == "cpython" and all(_quick_address(p) == _slow_address(p) for p in probes)
 
 

@@ -1,6 +1,7 @@
 """The sigmoid family and its functions, element by element in float64 arithmetic.
 
-    e = exp(−|x|)   u = log1p(e)   a = max(−x, 0)   b = max(x, 0)   P = q z'   Q = (1 − ε)(1 − z) + ε/2 = 1 − z'   z' = (1 − ε) z + ε/2
+    e = exp(−|x|)   u = log1p(e)   a = max(−x, 0)   b = max(x, 0)
+    P = q z'   z' = (1 − ε) z + ε/2   Q = 1 − z' = (1 − ε)(1 − z) + ε/2
     loss = P softplus(−x) + Q softplus(x) = P a + Q b + (P + Q) u      (a or b is 0, so one large product at most)
     d/dx = Q σ(x) − P σ(−x)      σ(|x|) = 1/(1 + e)   σ(−|x|) = e/(1 + e)
     d/dz = (1 − ε)(q softplus(−x) − softplus(x)) = (1 − ε)(q a − b + (q − 1) u)
@@ -79,10 +80,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             small = e * share
             up, down = select(x < 0.0, small, share), select(x < 0.0, share, small)
             gradient = fma(negative, up, -positive * down)
-            if q is None:
-                label_gradient = -x
-            else:
-                label_gradient = select(x < 0.0, product(q, size), -size) + product(q - 1.0, u)
+            label_gradient = -x if q is None else select(x < 0.0, product(q, size), -size) + product(q - 1.0, u)
             label_gradient = label_gradient * (1.0 - smoothing)
         return loss, gradient, label_gradient
 

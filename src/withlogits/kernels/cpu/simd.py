@@ -19,14 +19,12 @@ import platform
 import struct
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from llvmlite import ir
 from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -410,7 +408,7 @@ def _result_type(function: Callable[..., Any], args: tuple[types.Type, ...]) -> 
     return _numba_type(result.type)
 
 
-def traced(function: F) -> F:
+def traced(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let Numba kernels call a straight-line function of `Value`s; among themselves such functions just call."""
 
     class _Typing(AbstractTemplate):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The case that speed is asked of: index labels, logits of at most float32, in float32 arithmetic that keeps its errors.
+"""The case that speed is asked of: index labels, logits of at most float32; float32 arithmetic that keeps its errors.
 
 The formulas are those of `softmax.py`; what differs is how exp(x_j − m) stays good to 0.5 ulp of float32 and more:
 
@@ -37,7 +37,7 @@ GROUP = 1 << 16  # bytes of logits that go through all three passes together
 SEVERAL = 4
 
 # a number a row, 16 rows: what one pass leaves for the next
-M, SHIFT, FLOOR_AT, ROUNDER_AT, F_AT, S_AT, K_AT, MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT, SLOTS = range(14)
+M, SHIFT, FLOOR_AT, ROUNDER_AT, S_AT, K_AT, MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT, SLOTS = range(13)
 
 
 def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
@@ -248,7 +248,15 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     put_rows, judged, both, times = parts.put_rows, parts.judged, parts.both, parts.times
     several_lanes = SEVERAL
     x_size, tile_step, group = x_access.kind.size, lanes * 4, GROUP
-    m_slot, shift_slot, floor_slot, rounder_slot, f_slot, s_slot, k_slot = M, SHIFT, FLOOR_AT, ROUNDER_AT, F_AT, S_AT, K_AT
+    m_slot, shift_slot, floor_slot, rounder_slot, _f_slot, s_slot, k_slot = (
+        M,
+        SHIFT,
+        FLOOR_AT,
+        ROUNDER_AT,
+        F_AT,
+        S_AT,
+        K_AT,
+    )
     most_slot, factor_slot, label_slot, live_slot, counts_slot, y_slot = MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT
 
     def kernel(job: int, start: int, stop: int) -> int:

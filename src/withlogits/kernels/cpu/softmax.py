@@ -15,8 +15,8 @@ where those are contiguous, and across rows otherwise (`LAYOUTS`), with the same
 is a dense label whose z is made on the spot. float64 logits take compensated sums throughout.
 
 Rejected: an online maximum (one pass fewer, but the pair needs every maximum left out of s, and rescaling costs the
-exactness of the scale); float32 arithmetic (a float32 difference x − m alone is wrong by 16 ulp of a confident loss; the
-one case where speed pays for the extra care has its own kernel, `single.py`).
+exactness of the scale); float32 arithmetic (a float32 difference x − m alone is wrong by 16 ulp of a confident loss;
+the one case where speed pays for the extra care has its own kernel, `single.py`).
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ UNBIAS = 2.0**-BIAS
 INF = float("inf")
 STEPS = 2048  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
 
+
 def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     lanes = spec.lanes
     along, across, strided = (spec.layout == layout for layout in ("along", "across", "strided"))
     precise = spec.x == "float64"
     # float32 results need no more than EXP_SINGLE, unless p − t or m + r cancels
-    cancels = spec.gradient and spec.labels != "index" or spec.result == "logsumexp"
+    cancels = (spec.gradient and spec.labels != "index") or spec.result == "logsumexp"
     coefficients = functions.EXP_FULL if precise or cancels else functions.EXP_SINGLE
     full = simd.vector(F64, lanes)
     flags, numbers = simd.vector(I1, lanes), simd.vector(I64, lanes)
@@ -184,7 +185,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
 
     @traced
     def give(
-        e_x: Value, xa: Value, za: Value, wa: Value, ga: Value, ha: Value, index: Value, y: Value, mask: Value, m: Value,
+        e_x: Value, xa: Value, za: Value, wa: Value, ga: Value, ha: Value, index: Value, y: Value, mask: Value,
+        m: Value,
         softcap: Value, inverse: Value, smoothing: Value, part: Value,
         counts: Value, total: Value, others: Value, factor: Value, top: Value, most: Value,
         r: Value, multiple: Value, kappa: Value,
@@ -303,7 +305,17 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 x_y = transformed(label_logit(x0, y, x_class, valid, n), softcap, inverse)
                 w_y = label_weight(weights, w_class, y, valid)
                 cost, r, mass, below, part, most, others = finish(
-                    unbiased(sums[0]), unbiased(sums[1]), sums[2], sums[3], sums[4], sums[5], sums[6], top, x_y, w_y, z_loss
+                    unbiased(sums[0]),
+                    unbiased(sums[1]),
+                    sums[2],
+                    sums[3],
+                    sums[4],
+                    sums[5],
+                    sums[6],
+                    top,
+                    x_y,
+                    w_y,
+                    z_loss,
                 )
                 if sized:
                     cost = plus(top, r)

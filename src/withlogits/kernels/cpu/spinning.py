@@ -6,8 +6,8 @@ Slots of the control block, one cache line each where two threads write:
     NEXT    the first row nobody has taken        WRONG   labels out of range so far
     STOP, GRAIN, KERNEL, JOB, YIELD               written by the leader while nobody is inside
 
-A worker enters by raising INSIDE and only then looking at OPEN again; the leader closes OPEN and then waits until INSIDE
-is 0. So nobody is in a job that has ended, and the leader comes back only when no other thread can touch its arrays:
+A worker enters by raising INSIDE and only then looking at OPEN again; the leader closes OPEN and then waits until
+INSIDE is 0. So nobody is in a job that has ended, and the leader comes back only when no other thread can touch its arrays:
 one call, without the interpreter, so that no signal handler or exception can come between.
 """
 
@@ -82,7 +82,8 @@ def build(spec: PoolSpec) -> Callable[[int, int, int], int]:
             if spins == patience:
                 spins = 0
                 offer(plain(control, yield_slot))
-        return read(control, wrong)
+        found: int = read(control, wrong)
+        return found
 
     def serve(control: int, _start: int, spins: int) -> int:
         joined = 0
