@@ -248,15 +248,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     put_rows, judged, both, times = parts.put_rows, parts.judged, parts.both, parts.times
     several_lanes = SEVERAL
     x_size, tile_step, group = x_access.kind.size, lanes * 4, GROUP
-    m_slot, shift_slot, floor_slot, rounder_slot, _f_slot, s_slot, k_slot = (
-        M,
-        SHIFT,
-        FLOOR_AT,
-        ROUNDER_AT,
-        F_AT,
-        S_AT,
-        K_AT,
-    )
+    m_slot, shift_slot, floor_slot, rounder_slot, s_slot, k_slot = M, SHIFT, FLOOR_AT, ROUNDER_AT, S_AT, K_AT
     most_slot, factor_slot, label_slot, live_slot, counts_slot, y_slot = MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT
 
     def kernel(job: int, start: int, stop: int) -> int:

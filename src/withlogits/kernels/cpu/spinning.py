@@ -7,8 +7,8 @@ Slots of the control block, one cache line each where two threads write:
     STOP, GRAIN, KERNEL, JOB, YIELD               written by the leader while nobody is inside
 
 A worker enters by raising INSIDE and only then looking at OPEN again; the leader closes OPEN and then waits until
-INSIDE is 0. So nobody is in a job that has ended, and the leader comes back only when no other thread can touch its arrays:
-one call, without the interpreter, so that no signal handler or exception can come between.
+INSIDE is 0. So nobody is in a job that has ended, and the leader comes back only when no other thread can touch its
+arrays: one call, without the interpreter, so that no signal handler or exception can come between.
 """
 
 from __future__ import annotations
