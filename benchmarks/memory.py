@@ -2,14 +2,14 @@
 
     python -m benchmarks memory [--quick] [--output DIR]
 
-The child process loads one library, makes the inputs and warms up on short rows. It gives free memory back to the
-system and resets its peak (`/proc/self/clear_refs`: Linux only), then calls once at the full size. What the peak has
-grown by, less the bytes of the results, is what the call needed beside them. The system counts a process's pages in
-batches for each core, so that a figure is good to about 0.3 MB.
+The child process loads one library, warms up on short rows, and notes what it has resident. Then it makes the inputs,
+gives free memory back to the system, resets its peak (`/proc/self/clear_refs`: Linux only), and calls once at the full
+size. What the peak is above the note, less the bytes of inputs and results, is what the call needed beside them. The
+system counts a process's pages in batches for each core, so that a figure is good to about 0.3 MB.
 
 Libraries that compile for each shape (JAX, torch.compile, a traced tf.function) are warmed up at the full size: what a
-compiler needs is not the question here. withlogits keeps no result memory for reuse (`WITHLOGITS_RECYCLE_BYTES=0`): it
-would lie there already when the call begins.
+compiler needs is not the question here, though what it keeps is counted. withlogits keeps no result memory for reuse
+(`WITHLOGITS_RECYCLE_BYTES=0`): it would lie there already when the call begins.
 
 Writes memory.json and memory.md.
 """
@@ -92,23 +92,25 @@ def measure(name: str, what: str, mode: str, shape: tuple[int, int] = SHAPE) -> 
     if not found:
         return {"absent": absent[name]}
     (peer,) = found
+    case = Case(what, mode, "float32", shape)
     try:
         peer.prepare(Case(what, mode, "float32", WARM_UP), Inputs(WARM_UP, "float32"))()
-        case = Case(what, mode, "float32", shape)
+        before = _settled()
         inputs = Inputs(shape, "float32")
+        known = inputs.logits.nbytes + inputs.labels(what).nbytes
         call = peer.prepare(case, inputs)
     except peers.Absent as reason:
         return {"absent": str(reason)}
-    before = _settled()
+    del inputs  # whoever has a copy of their own needs ours no more: the inputs are there once
     if name in COMPILED_BY_SHAPE:
         call()
-        print(_settled()-before, end=" ")
+    _settled()
     CLEAR_REFS.write_text("5")  # the peak becomes what is resident now
     result = call()
     peak = _resident("VmHWM")
     value, gradient = peer.read(case, result)
     results = value.nbytes + (gradient.nbytes if gradient is not None else 0)
-    return {"beyond_bytes": peak - before - results, "result_bytes": results}
+    return {"beyond_bytes": peak - before - known - results, "result_bytes": results}
 
 
 def _settled() -> int:
@@ -144,10 +146,10 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
             yield f"| {what}, {mode.replace('+', ' and ')} | {' | '.join(row)} |"
     yield ""
     yield (
-        "The growth of the process's peak in one call, less the bytes of its results; good to about 0.3 MB. Each "
-        "figure comes from a process of its own, warmed up before; JAX, TensorFlow and torch.compile are warmed up at "
-        "the full size, since they compile for each shape. withlogits holds back no memory for later results here; by "
-        "default it does, up to 512 MiB (`set_recycling_limit`)."
+        "The peak of the process during one call, less what it had before and the bytes of inputs and results; good "
+        "to about 0.3 MB. Each figure comes from a process of its own, warmed up before: JAX, TensorFlow and "
+        "torch.compile at the full size, since they compile for each shape. withlogits holds back no memory for later "
+        "results here; by default it does, up to 512 MiB (`set_recycling_limit`)."
     )
     yield ""
     reasons = dict.fromkeys((case["name"], case["absent"]) for case in result["cases"] if "absent" in case)
@@ -158,7 +160,7 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
 def _cell(case: dict[str, Any]) -> str:
     if "absent" in case:
         return "–"
-    megabytes = case["beyond_bytes"] / 1e6
+    megabytes = max(0.0, case["beyond_bytes"] / 1e6)  # the system's count may fall short
     text = f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.1f}"
     return f"**{text}**" if case["name"] == "withlogits" else text
 

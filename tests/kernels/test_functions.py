@@ -18,10 +18,13 @@ from withlogits.kernels.cpu.simd import F32
 
 POINTS = 3000
 BIAS = 64
+# where searches over ten million points found the largest errors
+HARD_EXP = [-628.3379191775708, -691.3973006371971, -0.3466980931847363]
+HARD_TANH = [0.21388144669630182, 1.342759556729128]
 
 
 def promised(function: Callable[..., Any], unit: str = "ulp") -> list[float]:
-    """The figures of a docstring in their order: "0.8 ulp", or "relative error 1e-9"."""
+    """The figures of a docstring in their order: "0.8 ulp"; "relative error 1e-9", "within 1e-9"."""
     text = function.__doc__ or ""
     pattern = r"([\d.]+) ulp" if unit == "ulp" else rf"{unit}(?: is)? ([\d.]+e-\d+)"
     found = [float(figure) for figure in re.findall(pattern, text)]
@@ -39,7 +42,7 @@ def nonpositive(lowest: float = -708.0) -> Any:
             rng.uniform(-2.0, 0.0, POINTS // 4),
             rng.uniform(lowest, 0.0, POINTS // 4),
             halves[halves >= lowest],
-            [0.0, -5e-324, -np.log(2.0), lowest],
+            [*HARD_EXP, 0.0, -5e-324, -np.log(2.0), lowest],
         ]
     )
     return np.maximum(x, lowest)
@@ -211,9 +214,9 @@ def test_reciprocal() -> None:
 
 
 def test_tanh_and_its_derivative() -> None:
-    value, slope = promised(functions.tanh) * 2
+    value, slope = promised(functions.tanh)
     rng = np.random.default_rng(7)
-    y = np.concatenate([10.0 ** rng.uniform(-300, 2.5, POINTS), rng.uniform(0, 25, POINTS), [0.0, 5e-324, 354.0]])
+    y = np.concatenate([10.0 ** rng.uniform(-300, 2.5, POINTS), rng.uniform(0, 25, POINTS), HARD_TANH, [0.0, 354.0]])
     y = y * rng.choice([-1.0, 1.0], len(y))
     compute = elementwise(functions.tanh, 1, 2)
     got, derivative = compute(y)
@@ -227,14 +230,13 @@ def test_tanh_and_its_derivative() -> None:
 
 @pytest.mark.parametrize("size", [1.0, 100.0, 2.0**20])
 def test_expm1_of_what_is_left_of_a_float32(size: float) -> None:
-    """The promise: its polynomial's error, and two roundings of at most 2^-26."""
-    figure = float(re.search(r"([\d.]+e-\d+) and two roundings", functions.expm1_reduced_single.__doc__ or "").group(1))  # type: ignore[union-attr]
-    x = np.random.default_rng(8).uniform(-size, size, POINTS).astype(np.float32)
+    (figure,) = promised(functions.expm1_reduced_single, "within")
+    x = np.append(np.random.default_rng(8).uniform(-size, size, POINTS), -5.198927).astype(np.float32)
     n = np.rint(x.astype(np.float64) / np.log(2.0)).astype(np.float32)
     got = elementwise(functions.expm1_reduced_single, 2, 1, F32)(x, n)
     truth = [mp.expm1(exact(a) - exact(b) * mp.ln2) for a, b in zip(x, n, strict=True)]
     error = max(float(abs(exact(g) - t)) for g, t in zip(got, truth, strict=True))
-    assert error <= figure + 2 * 2.0**-26
+    assert error <= figure
 
 
 def test_two_sum_loses_nothing() -> None:

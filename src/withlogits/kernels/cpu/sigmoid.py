@@ -22,18 +22,21 @@ from .memory import KINDS, Access
 from .simd import F64, I64, Value, fma, select, traced
 
 INF = float("inf")
+WIDE = 4 * LANES  # side by side, so that one long chain of instructions need not wait for itself
+AHEAD = 1 << 12  # bytes from here to what is asked of memory already
 
 
 def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     precise = spec.x == "float64"
     graded = spec.gradient or spec.label_gradient != ""
-    full, numbers, flags = (simd.vector(kind, LANES) for kind in (F64, I64, simd.I1))
+    lanes = LANES if spec.strided else WIDE
+    full, numbers, flags = (simd.vector(kind, lanes) for kind in (F64, I64, simd.I1))
     result_kind = spec.x if spec.result != "loss" else "float64" if precise else "float32"
 
     def access(kind: str, strided: bool = spec.strided) -> Access | None:
-        return Access(KINDS[kind], LANES, strided) if kind else None
+        return Access(KINDS[kind], lanes, strided) if kind else None
 
-    x_at, z_at, o_at = Access(KINDS[spec.x], LANES, spec.strided), access(spec.z), access(result_kind)
+    x_at, z_at, o_at = Access(KINDS[spec.x], lanes, spec.strided), access(spec.z), access(result_kind)
     h_at, q_at, s_at = access(spec.label_gradient), access("float64", True), access(spec.s, True)
 
     def parts(x: Value) -> tuple[Value, Value]:
@@ -130,6 +133,15 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
         pos_weight: Value, smoothing: Value, grad_scale: Value,
     ) -> Value:  # fmt: skip
         reach = simd.constant(1, flags) if spec.strided else mask
+        if not spec.strided:
+            for i in range(0, lanes * x_at.kind.size, 64):
+                simd.prefetch(x + (AHEAD + i))
+                if z_at is not None:
+                    simd.prefetch(z + (AHEAD + i))
+                if spec.kept:
+                    simd.prefetch(o + (AHEAD + i), to_write=True)
+                if spec.gradient:
+                    simd.prefetch(g + (AHEAD + i), to_write=True)
         logits = x_at.read(x, reach, 0.0)
         if z_at is None:
             assert o_at is not None
@@ -159,7 +171,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     def put_sum(total: Value, address: Value) -> None:
         simd.store(simd.across(total, lambda p, q: p + q), address)
 
-    slots, lanes, block, kept = simd.reader(SIGMOID_JOB.names), LANES, BLOCK, spec.kept
+    slots, block, kept = simd.reader(SIGMOID_JOB.names), BLOCK, spec.kept
 
     def kernel(job: int, start: int, stop: int) -> int:
         (

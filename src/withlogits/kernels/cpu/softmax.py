@@ -32,7 +32,8 @@ from .simd import F64, I1, I64, Value, fma, select, traced
 BIAS = 64  # exponentials are kept times 2^64, so that a subnormal result is rounded once, at the end
 UNBIAS = 2.0**-BIAS
 INF = float("inf")
-STEPS = 2048  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
+AHEAD = 1 << 12  # bytes from here to the memory that is asked for before it is written
+STEPS = 4096  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
 
 
 def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
@@ -192,6 +193,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         r: Value, multiple: Value, kappa: Value,
     ) -> None:  # fmt: skip
         """One step of the gradients."""
+        if along and spec.gradient:
+            simd.prefetch(ga + AHEAD, to_write=True)
         x, slope = capped(x_access.read(xa, mask, -INF), softcap, inverse)
         d, e = difference(x, m)
         e_x = select(x == m, 1.0 / UNBIAS, e_x)  # the sums left the maxima out
@@ -216,6 +219,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
 
     @traced
     def map_out(xa: Value, ga: Value, mask: Value, m: Value, r: Value, share: Value) -> None:
+        if along:
+            simd.prefetch(ga + AHEAD, to_write=True)
         x = x_access.read(xa, mask, -INF)
         d, e = difference(x, m)
         if spec.result == "log_softmax":
