@@ -63,6 +63,15 @@ class PoolSpec:
     half: str  # "lead" or "serve"
 
 
+# The slots of the pool's control block, one cache line each where two threads write:
+# OPEN    1 while a job may be entered          INSIDE  how many workers are in it
+# NEXT    the first row nobody has taken        WRONG   labels out of range so far
+# STOP, GRAIN, KERNEL, JOB, YIELD               written by the leader while nobody is inside
+OPEN, INSIDE, NEXT, WRONG, STOP = 0, 64, 128, 192, 256
+GRAIN, KERNEL, JOB, YIELD = STOP + 8, STOP + 16, STOP + 24, STOP + 32
+CONTROL_BYTES = 320
+
+
 class Fields:
     """The slots of a job: those that a plan knows, then those that each call fills. A name with a dot is a float."""
 

@@ -15,8 +15,8 @@ import os
 import threading
 import time
 
-from . import compiler, spinning
-from .job import PoolSpec
+from . import compiler
+from .job import CONTROL_BYTES, GRAIN, JOB, KERNEL, NEXT, STOP, WRONG, YIELD, PoolSpec
 
 SPIN_SECONDS = 50e-6
 WAKE = 150_000  # from this much work on, parked threads are worth waking
@@ -28,16 +28,16 @@ class Pool:
         self.threads = threads
         self._workers: list[_Worker] = []
         self._busy = threading.Lock()
-        self._control = (ctypes.c_int64 * (spinning.SIZE // 8 + 8))()
+        self._control = (ctypes.c_int64 * (CONTROL_BYTES // 8 + 8))()
         self._at = -(-ctypes.addressof(self._control) // 64) * 64
-        self._slots = (ctypes.c_int64 * (spinning.SIZE // 8)).from_address(self._at)
+        self._slots = (ctypes.c_int64 * (CONTROL_BYTES // 8)).from_address(self._at)
         self._at_pointer = ctypes.c_char_p(self._at)
         self._started = False
 
     def _start(self) -> None:
         self._lead = compiler.SIGNATURE(compiler.address(PoolSpec("lead")))
         serve = compiler.SIGNATURE(compiler.address(PoolSpec("serve")))
-        self._slots[spinning.YIELD // 8] = _yield_address()
+        self._slots[YIELD // 8] = _yield_address()
         start = time.perf_counter()
         serve(self._at_pointer, 0, 2000)
         each = (time.perf_counter() - start) / 2000
@@ -58,12 +58,12 @@ class Pool:
             slots = self._slots
             pieces = self.threads * (GRAINS if wake else 2)
             grain = -(-count // (pieces * multiple)) * multiple
-            slots[spinning.NEXT // 8] = slots[spinning.WRONG // 8] = 0
-            slots[spinning.STOP // 8] = count
-            slots[spinning.GRAIN // 8] = grain
-            slots[spinning.KERNEL // 8] = kernel
+            slots[NEXT // 8] = slots[WRONG // 8] = 0
+            slots[STOP // 8] = count
+            slots[GRAIN // 8] = grain
+            slots[KERNEL // 8] = kernel
             block = ctypes.create_string_buffer(job, len(job))
-            slots[spinning.JOB // 8] = ctypes.addressof(block)
+            slots[JOB // 8] = ctypes.addressof(block)
             if wake:
                 for worker in self._workers:
                     worker.wake()

@@ -1,11 +1,5 @@
 """The two halves of the thread pool that run outside the interpreter.
 
-Slots of the control block, one cache line each where two threads write:
-
-    OPEN    1 while a job may be entered          INSIDE  how many workers are in it
-    NEXT    the first row nobody has taken        WRONG   labels out of range so far
-    STOP, GRAIN, KERNEL, JOB, YIELD               written by the leader while nobody is inside
-
 A worker enters by raising INSIDE and only then looking at OPEN again; the leader closes OPEN and then waits until
 INSIDE is 0. So nobody is in a job that has ended, and the leader comes back only when no other thread can touch its
 arrays: one call, without the interpreter, so that no signal handler or exception can come between.
@@ -16,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import simd
-from .job import PoolSpec
+from .job import GRAIN, INSIDE, JOB, KERNEL, NEXT, OPEN, STOP, WRONG, YIELD, PoolSpec
 from .simd import I64, Value, traced
 
-OPEN, INSIDE, NEXT, WRONG, STOP = 0, 64, 128, 192, 256
-GRAIN, KERNEL, JOB, YIELD = STOP + 8, STOP + 16, STOP + 24, STOP + 32
-SIZE = 320
 PATIENCE = 1000  # spins between two offers of the processor to somebody else, while others finish
 
 
