@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import machine
+from .quiet import DISTURBED
 
 TITLES = {
     "sparse": "Sparse softmax",
@@ -56,6 +57,7 @@ def markdown(result: dict[str, Any]) -> str:
         HEAD,
         machine.as_markdown(result["machine"]) + "\n",
         memory + "\n",
+        *_disturbed(result),
         "### Against the fastest\n",
         *_overview(result),
         *_slower(result),
@@ -81,6 +83,8 @@ def show(result: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("`", ""), *(_in_colour(cells.get(size)) for size in sizes))
     console.print(table)
     rates = result["bandwidth_gb_s"]
+    for line in _disturbed(result):
+        console.print(line.replace("**", ""))
     console.print(f"read {rates['read']:.1f} GB/s, copy {rates['copy']:.1f} GB/s, {result['seconds']} s in all")
 
 
@@ -133,6 +137,17 @@ def _order(case: dict[str, Any]) -> tuple[Any, ...]:
         case["mode"],
         case["what"] if loss > 3 else "",
     )
+
+
+def _disturbed(result: dict[str, Any]) -> Iterator[str]:
+    cases = [case for case in result["cases"] if (case.get("others") or 0.0) > DISTURBED]
+    if cases:
+        worst, names = max(case["others"] for case in cases), [case["key"] for case in cases]
+        yield (
+            f"**Not to be trusted**: other processes took more than {DISTURBED:.0%} of the cores (up to {worst:.0%}) "
+            f"while {len(names)} of the {len(result['cases'])} rows were timed: "
+            f"{', '.join(names[:8])}{', …' if len(names) > 8 else ''}.\n"
+        )
 
 
 def _overview(result: dict[str, Any]) -> Iterator[str]:

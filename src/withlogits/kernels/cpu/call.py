@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,14 @@ def loss_dtype(logits: np.dtype[Any]) -> np.dtype[Any]:
 def known(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Labels of a kind that kernels read; the rest (longdouble) as float64."""
     return labels if labels.dtype.itemsize <= 8 else labels.astype(FLOAT64)
+
+
+@cache
+def heap() -> tuple[int, int]:
+    """The addresses of the C library's malloc and free, for scratch that is too large for a thread's stack."""
+    library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+    allocate, release = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (library.malloc, library.free))
+    return allocate, release
 
 
 class Plan:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import buffers
 from .call import FLOAT64, Plan, known, loss_dtype
-from .job import BLOCK, SIGMOID_JOB, SigmoidSpec
+from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
 from .layout import Array, Strides, address, two_levels
 
 
@@ -136,6 +136,7 @@ def _plan(
         kept=o_strides is not None,
         gradient=g_strides is not None,
         label_gradient="" if h_dtype is None else h_dtype.name,
+        streaming=not strided and rows * columns * x_dtype.itemsize >= STREAM,
     )
     head = SIGMOID_JOB.plan(columns, *(n for step in steps for n in step), smoothing)
     return Plan(spec, head, rows * -(-columns // BLOCK), rows * columns, 1, offsets), offsets

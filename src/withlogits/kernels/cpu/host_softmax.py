@@ -10,8 +10,8 @@ import numpy as np
 from withlogits import arguments
 
 from . import buffers
-from .call import FLOAT64, Plan, known, loss_dtype
-from .job import SOFTMAX_JOB, TILE, SoftmaxSpec
+from .call import FLOAT64, Plan, heap, known, loss_dtype
+from .job import SOFTMAX_JOB, STREAM, TILE, SoftmaxSpec
 from .layout import Array, Strides, address, two_levels, without
 
 ALONG = 16  # from this many contiguous classes on, lanes lie along them
@@ -174,12 +174,13 @@ def _plan(
         weighted=weighted and labels in ("smooth", "dense"),
         transformed=transformed,
     )
+    count = outer * inner
+    streaming = layout == "along" and count * classes * x_dtype.itemsize >= STREAM and steps[2][1] % 64 == 0
     head = SOFTMAX_JOB.plan(
         classes, inner, *(n for i in range(4) for n in (*steps[i], class_steps[i])), *steps[4],
-        8 if weighted else 0, _as_signed(ignore), ignore is not None, loss == FLOAT64,
+        8 if weighted else 0, _as_signed(ignore), ignore is not None, loss == FLOAT64, streaming, *heap(),
         smoothing, 1.0 / temperature, softcap or 0.0, z_loss,
     )  # fmt: skip
-    count = outer * inner
     return Plan(spec, head, count, count * classes, 1 if layout == "along" else 16, offsets), offsets
 
 

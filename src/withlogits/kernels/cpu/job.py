@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LANES = 8  # float64 lanes of a vector
+STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
 TILE = 256  # classes of a tile: rows of that many at most are gathered once, into a scratch that the cache holds
 
@@ -54,6 +55,7 @@ class SigmoidSpec:
     kept: bool = True  # each element's result is wanted, not the sums alone
     gradient: bool = False
     label_gradient: str = ""
+    streaming: bool = False  # the results are too large for any cache
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Fields:
 # x logits, z labels (dense, or indices), g gradient of the logits, h of the labels, s sample weights, w class weights
 SOFTMAX_JOB = Fields(
     "classes inner x_outer x_row x_class z_outer z_row z_class g_outer g_row g_class h_outer h_row h_class "
-    "s_outer s_row w_class ignore has_ignore wide smoothing. inverse_temperature. softcap. z_loss.",
+    "s_outer s_row w_class ignore has_ignore wide stream allocate release smoothing. inverse_temperature. softcap. z_loss.",
     "x z g h s w loss grad_scale. kappa.",
 )
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights

@@ -103,6 +103,13 @@ class Access:
             return x
         return simd.select(mask, x, simd.constant(otherwise, x.type))
 
+    def write_past_caches(self, x: Value, address: Value) -> None:
+        """All lanes, side by side, to an address that is a multiple of 64."""
+        raw = narrow(x, self.kind)
+        lanes = 64 // self.kind.size
+        for i in range(0, self.lanes, lanes):
+            simd.stream(simd.shuffle(raw, raw, list(range(i, i + lanes))), address + i * self.kind.size)
+
     def write(self, x: Value, address: Value, mask: Value) -> None:
         raw = narrow(x, self.kind)
         if not self.strided:

@@ -127,8 +127,14 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     def zero() -> Value:
         return simd.constant(0.0, full)
 
-    @traced
-    def step(
+    def write(access: Access, x: Value, address: Value, mask: Value, past_caches: bool) -> None:
+        if past_caches:
+            access.write_past_caches(x, address)
+        else:
+            access.write(x, address, mask)
+
+    def one_step(
+        past_caches: bool,
         total: Value, x: Value, z: Value, o: Value, g: Value, h: Value, q: Value, s: Value, mask: Value,
         pos_weight: Value, smoothing: Value, grad_scale: Value,
     ) -> Value:  # fmt: skip
@@ -138,14 +144,14 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
                 simd.prefetch(x + (AHEAD + i))
                 if z_at is not None:
                     simd.prefetch(z + (AHEAD + i))
-                if spec.kept:
+                if spec.kept and not past_caches:
                     simd.prefetch(o + (AHEAD + i), to_write=True)
-                if spec.gradient:
+                if spec.gradient and not past_caches:
                     simd.prefetch(g + (AHEAD + i), to_write=True)
         logits = x_at.read(x, reach, 0.0)
         if z_at is None:
             assert o_at is not None
-            o_at.write(mapped(logits), o, reach)
+            write(o_at, mapped(logits), o, reach, past_caches)
             return total
         weight = {"": None, "one": simd.splat(pos_weight, full)}.get(spec.q)
         if spec.q == "many":
@@ -160,18 +166,31 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             label_gradient = select(sample == 0.0, 0.0, label_gradient * sample)
         if spec.kept:
             assert o_at is not None
-            o_at.write(loss, o, reach)
+            write(o_at, loss, o, reach, past_caches)
         if spec.gradient:
-            x_at.write(gradient * multiple, g, reach)
+            write(x_at, gradient * multiple, g, reach, past_caches)
         if h_at is not None:
-            h_at.write(label_gradient * multiple, h, reach)
+            write(h_at, label_gradient * multiple, h, reach, past_caches)
         return total if spec.kept else total + select(mask, loss, 0.0)
+
+    @traced
+    def step(*values: Value) -> Value:
+        return one_step(False, *values)
+
+    @traced
+    def step_past_caches(*values: Value) -> Value:
+        """For a whole vector, where results too large for any cache begin at multiples of 64."""
+        return one_step(spec.streaming, *values)
+
+    @traced
+    def settle() -> None:
+        simd.settle()
 
     @traced
     def put_sum(total: Value, address: Value) -> None:
         simd.store(simd.across(total, lambda p, q: p + q), address)
 
-    slots, block, kept = simd.reader(SIGMOID_JOB.names), BLOCK, spec.kept
+    slots, block, kept, streaming = simd.reader(SIGMOID_JOB.names), BLOCK, spec.kept, spec.streaming
 
     def kernel(job: int, start: int, stop: int) -> int:
         (
@@ -184,6 +203,21 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             j = (i - row * blocks) * block
             end = min(j + block, columns)
             total = zero()
+            if (
+                streaming
+                and (o + row * o_row) % 64 == 0
+                and (g + row * g_row) % 64 == 0
+                and (h + row * h_row) % 64 == 0
+            ):
+                while j + lanes <= end:
+                    total = step_past_caches(
+                        total, x + row * x_row + j * x_column, z + row * z_row + j * z_column,
+                        o + row * o_row + j * o_column, g + row * g_row + j * g_column, h + row * h_row + j * h_column,
+                        weights_from(q + row * q_row + j * q_column, q_column, lanes),
+                        weights_from(s + row * s_row + j * s_column, s_column, lanes),
+                        first(lanes), pos_weight, smoothing, grad_scale,
+                    )  # fmt: skip
+                    j += lanes
             while j < end:
                 n = min(lanes, end - j)
                 total = step(
@@ -200,6 +234,8 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
                 j += lanes
             if not kept:
                 put_sum(total, sums + 8 * i)
+        if streaming:
+            settle()
         return 0
 
     return kernel

@@ -346,6 +346,17 @@ def store(x: Value, address: Value) -> None:
     _builder[-1].store(x.v, pointer(address), align=1)
 
 
+def stream(x: Value, address: Value) -> None:
+    """Written past the caches, to an address that is a multiple of the vector's size: memory is not read first."""
+    written = _builder[-1].store(x.v, pointer(address), align=64)
+    written.set_metadata("nontemporal", _builder[-1].module.add_metadata([ir.Constant(I32, 1)]))
+
+
+def settle() -> None:
+    """Everything streamed so far can be seen by every thread."""
+    _builder[-1].fence("seq_cst")
+
+
 def load_some(address: Value, mask: Value, otherwise: Value) -> Value:
     """The lanes where `mask` holds; memory behind the others is not touched."""
     name = f"llvm.masked.load.{_suffix(otherwise.type)}.p0"

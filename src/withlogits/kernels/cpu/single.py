@@ -10,8 +10,8 @@ The formulas are those of `softmax.py`; what differs is how exp(x_j − m) stays
   terms shows.
 - beyond |m| = 2^20, where n_j would not fit, m is subtracted after all; there the difference is exact.
 
-V is stored in the gradient's own memory (or in a tile of rows) during the second pass, so that the third pass is one
-multiplication. Half-precision gradients cannot hold V, so there the third pass makes it again.
+V is kept during the second pass, so that the third pass is one multiplication: in a scratch, or for the longest rows in the
+gradient's own memory. A gradient too large for any cache is written past them, which saves reading its memory first. Half-precision gradients cannot hold V, so there the third pass makes it again.
 
 Layout "tiled" gathers 16 short rows into a scratch of C × 16 numbers first, and works on that.
 """
@@ -35,6 +35,7 @@ FAR = 2.0**20
 GROUP = 1 << 16  # bytes of logits that go through all three passes together
 
 SEVERAL = 4
+KEPT = 1 << 19  # classes of a row whose exponentials are kept in a scratch
 
 # a number a row, 16 rows: what one pass leaves for the next
 M, SHIFT, FLOOR_AT, ROUNDER_AT, S_AT, K_AT, MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT, SLOTS = range(13)
@@ -53,6 +54,14 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     @traced
     def tile() -> Value:
         return simd.scratch(TILE * lanes * 4) if tiled else simd.constant(0, I64)
+
+    @traced
+    def obtained(allocate: Value, nbytes: Value) -> Value:
+        return simd.call(allocate, nbytes)
+
+    @traced
+    def released(release: Value, address: Value) -> None:
+        simd.call(release, address)
 
     @traced
     def lowest() -> Value:
@@ -128,7 +137,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     @traced
     def visit_several(
         s: Value, s_low: Value, k: Value, xa: Value, ga: Value,
-        m: Value, floor: Value, rounder: Value, ahead: Value, g_ahead: Value,
+        m: Value, floor: Value, rounder: Value, ahead: Value,
     ) -> tuple[Value, ...]:  # fmt: skip
         """SEVERAL steps of `visit` side by side: one alone is a chain of 15 instructions that wait for each other."""
         x = wide_access.read(xa, simd.constant(1, simd.vector(I1, SEVERAL * lanes)), -INF, F32)
@@ -141,8 +150,6 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             part = list(range(i * lanes, (i + 1) * lanes))
             if i * 64 < SEVERAL * lanes * x_access.kind.size:
                 simd.prefetch(xa + ahead + i * 64)
-            if keeps:
-                simd.prefetch(ga + g_ahead + i * 64, to_write=True)
             s = s + simd.convert(simd.shuffle(v, v, part), F64)
             s_low = s_low + simd.shuffle(low, low, part)
             k = k + simd.set_lanes(simd.shuffle(at_maximum, at_maximum, part))
@@ -206,6 +213,13 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def scaled(factor: Value, f: Value, multiple: Value) -> Value:
         return factor * f * multiple
 
+    def probability(v: Value, factor: Value) -> Value:
+        # below the smallest normal float32 it is 0: the processor takes 100 times longer for such numbers
+        return select(v < SMALLEST, 0.0, v * UNBIAS) * factor
+
+    def from_kept(v: Value, v_most: Value, factor: Value) -> Value:
+        return probability(select(v == 0.0, v_most, v), factor)  # the sums left the maxima out by a V of 0
+
     @traced
     def give(
         xa: Value, ga: Value, va: Value, index: Value, y: Value, mask: Value, counts: Value,
@@ -213,12 +227,9 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     ) -> None:  # fmt: skip
         """One step of the gradient; where lanes lie along the classes, the label's entry is written afterwards."""
         if keeps:
-            v = plain.read(va, mask, 1.0, F32)
-            v = select(v == 0.0, v_most, v)  # the maxima were left out of the sums by a V of 0
+            g = from_kept(plain.read(va, mask, 1.0, F32), v_most, factor)
         else:
-            v = term(x_access.read(xa, mask, -INF, F32) - shift, floor, rounder, None)[0]
-        # a probability below the smallest normal float32 is 0: the processor takes 100 times longer for such numbers
-        g = select(v < SMALLEST, 0.0, v * UNBIAS) * factor
+            g = probability(term(x_access.read(xa, mask, -INF, F32) - shift, floor, rounder, None)[0], factor)
         if not along:
             g = select(simd.convert(y, I32) == simd.convert(index, I32), at_label, g)
             g = select(counts, g, 0.0)
@@ -235,8 +246,21 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         x_access.write(simd.constant(0.0, single), ga, mask)
 
     @traced
-    def choose(xa: Value, ta: Value) -> Value:
-        return ta if tiled else xa
+    def kept_at(scratch: Value, row_bytes: Value, ga: Value, turn: Value) -> Value:
+        """Where V is: in the tile, in the scratch's row, or, without one, in the gradient's place."""
+        if tiled:
+            return scratch
+        return select(scratch != 0, turn * row_bytes + scratch, ga) if along and keeps else ga
+
+    @traced
+    def give_past_caches(ga: Value, va: Value, v_most: Value, factor: Value) -> None:
+        """`give` for a gradient that no cache would hold."""
+        if along and keeps:
+            simd.stream(from_kept(simd.load(va, single), v_most, factor), ga)
+
+    @traced
+    def settle() -> None:
+        simd.settle()
 
     unpack, x_step, gives = simd.reader(SOFTMAX_JOB.names), lanes if along else 1, spec.gradient
     parts = row_parts(spec)
@@ -246,7 +270,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     )  # fmt: skip
     standing, wrong_labels, finish, factors = parts.standing, parts.wrong_labels, parts.finish, parts.factors
     put_rows, judged, both, times = parts.put_rows, parts.judged, parts.both, parts.times
-    several_lanes = SEVERAL
+    several_lanes, heaped, most_kept = SEVERAL, along and keeps, KEPT
     x_size, tile_step, group = x_access.kind.size, lanes * 4, GROUP
     m_slot, shift_slot, floor_slot, rounder_slot, s_slot, k_slot = M, SHIFT, FLOOR_AT, ROUNDER_AT, S_AT, K_AT
     most_slot, factor_slot, label_slot, live_slot, counts_slot, y_slot = MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT
@@ -254,7 +278,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def kernel(job: int, start: int, stop: int) -> int:
         (
             classes, inner, x_outer, x_row, x_class, z_outer, z_row, z_class, g_outer, g_row, g_class,
-            h_outer, h_row, h_class, s_outer, s_row, w_class, ignore, has_ignore, wide,
+            h_outer, h_row, h_class, s_outer, s_row, w_class, ignore, has_ignore, wide, streaming, allocate, release,
             smoothing, inverse, softcap, z_loss, x, z, g, h, samples, weights, loss, grad_scale, kappa,
         ) = unpack(job)  # fmt: skip
         whole = classes // lanes if along else classes
@@ -265,8 +289,13 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         several_step, several_v_step = several_lanes * step, several_lanes * v_step
         item = 8 if wide != 0 else 4
         together = min(lanes, max(1, group // (classes * x_size))) if along else lanes
-        ahead, g_ahead = together * x_row, together * g_row
+        ahead = together * x_row
         scratch, slots = tile(), slots_of_rows()
+        v_row = (whole + 1) * tile_step
+        owned = 0
+        if heaped and classes <= most_kept:
+            owned = obtained(allocate, together * v_row + 64)
+            scratch = (owned + 63) // 64 * 64  # 0 if there is no memory to be had
         wrong = 0
         i = start
         while i < stop:
@@ -315,12 +344,13 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 if not along or kept(slots, counts_slot, turn) != 0.0:
                     m, shift = kept_single(slots, m_slot, turn), kept_single(slots, shift_slot, turn)
                     floor, rounder = kept_single(slots, floor_slot, turn), kept_single(slots, rounder_slot, turn)
-                    xa, va = (scratch, scratch) if tiled else (advance(x0, turn * x_row), advance(g0, turn * g_row))
+                    xa = scratch if tiled else advance(x0, turn * x_row)
+                    va = kept_at(scratch, v_row, advance(g0, turn * g_row), turn)
                     several = 0
                     if along and shift == 0.0:
                         several = whole // several_lanes
                         for _ in range(several):
-                            s, s_low, k = visit_several(s, s_low, k, xa, va, m, floor, rounder, ahead, g_ahead)
+                            s, s_low, k = visit_several(s, s_low, k, xa, va, m, floor, rounder, ahead)
                             xa = advance(xa, several_step)
                             va = advance(va, several_v_step)
                     for _ in range(whole - several * several_lanes):
@@ -354,9 +384,14 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         shift, floor = kept_single(slots, shift_slot, turn), kept_single(slots, floor_slot, turn)
                         rounder, by = kept_single(slots, rounder_slot, turn), kept_single(slots, factor_slot, turn)
                         at_label, most = kept_single(slots, label_slot, turn), kept_single(slots, most_slot, turn)
-                        va = scratch if tiled else ga
+                        va = kept_at(scratch, v_row, ga, turn)
                         j = 0
-                        for _ in range(whole):
+                        past = whole if heaped and streaming != 0 and scratch != 0 and g_begin % 64 == 0 else 0
+                        for _ in range(past):
+                            give_past_caches(ga, va, most, by)
+                            ga = advance(ga, g_stride)
+                            va = advance(va, v_step)
+                        for _ in range(whole - past):
                             give(xa, ga, va, j, y, each, live, shift, floor, rounder, most, by, at_label)
                             xa = advance(xa, stride)
                             ga = advance(ga, g_stride)
@@ -372,6 +407,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         if rest > 0:
                             clear(ga, last)
             i += n
+        if heaped:
+            released(release, owned)
+            if streaming != 0:
+                settle()
         return wrong
 
     return kernel
