@@ -122,6 +122,15 @@ def assert_close(got: Any, expected: Any, what: str = "") -> None:
     np.testing.assert_allclose(wide, other, rtol=rtol, atol=1e-15, equal_nan=True, err_msg=what)
 
 
+def assert_same(got: Any, expected: Any, what: str = "") -> None:
+    """Bitwise, but for the bits of a NaN."""
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.dtype == expected.dtype, what
+    np.testing.assert_array_equal(got.astype(np.float64), expected.astype(np.float64), err_msg=what)
+    counts = got == got  # noqa: PLR0124
+    np.testing.assert_array_equal(np.signbit(got)[counts], np.signbit(expected)[counts], err_msg=what)
+
+
 def compared(function: str, *arrays: Any, **options: Any) -> tuple[Any, tuple[Any, ...]]:
     """The compiled engine's value and gradients, after comparison with the reference's."""
     got = getattr(cpu, function)(*arrays, **options)

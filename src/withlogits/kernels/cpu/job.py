@@ -90,7 +90,8 @@ class Fields:
 # x logits, z labels (dense, or indices), g gradient of the logits, h of the labels, s sample weights, w class weights
 SOFTMAX_JOB = Fields(
     "classes inner x_outer x_row x_class z_outer z_row z_class g_outer g_row g_class h_outer h_row h_class "
-    "s_outer s_row w_class ignore has_ignore wide stream allocate release smoothing. inverse_temperature. softcap. z_loss.",
+    "s_outer s_row w_class ignore has_ignore wide stream allocate release "
+    "smoothing. inverse_temperature. softcap. z_loss.",
     "x z g h s w loss grad_scale. kappa.",
 )
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights

@@ -10,8 +10,9 @@ The formulas are those of `softmax.py`; what differs is how exp(x_j − m) stays
   terms shows.
 - beyond |m| = 2^20, where n_j would not fit, m is subtracted after all; there the difference is exact.
 
-V is kept during the second pass, so that the third pass is one multiplication: in a scratch, or for the longest rows in the
-gradient's own memory. A gradient too large for any cache is written past them, which saves reading its memory first. Half-precision gradients cannot hold V, so there the third pass makes it again.
+V is kept during the second pass, so that the third pass is one multiplication: in a scratch, or for the longest rows
+in the gradient's own memory. Half-precision gradients make V again. A gradient too large for any cache is
+written past them, which saves reading its memory first.
 
 Layout "tiled" gathers 16 short rows into a scratch of C × 16 numbers first, and works on that.
 """
