@@ -7,6 +7,8 @@ from typing import Any
 
 from . import machine
 
+# The columns; and the names of those that are no library's.
+ORDER = ("withlogits", "numpy.softmax", "numpy.logsumexp", "scipy", "torch", "tensorflow", "jax", "scikit-learn")
 NAMES = {"numpy.softmax": "NumPy, log(softmax)", "numpy.logsumexp": "NumPy, x − logsumexp"}
 LOSSES = {
     "sparse": "sparse softmax",
@@ -66,7 +68,8 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def _names(result: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(error["name"] for error in result["errors"]))
+    found = {error["name"] for error in result["errors"]}
+    return [name for name in ORDER if name in found]
 
 
 def _worst(errors: list[dict[str, Any]], by: tuple[str, ...]) -> dict[tuple[str, ...], float | None]:

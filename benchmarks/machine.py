@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 from importlib import metadata
@@ -89,3 +90,21 @@ def _cpu() -> str:
 
 def _memory_gb() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9 if hasattr(os, "sysconf") else float("nan")
+
+
+def refreshed(path: Path, new: dict[str, Any], lists: tuple[str, ...]) -> dict[str, Any]:
+    """A result in which some libraries were measured anew, completed with what `path` holds of the others.
+
+    `lists` are its lists of entries with a "name". Figures from another machine, or of other versions, do not mix.
+    """
+    old = json.loads(path.read_text())
+    for side in (old, new):
+        side["machine"]["versions"] = {**side["machine"]["versions"], "withlogits": ""}
+    same = all(old["machine"][key] == new["machine"][key] for key in ("cpu", "cores", "threads", "versions"))
+    if not same:
+        raise SystemExit(f"{path} is of another machine or of other versions: measure all libraries")
+    new["machine"] = describe(new["machine"]["threads"])
+    for name in lists:
+        names = {entry["name"] for entry in new[name]}
+        new[name] += [entry for entry in old[name] if entry["name"] not in names]
+    return new

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks memory", description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="withlogits alone")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: docs/results")
+    parser.add_argument("--refresh", metavar="A,B", help="measure these alone, and keep the others' figures")
     parser.add_argument("--one", nargs=3, metavar=("NAME", "LOSS", "MODE"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if not CLEAR_REFS.exists():
@@ -53,8 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name, what, mode = options.one
         print(json.dumps(measure(name, what, mode)))
         return 0
-    result = run(CONTESTANTS[:1] if options.quick else CONTESTANTS)
+    names = CONTESTANTS[:1] if options.quick else CONTESTANTS
+    result = run(options.refresh.split(",") if options.refresh else names)
     output = options.output or (PARTIAL if options.quick else RESULTS)
+    if options.refresh:
+        result = machine.refreshed(output / "memory.json", result, ("cases",))
     output.mkdir(parents=True, exist_ok=True)
     (output / "memory.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     (output / "memory.md").write_text(markdown(result))
@@ -135,7 +139,8 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
     n, c = result["shape"]
-    names = list(dict.fromkeys(case["name"] for case in result["cases"]))
+    found = {case["name"] for case in result["cases"]}
+    names = [name for name in CONTESTANTS if name in found]
     cells = {(case["what"], case["mode"], case["name"]): case for case in result["cases"]}
     yield f"MB (1e6 bytes) at {n:,} × {c:,} float32, whose logits are {n * c * 4 / 1e6:.0f} MB:\n"
     yield f"| | {' | '.join(names)} |"

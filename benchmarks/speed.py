@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(result, output)
     speed_report.show(result, Console())
     print(f"written to {output}")
-    wrong = [case["key"] for case in result["cases"] if "wrong" in case["ours"]]
+    wrong = [case["key"] for case in result["cases"] if "median_ms" not in case["ours"]]
     if wrong:
-        print(f"withlogits was wrong in {', '.join(wrong)}", file=sys.stderr)
+        print(f"withlogits was wrong, or failed, in {', '.join(wrong)}", file=sys.stderr)
     return 1 if wrong else 0
 
 
