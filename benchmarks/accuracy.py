@@ -105,7 +105,7 @@ def tails(contestants: Sequence[peers.Peer]) -> list[dict[str, Any]]:
         for peer in contestants:
             step = Case(what, "loss+gradient", dtype, given.logits.shape, reduction="sum")
             loss, gradient = peer.read(step, peer.prepare(step, given)())
-            entry["got"][peer.name] = [_finite(float(loss)), _finite(float(gradient[0, 0]))]
+            entry["got"][peer.name] = [_number(loss), _number(gradient[0, 0])]
         told.append(entry)
     return told
 
@@ -133,7 +133,12 @@ class _Given:
 
 
 def _finite(error: float) -> float | None:
-    return None if math.isinf(error) or math.isnan(error) else error
+    """To four digits, which is more than anybody reads, in a file that stays small."""
+    return None if math.isinf(error) or math.isnan(error) else float(f"{error:.4g}")
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _first_line(error: Exception) -> str:
@@ -150,17 +155,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result = run(DTYPES[:1], 1000, names) if options.quick else run(DTYPES, CLASSES[-1], names)
     output = options.output or (PARTIAL if options.quick else RESULTS)
     if options.refresh:
-        result = _completed(result, output / "accuracy.json")
+        result = _completed(result, names, output / "accuracy.json")
     write(result, output)
     print(accuracy_report.summary(result))
     print(f"written to {output}")
     return 0
 
 
-def _completed(result: dict[str, Any], path: Path) -> dict[str, Any]:
+def _completed(result: dict[str, Any], names: Sequence[str], path: Path) -> dict[str, Any]:
     """What was measured anew, with the figures of the other libraries from the run before."""
     old = json.loads(path.read_text())
-    result = machine.refreshed(path, result, ("errors", "absent"))
+    result = machine.refreshed(path, result, names, ("errors", "absent"))
     for new_tail, old_tail in zip(result["tails"], old["tails"], strict=True):
         new_tail["got"] = {**old_tail["got"], **new_tail["got"]}
     result["margins"]["ulp"] = {**old["margins"]["ulp"], **result["margins"]["ulp"]}
@@ -169,7 +174,7 @@ def _completed(result: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def write(result: dict[str, Any], output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    (output / "accuracy.json").write_text(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    (output / "accuracy.json").write_text(json.dumps(result, indent=0, ensure_ascii=False, allow_nan=False) + "\n")
     (output / "accuracy.md").write_text(accuracy_report.markdown(result))
     accuracy_picture.draw(result, output / "accuracy.png")
 

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,8 @@ def _memory_gb() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9 if hasattr(os, "sysconf") else float("nan")
 
 
-def refreshed(path: Path, new: dict[str, Any], lists: tuple[str, ...]) -> dict[str, Any]:
-    """A result in which some libraries were measured anew, completed with what `path` holds of the others.
+def refreshed(path: Path, new: dict[str, Any], names: Sequence[str], lists: Sequence[str]) -> dict[str, Any]:
+    """A result in which `names` were measured anew, completed with what `path` holds of the others.
 
     `lists` are its lists of entries with a "name". Figures from another machine, or of other versions, do not mix.
     """
@@ -104,7 +105,6 @@ def refreshed(path: Path, new: dict[str, Any], lists: tuple[str, ...]) -> dict[s
     if not same:
         raise SystemExit(f"{path} is of another machine or of other versions: measure all libraries")
     new["machine"] = describe(new["machine"]["threads"])
-    for name in lists:
-        names = {entry["name"] for entry in new[name]}
-        new[name] += [entry for entry in old[name] if entry["name"] not in names]
+    for each in lists:
+        new[each] += [entry for entry in old[each] if entry["name"] not in names]
     return new

@@ -8,6 +8,7 @@ array that is alive is never touched, whoever holds it.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections import deque
@@ -39,7 +40,7 @@ def set_recycling_limit(nbytes: int) -> None:
 
 
 def _trim() -> None:
-    while sum(map(len, tuple(_shelf))) > recycling_limit():
+    while sum(map(len, [*_shelf])) > recycling_limit():
         try:
             _shelf.popleft()
         except IndexError:
@@ -65,9 +66,12 @@ def _block(nbytes: int) -> mmap.mmap:
         if nbytes <= len(block) <= nbytes * WASTE:
             return block
         _shelf.append(block)
-    block = mmap.mmap(-1, nbytes)
+    # private: what the system shares by default, parent and child of a fork would both write to
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    block = mmap.mmap(-1, nbytes, **private)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        block.madvise(mmap.MADV_HUGEPAGE)
+        with contextlib.suppress(OSError):  # a system without them
+            block.madvise(mmap.MADV_HUGEPAGE)
     return block
 
 
@@ -78,8 +82,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         nbytes *= n
     if nbytes < SMALLEST or recycling_limit() < nbytes:
         return np.empty(shape, dtype)
-    lease = _Lease(nbytes, np.uint8, _block(nbytes))
-    return np.ndarray(shape, dtype, lease)
+    try:
+        block = _block(nbytes)
+    except OSError:  # no such mapping to be had: NumPy knows other ways, or how to say that memory is out
+        return np.empty(shape, dtype)
+    return np.ndarray(shape, dtype, _Lease(nbytes, np.uint8, block))
 
 
 def empty_like(x: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:

@@ -11,6 +11,7 @@ features, and the spec.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -43,10 +44,13 @@ def address(spec: Spec) -> int:
     return found
 
 
+def before_fork() -> None:
+    """Let a compilation end first: LLVM's own lock, held by a thread that does not come along, would stay locked."""
+    _lock.acquire()
+
+
 def after_fork() -> None:
-    """A lock that another thread held while this process was forked would stay locked for ever."""
-    global _lock
-    _lock = threading.RLock()
+    _lock.release()
 
 
 def cache_folder() -> Path | None:
@@ -80,6 +84,7 @@ def _prepare() -> None:
     global _machine, _fingerprint
     if _machine is not None:
         return
+    import llvmlite
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -88,8 +93,7 @@ def _prepare() -> None:
     digest = hashlib.sha256(MAGIC)
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    triple = llvm.get_process_triple()
-    digest.update(f"{triple} {name} {features}".encode())
+    digest.update(f"{llvmlite.__version__} {llvm.get_process_triple()} {name} {features}".encode())
     _fingerprint = digest.digest()
     _machine = _new_machine()
 
@@ -143,15 +147,20 @@ def _read(name: str) -> bytes | None:
     folder = cache_folder()
     if folder is None:
         return None
-    path = folder / f"{name}.o"
     try:
-        if hasattr(os, "geteuid") and path.stat().st_uid not in (os.geteuid(), 0):
-            return None  # somebody else's code is not run
-        content = path.read_bytes()
+        with open(folder / f"{name}.o", "rb") as file:
+            if hasattr(os, "geteuid") and os.fstat(file.fileno()).st_uid not in (os.geteuid(), 0):
+                return None  # somebody else's code is not run
+            content = file.read()
     except OSError:
         return None
-    digest, code = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
-    return code if content.startswith(MAGIC) and hashlib.sha256(code).digest() == digest else None
+    code = content[len(MAGIC) + 32 :]
+    return code if content == _sealed(name, code) else None
+
+
+def _sealed(name: str, code: bytes) -> bytes:
+    """The content of a file: a damaged one, or that of another kernel, is not taken for it."""
+    return MAGIC + hashlib.sha256(name.encode() + code).digest() + code
 
 
 def _write(name: str, code: bytes) -> None:
@@ -165,7 +174,10 @@ def _write(name: str, code: bytes) -> None:
         return
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(MAGIC + hashlib.sha256(code).digest() + code)
+            file.write(_sealed(name, code))
         os.replace(temporary, folder / f"{name}.o")
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if not isinstance(error, OSError):
+            raise

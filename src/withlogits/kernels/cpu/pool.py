@@ -10,6 +10,7 @@ Not OpenMP, nor Numba's threading layers: the one kills a forked child, the othe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -27,7 +28,7 @@ class Pool:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._workers: list[_Worker] = []
-        self._busy = threading.Lock()
+        self._leader: dict[str, object] = {}  # who has the workers now, under "is"; nobody if it is empty
         self._control = (ctypes.c_int64 * (CONTROL_BYTES // 8 + 8))()
         self._at = -(-ctypes.addressof(self._control) // 64) * 64
         self._slots = (ctypes.c_int64 * (CONTROL_BYTES // 8)).from_address(self._at)
@@ -42,14 +43,23 @@ class Pool:
         serve(self._at_pointer, 0, 2000)
         each = (time.perf_counter() - start) / 2000
         spins = max(1, int(SPIN_SECONDS / each))
-        self._workers = [_Worker(serve, self._at_pointer, spins, self._control) for _ in range(self.threads - 1)]
+        while len(self._workers) < self.threads - 1:
+            try:
+                self._workers.append(_Worker(serve, self._at_pointer, spins, self._control))
+            except RuntimeError:  # the system has no more to give, or the interpreter is about to end
+                break
         self._started = True
 
     def run(self, kernel: int, job: bytes, count: int, work: int, multiple: int) -> int:
         """Rows 0 to count of a job, `work` elements in all, cut at multiples of `multiple`."""
-        if self.threads == 1 or count <= multiple or not self._busy.acquire(blocking=False):
+        if self.threads == 1 or count <= multiple:
             return _alone(kernel, job, count)
+        # An interrupt may come after any call of a function: between the one that acquires a lock and the `try`, it
+        # would leave the lock closed for good. So one call both asks and signs, and looking up who signed is none.
+        me, leader = object(), self._leader
         try:
+            if leader.setdefault("is", me) is not me:
+                return _alone(kernel, job, count)
             if not self._started:
                 self._start()
             wake = work >= WAKE
@@ -69,7 +79,8 @@ class Pool:
                     worker.wake()
             return int(self._lead(self._at_pointer, 0, 0))
         finally:
-            self._busy.release()
+            if "is" in leader and leader["is"] is me:
+                del leader["is"]
 
     def close(self) -> None:
         for worker in self._workers:
@@ -95,12 +106,15 @@ class _Worker:
     def wake(self) -> None:
         if self.parked:
             self.parked = False
-            self._signal.release()
+            self._release()
 
     def stop(self) -> None:
         self._stopped = True
         self.parked = False
-        if self._signal.locked():
+        self._release()
+
+    def _release(self) -> None:
+        with contextlib.suppress(RuntimeError):  # another thread did so between our look and our call
             self._signal.release()
 
 
@@ -156,4 +170,4 @@ def _after_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=compiler.before_fork, after_in_parent=compiler.after_fork, after_in_child=_after_fork)
