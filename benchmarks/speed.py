@@ -69,8 +69,13 @@ def run(cases: Sequence[Case], threads: int, rounds: int, budget: float, names: 
         shared = _Shared()
         for case in cases:
             progress.update(task, description=case.key)
-            done.append(_one(case, shared, contestants, absent, rates, rounds, budget))
+            done.append(_one(case, shared, contestants, absent, rounds, budget))
             progress.advance(task)
+        progress.update(task, description="memory bandwidth")
+        again = bandwidth.measure(threads)
+        rates = {name: max(rate, again[name]) for name, rate in rates.items()}  # one of them may have been disturbed
+        for case in done:
+            _add_shares(case, rates)
     return {
         "machine": machine.describe(threads),
         "bandwidth_gb_s": rates,
@@ -107,7 +112,6 @@ def _one(
     shared: _Shared,
     contestants: Sequence[peers.Peer],
     absent: dict[str, str],
-    rates: dict[str, float],
     rounds: int,
     budget: float,
 ) -> dict[str, Any]:
@@ -132,7 +136,7 @@ def _one(
             calls[peer.name] = call
     times, others = _undisturbed(calls, rounds, budget)
     found |= {name: measured.as_json() for name, measured in times.items()}
-    return _with_ratios(case, found, rates) | {"others": others}
+    return _with_ratios(case, found) | {"others": others}
 
 
 def _undisturbed(
@@ -157,16 +161,10 @@ def _compared(case: Case, name: str) -> bool:
     return not case.activation or name in peers.ACTIVATION_PEERS or name == "withlogits"
 
 
-def _with_ratios(case: Case, found: dict[str, Any], rates: dict[str, float]) -> dict[str, Any]:
-    """The case as it goes into speed.json: our times with their share of the bandwidth, the peers' with their ratio."""
+def _with_ratios(case: Case, found: dict[str, Any]) -> dict[str, Any]:
+    """The case as it goes into speed.json, less the shares of the bandwidth."""
     ours, reused = found.pop("withlogits"), found.pop("withlogits, out=", {})
     read, written = case.traffic()
-    copying = written > read / 4  # not where a number a row is written
-    for times in (ours, reused):
-        if "median_ms" in times:
-            rate = (read + written) / times["median_ms"] / 1e6
-            times["gb_s"] = rate
-            times["share"] = rate / rates["copy" if copying else "read"]
     for times in found.values():
         if "median_ms" in times and "median_ms" in ours:
             times["ratio"] = times["median_ms"] / ours["median_ms"]
@@ -179,11 +177,19 @@ def _with_ratios(case: Case, found: dict[str, Any], rates: dict[str, float]) -> 
         "shape": case.shape,
         "bytes_read": read,
         "bytes_written": written,
-        "share_of": "copy" if copying else "read",
+        # Not copying where a number a row is written.
+        "share_of": "copy" if written > read / 4 else "read",
         "ours": ours,
         "reused": reused,
         "peers": found,
     }
+
+
+def _add_shares(case: dict[str, Any], rates: dict[str, float]) -> None:
+    for times in (case["ours"], case["reused"]):
+        if "median_ms" in times:
+            times["gb_s"] = (case["bytes_read"] + case["bytes_written"]) / times["median_ms"] / 1e6
+            times["share"] = times["gb_s"] / rates[case["share_of"]]
 
 
 def _selected(options: argparse.Namespace) -> list[Case]:

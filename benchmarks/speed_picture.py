@@ -52,6 +52,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for i, what in enumerate(rows):
         for j, mode in enumerate(columns):
             chosen = [case for case in cases if case["what"] == what and case["mode"] == mode]
+            if not chosen:
+                grid[i][j].set_axis_off()
+                continue
             _panel(grid[i][j], chosen, names, limits)
             grid[i][j].set_title(f"{ROWS[what]}, {COLUMNS[mode]}", loc="left", fontsize=10, fontweight="bold")
     for axes in grid[-1]:

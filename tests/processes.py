@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -30,6 +31,7 @@ def start(code: str, *arguments: str, env: dict[str, str] | None = None, **optio
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # so that it can be ended together with its children
         **options,
     )
 
@@ -40,7 +42,7 @@ def run(code: str, *arguments: str, timeout: float = 120, **options: Any) -> str
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
             out, err = process.communicate()
             raise AssertionError(f"still running after {timeout} s\n{out}\n{err}") from None
     assert process.returncode == 0, f"exit code {process.returncode}\n{out}\n{err}"

@@ -143,7 +143,7 @@ def softmax_loss(
         if "labels" in wrt:
             h = times(w * (1.0 - label_smoothing), gap + (r + gap_left))
             if class_weight is not None and reduction == "mean" and divisor:
-                h = h - value * w  # the denominator depends on the labels too
+                h = h - times(w, np.asarray(value))  # the denominator depends on the labels too
             gradients["labels"] = np.where(counts, h * share, 0.0)
         return rounded(
             value, {name: np.moveaxis(g, -1, axis) for name, g in gradients.items()}, logits, labels, wrt, out

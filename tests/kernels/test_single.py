@@ -206,7 +206,8 @@ def test_the_hardest_tails_keep_one_ulp(classes: int) -> None:
         for i in range(len(HARD)):
             truth = oracle.softmax(x[i], label=0)
             assert oracle.ulp_error(value[i], truth.loss, np.float32) <= 1
-            assert oracle.worst(plain(gradient, axis)[i, :2], truth.gradient[:2], np.float32) <= 4
+            for j in (0, 1):
+                assert oracle.ulp_error(plain(gradient, axis)[i, j], truth.gradient[j], np.float32) <= 4
 
 
 def test_random_tails_keep_one_ulp() -> None:

@@ -90,9 +90,20 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         m = simd.larger(simd.larger(m, m1), simd.larger(m2, m3))
         return simd.across(m, simd.larger) if along else m
 
+    def term(x: Value, floor: Value, rounder: Value, but: Value | None) -> tuple[Value, Value]:
+        """exp(x − m)·2^BIAS/F as V, 0 in the lanes `but`, and what V's rounding lost: within 2.4e-8 of it together."""
+        x = simd.larger(floor, x)
+        z = fma(x, functions.LOG2E, rounder)
+        t, lost = functions.expm1_reduced_single(x, z - rounder)
+        scale = simd.bits(simd.bits(z) << 23)
+        if but is not None:
+            scale = select(but, 0.0, scale)
+        v = fma(scale, t, scale)
+        return v, fma(scale, lost, fma(scale, t, scale - v))
+
     @traced
     def frame(m: Value) -> tuple[Value, ...]:
-        """What every term of a row needs: the shift, the floor, the rounding constant that knows N; and F."""
+        """What a row's terms need: the shift, the floor, the rounding constant that knows N; F; the maximum's V."""
         shift = select(simd.absolute(m) > FAR, m, 0.0)
         near = m - shift
         n = fma(near, functions.LOG2E, functions.ROUNDER) - functions.ROUNDER
@@ -100,18 +111,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         t = fma(rest * rest, functions.horner(rest, functions.EXP_FULL), rest)
         # 127 + BIAS: what the exponent's bits of 2^(n_j − N + BIAS) begin with
         rounder = (ROUNDER + 127.0 + BIAS) - n
-        # at the maximum itself n_j is N, and V is 1/F but for its roundings
-        return shift, near + FLOOR, rounder, t + 1.0, 2.0**BIAS / (t + 1.0)
-
-    def term(x: Value, floor: Value, rounder: Value, but: Value | None) -> tuple[Value, Value, Value]:
-        """exp(x − m)·2^BIAS/F as V, 0 in the lanes `but`, and its parts; 1.1e-8 + 2^-26 relative, then V's rounding."""
-        x = simd.larger(floor, x)
-        z = fma(x, functions.LOG2E, rounder)
-        t = functions.expm1_reduced_single(x, z - rounder)
-        scale = simd.bits(simd.bits(z) << 23)
-        if but is not None:
-            scale = select(but, 0.0, scale)
-        return fma(scale, t, scale), scale, t
+        v_most = term(simd.convert(near, F32), simd.convert(near + FLOOR, F32), simd.convert(rounder, F32), None)[0]
+        return shift, near + FLOOR, rounder, t + 1.0, v_most
 
     @traced
     def nothing() -> tuple[Value, ...]:
@@ -128,10 +129,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         if along:
             simd.prefetch(xa + ahead)
         at_maximum = x == m
-        v, scale, t = term(x - shift, floor, rounder, at_maximum)
+        v, low = term(x - shift, floor, rounder, at_maximum)
         if keeps:
             plain.write(v, ga, mask)
-        s_low = s_low + fma(scale, t, scale - v)
+        s_low = s_low + low
         k = k + simd.set_lanes(at_maximum) if along else select(at_maximum, k + 1.0, k)
         return s + simd.convert(v, F64), s_low, k
 
@@ -143,10 +144,9 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         """SEVERAL steps of `visit` side by side: one alone is a chain of 15 instructions that wait for each other."""
         x = wide_access.read(xa, simd.constant(1, simd.vector(I1, SEVERAL * lanes)), -INF, F32)
         at_maximum = x == m
-        v, scale, t = term(x, floor, rounder, at_maximum)
+        v, low = term(x, floor, rounder, at_maximum)
         if keeps:
             wide_plain.write(v, ga, simd.constant(1, simd.vector(I1, SEVERAL * lanes)))
-        low = fma(scale, t, scale - v)
         for i in range(SEVERAL):
             part = list(range(i * lanes, (i + 1) * lanes))
             if i * 64 < SEVERAL * lanes * x_access.kind.size:

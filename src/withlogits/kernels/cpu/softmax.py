@@ -41,7 +41,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     along, across, strided = (spec.layout == layout for layout in ("along", "across", "strided"))
     precise = spec.x == "float64"
     # float32 results need no more than EXP_SINGLE, unless p − t or m + r cancels
-    cancels = (spec.gradient and spec.labels != "index") or spec.result == "logsumexp"
+    cancels = (spec.gradient and spec.labels != "index") or spec.label_gradient != "" or spec.result == "logsumexp"
     coefficients = functions.EXP_FULL if precise or cancels else functions.EXP_SINGLE
     full = simd.vector(F64, lanes)
     flags, numbers = simd.vector(I1, lanes), simd.vector(I64, lanes)
