@@ -127,7 +127,7 @@ def assert_same(got: Any, expected: Any, what: str = "") -> None:
     got, expected = np.asarray(got), np.asarray(expected)
     assert got.dtype == expected.dtype, what
     np.testing.assert_array_equal(got.astype(np.float64), expected.astype(np.float64), err_msg=what)
-    counts = got == got  # noqa: PLR0124
+    counts = got == got
     np.testing.assert_array_equal(np.signbit(got)[counts], np.signbit(expected)[counts], err_msg=what)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import NOBODY, PACKAGE, environment, run, start
 
+from processes import NOBODY, PACKAGE, environment, run, start
 from withlogits.kernels.cpu import compiler, pool
 from withlogits.kernels.cpu.job import SigmoidSpec
 

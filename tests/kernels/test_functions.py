@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernels.compiled import elementwise
 from mpmath import mp, mpf
 
+from kernels.compiled import elementwise
 from oracle import exact, ulp, ulp_error, worst
 from withlogits.kernels.cpu import functions, simd
 from withlogits.kernels.cpu.simd import F32
@@ -110,7 +110,9 @@ def test_exp_pair_at_its_ends() -> None:
         assert (scale == 0).all()
         assert (t == 0).all()
     scale, t = exponentials()["clamped"](below)
-    np.testing.assert_array_equal(scale + scale * t, np.full(4, exponentials()["full"](np.array([-708.0]))[0][0]) * (1 + t))
+    np.testing.assert_array_equal(
+        scale + scale * t, np.full(4, exponentials()["full"](np.array([-708.0]))[0][0]) * (1 + t)
+    )
     assert (np.float32(scale) == 0).all()
     scale, t = exponentials()["corrected"](np.array([np.nextafter(-750.0, -np.inf), -np.inf]), np.zeros(2))
     assert (scale == 0).all()

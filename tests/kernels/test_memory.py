@@ -9,8 +9,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from kernels.compiled import runner, slot
 
+from kernels.compiled import runner, slot
 from withlogits.kernels.cpu import simd
 from withlogits.kernels.cpu.memory import KINDS, Access
 from withlogits.kernels.cpu.simd import F32, F64, I64, Value
@@ -83,9 +83,7 @@ def write(x: Any) -> dict[str, Any]:
     element = F64 if x.dtype == np.float64 else F32
     names = [name for name in FLOATS if element is F64 or name != "float64"]
     targets = {name: np.empty(len(x), DTYPES[name]) for name in names}
-    writer(element, False)(
-        len(x) // LANES, LANES, *(part for name in names for part in (x, targets[name], 0))
-    )
+    writer(element, False)(len(x) // LANES, LANES, *(part for name in names for part in (x, targets[name], 0)))
     return targets
 
 
@@ -95,7 +93,11 @@ def interesting(dtype: np.dtype[Any]) -> Any:
     rng = np.random.default_rng(0)
     some = rng.integers(low, high, 56, dtype=np.int64 if dtype == bool else dtype, endpoint=True)
     ends = [low, high, 0, 1, high // 2 + 1, high - 1, low + 1, high - high // 3]
-    return np.array([*ends, *some.tolist()]).astype(dtype) if dtype != np.uint64 else np.array([*map(int, ends), *map(int, some)], np.uint64)
+    return (
+        np.array([*ends, *some.tolist()]).astype(dtype)
+        if dtype != np.uint64
+        else np.array([*map(int, ends), *map(int, some)], np.uint64)
+    )
 
 
 def test_every_half_precision_pattern_is_read_exactly() -> None:
@@ -155,7 +157,9 @@ def test_float64_becomes_half_precision_by_way_of_float32() -> None:
     got = write(x)
     with np.errstate(over="ignore"):
         for name in FLOATS:
-            np.testing.assert_array_equal(got[name], x.astype(np.float32 if name != "float64" else x.dtype).astype(DTYPES[name]))
+            np.testing.assert_array_equal(
+                got[name], x.astype(np.float32 if name != "float64" else x.dtype).astype(DTYPES[name])
+            )
     np.testing.assert_array_equal(np.signbit(got["bfloat16"]), np.signbit(x))
 
 

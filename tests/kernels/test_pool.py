@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import sys
 import threading
 import time
@@ -11,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernels.engines import assert_same, distributions, indices, rows
-from processes import environment, run
 
 import withlogits
+from kernels.engines import assert_same, distributions, indices, rows
+from processes import environment, run
 from withlogits.kernels import cpu
 from withlogits.kernels.cpu import compiler, pool
 from withlogits.kernels.cpu.call import SMALL
@@ -107,7 +108,7 @@ def test_every_row_is_done_once(count: int, multiple: int) -> None:
     done = sorted(kernel.ranges)
     assert done[0][0] == 0
     assert done[-1][1] == count
-    assert all(stop == start for (_, stop), (start, _) in zip(done, done[1:], strict=False))
+    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(done))
     assert all(start % multiple == 0 for start, _ in done)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernels.engines import DTYPES, assert_close, assert_same, compared
 
+from kernels.engines import DTYPES, assert_close, assert_same, compared
 from withlogits.kernels import cpu
 from withlogits.kernels.cpu.job import BLOCK
 
@@ -67,7 +67,7 @@ def test_sizes(size: int) -> None:
     z = labels_for(x)
     value, gradients = compared("sigmoid_loss", x, z, wrt=BOTH)
     for step in (2, -1):
-        apart = np.zeros(2 * size, np.float32)[:: abs(step)][:size][::-1 if step < 0 else 1]
+        apart = np.zeros(2 * size, np.float32)[:: abs(step)][:size][:: -1 if step < 0 else 1]
         apart[...] = x
         again, same = cpu.sigmoid_loss(apart, z, wrt=BOTH)
         assert_same(again, value)
@@ -79,7 +79,7 @@ def test_sizes(size: int) -> None:
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_ranks(shape: Any, reduction: str) -> None:
     x = numbers(shape)
-    value, (gradient,) = compared("sigmoid_loss", x, labels_for(x), reduction=reduction, wrt=("logits",))
+    _value, (gradient,) = compared("sigmoid_loss", x, labels_for(x), reduction=reduction, wrt=("logits",))
     assert gradient.shape == shape
 
 
@@ -152,7 +152,7 @@ def test_weights(pos: str, sample: str, reduction: str) -> None:
     options = {"pos_weight": pos_weights()[pos], "sample_weight": sample_weights()[sample], "reduction": reduction}
     for smoothing in (0.0, 0.2):
         compared("sigmoid_loss", x, labels_for(x), label_smoothing=smoothing, wrt=BOTH, **options)
-    value, (gradient,) = cpu.sigmoid_loss(x, labels_for(x), wrt=("logits",), **options)
+    value, (_gradient,) = cpu.sigmoid_loss(x, labels_for(x), wrt=("logits",), **options)
     alone, _ = cpu.sigmoid_loss(x, labels_for(x), **options)
     assert_same(alone, value)
 

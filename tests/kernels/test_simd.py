@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernels.compiled import elementwise, runner, slot
 from llvmlite import ir
 from numba import njit
 
+from kernels.compiled import elementwise, runner, slot
 from withlogits.kernels.cpu import simd
 from withlogits.kernels.cpu.simd import F32, F64, I32, I64, Value
 

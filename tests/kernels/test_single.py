@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernels.engines import DTYPES, LAYOUTS, ROWS, assert_close, assert_same, compared, indices, laid, plain, rows
 
 import oracle
+from kernels.engines import DTYPES, LAYOUTS, ROWS, assert_close, assert_same, compared, indices, laid, plain, rows
 from withlogits.kernels import cpu
 
 CLASSES = (1, 2, 9, 15, 16, 17, 63, 64, 65, 100, 255, 256, 257, 1030)

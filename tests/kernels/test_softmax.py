@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from kernels.engines import (
     DTYPES,
     LAYOUTS,
@@ -19,7 +20,6 @@ from kernels.engines import (
     plain,
     rows,
 )
-
 from withlogits.kernels import cpu
 from withlogits.kernels.cpu.softmax import STEPS
 

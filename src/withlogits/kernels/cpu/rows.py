@@ -98,7 +98,10 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
         good = m - m == 0.0  # a row of only −inf, or with +inf, has no loss
         tail = select(good, tail, NAN)
         r = functions.log1p(tail, lost)
-        share = 1.0 / (tail + 1.0)
+        whole, missing = functions.two_sum(tail, simd.constant(1.0, tail.type))
+        share = 1.0 / whole
+        if precise:  # what the roundings of tail and of tail + 1 lost
+            share = fma(-(missing + lost) * share, share, share)
         if spec.labels == "index":
             total = w_label
             if precise:

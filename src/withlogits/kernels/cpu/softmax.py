@@ -33,7 +33,7 @@ BIAS = 64  # exponentials are kept times 2^64, so that a subnormal result is rou
 UNBIAS = 2.0**-BIAS
 INF = float("inf")
 AHEAD = 1 << 12  # bytes from here to the memory that is asked for before it is written
-STEPS = 4096  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
+STEPS = 1 << 16  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
 
 
 def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
@@ -181,8 +181,12 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         return simd.load(ea, full)
 
     @traced
-    def scratch() -> Value:
-        return simd.scratch(STEPS * lanes * 8) if stores else simd.constant(0, I64)
+    def obtained(allocate: Value, nbytes: Value) -> Value:
+        return simd.call(allocate, nbytes)
+
+    @traced
+    def released(release: Value, address: Value) -> None:
+        simd.call(release, address)
 
     @traced
     def give(
@@ -241,7 +245,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     unpack, x_step = simd.reader(SOFTMAX_JOB.names), lanes if along else 1
     mapped, sized = spec.result in ("softmax", "log_softmax"), spec.result == "logsumexp"
     gives = spec.gradient or h_access is not None
-    steps, kept_step, near = STEPS, lanes * 8, 1 << 16
+    heaped, steps, kept_step, near = stores, STEPS, lanes * 8, 1 << 16
     parts = row_parts(spec)
     everything, first, rows_at, advance = parts.everything, parts.first, parts.rows_at, parts.advance
     row_sample, row_label, label_logit, label_weight = (
@@ -261,7 +265,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         whole = classes // lanes if along else classes
         rest = classes - whole * lanes if along else 0
         share = smoothing / classes
-        keeping, memory = whole < steps, scratch()
+        memory = obtained(allocate, (whole + 1) * kept_step) if heaped and whole < steps else 0
+        keeping = memory != 0
         x_ahead, z_ahead = (x_row, z_row) if classes <= near else (0, 0)
         wrong = 0
         i = start
@@ -367,6 +372,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 if rest > 0:
                     clear(ga, ha, last)
             i += n
+        if heaped:
+            released(release, memory)
         return wrong
 
     return kernel
