@@ -89,9 +89,9 @@ def write(x: Any) -> dict[str, Any]:
 
 def interesting(dtype: np.dtype[Any]) -> Any:
     """The ends of an integer type, and what does not fit float64's significand."""
-    low, high = (0, 1) if dtype == bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     rng = np.random.default_rng(0)
-    some = rng.integers(low, high, 56, dtype=np.int64 if dtype == bool else dtype, endpoint=True)
+    some = rng.integers(low, high, 56, dtype=np.int64 if dtype.kind == "b" else dtype, endpoint=True)
     ends = [low, high, 0, 1, high // 2 + 1, high - 1, low + 1, high - high // 3]
     return (
         np.array([*ends, *some.tolist()]).astype(dtype)

@@ -23,11 +23,6 @@ from withlogits.kernels.cpu.call import SMALL
 LARGE = (400, 1000)  # enough to wake threads that are parked
 MIDDLE = (40, 1000)  # enough only for threads that are awake
 
-ALARM = """
-import faulthandler
-faulthandler.dump_traceback_later(100, exit=True)
-"""
-
 
 @pytest.fixture(autouse=True)
 def _threads() -> Iterator[None]:
@@ -213,11 +208,12 @@ def test_the_number_of_threads_may_change_meanwhile() -> None:
         rng = np.random.default_rng(0)
         while not stop.is_set():
             withlogits.set_num_threads(int(rng.integers(1, 6)))
+            time.sleep(0.001)
 
     changing = threading.Thread(target=change)
     changing.start()
     try:
-        for _ in range(300):
+        for _ in range(200):
             assert_result(cpu.softmax_loss(x, labels, axis=1, sparse=True, wrt=("logits",)), expected)
     finally:
         stop.set()
@@ -274,8 +270,7 @@ def test_an_interrupt_between_any_two_calls_leaves_everything_usable() -> None:
 
 def test_interrupts_in_the_middle_of_large_losses() -> None:
     out = run(
-        ALARM
-        + """
+        """
 import os, random, signal, threading, time
 import numpy as np
 import withlogits
@@ -353,8 +348,7 @@ needs_fork = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="for
 def test_a_fork_after_use() -> None:
     """The child has threads of its own, and so has its child; the parent goes on."""
     out = run(
-        ALARM
-        + FORKED
+        FORKED
         + """
 from withlogits.kernels.cpu import pool
 for _ in range(20):
@@ -379,8 +373,7 @@ print("right")
 @needs_fork
 def test_a_fork_while_another_thread_computes() -> None:
     out = run(
-        ALARM
-        + FORKED
+        FORKED
         + """
 import signal, threading
 stop = threading.Event()
@@ -412,8 +405,7 @@ print(statuses == [0] * 20)
 @needs_fork
 def test_multiprocessing_by_fork() -> None:
     out = run(
-        ALARM
-        + FORKED
+        FORKED
         + """
 import multiprocessing
 def task(i):
@@ -467,8 +459,7 @@ if name:  # this test can fail
 def test_the_interpreter_ends_quietly(moment: str) -> None:
     """With workers that spin, with parked ones, and with a daemon thread in the middle of a loss; thirty times each."""
     out = run(
-        ALARM
-        + FORKED
+        FORKED
         + f"""
 import threading, time
 def forever():

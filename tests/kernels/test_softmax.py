@@ -1,4 +1,4 @@
-"""The softmax family in float64 arithmetic: every layout, kind and option against the reference, and what is bitwise."""
+"""The softmax family in float64 arithmetic: layouts, kinds and options against the reference, and what is bitwise."""
 
 from __future__ import annotations
 

@@ -28,7 +28,6 @@ SHORT = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctype
 
 _lock = threading.RLock()
 _addresses: dict[Spec, int] = {}
-_loaded: list[Any] = []  # execution engines, kept for ever: their code may be running
 _machine: Any = None
 _fingerprint: bytes = b""
 
@@ -95,7 +94,7 @@ def _prepare() -> None:
         digest.update(source.read_bytes())
     digest.update(f"{llvmlite.__version__} {llvm.get_process_triple()} {name} {features}".encode())
     _fingerprint = digest.digest()
-    _machine = _new_machine()
+    _machine = _for_ever(_new_machine())
 
 
 def _new_machine() -> Any:
@@ -116,14 +115,20 @@ def _load(spec: Spec) -> int:
     if code is None:
         code = _compile(spec, name)
         _write(name, code)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_machine())  # which the engine then owns
+    machine = _new_machine()  # which the engine then owns
+    engine = _for_ever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     found: int = engine.get_function_address(name)
     if not found:
         raise RuntimeError(f"the compiled kernel for {spec} has no entry {name}; please report this")
-    _loaded.append(engine)
     return found
+
+
+def _for_ever(thing: Any) -> Any:
+    """Not even to be let go when the interpreter ends: a worker may still be in its code."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+    return thing
 
 
 def _compile(spec: Spec, name: str) -> bytes:

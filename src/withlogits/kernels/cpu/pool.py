@@ -33,7 +33,7 @@ class Pool:
         self._at = -(-ctypes.addressof(self._control) // 64) * 64
         self._slots = (ctypes.c_int64 * (CONTROL_BYTES // 8)).from_address(self._at)
         self._at_pointer = ctypes.c_char_p(self._at)
-        self._started = False
+        self._started = self._closed = False
 
     def _start(self) -> None:
         self._lead = compiler.SIGNATURE(compiler.address(PoolSpec("lead")))
@@ -49,6 +49,10 @@ class Pool:
             except RuntimeError:  # the system has no more to give, or the interpreter is about to end
                 break
         self._started = True
+        if self._closed:  # meanwhile, by another thread, before there were workers to stop
+            self.close()
+        if self._closed:  # meanwhile, by set_num_threads, which saw no workers yet
+            self.close()
 
     def run(self, kernel: int, job: bytes, count: int, work: int, multiple: int) -> int:
         """Rows 0 to count of a job, `work` elements in all, cut at multiples of `multiple`."""
@@ -83,13 +87,14 @@ class Pool:
                 del leader["is"]
 
     def close(self) -> None:
+        self._closed = True
         for worker in self._workers:
             worker.stop()
 
 
 class _Worker:
     def __init__(self, serve: object, at: object, spins: int, keep: object) -> None:
-        self.parked = False
+        self.parked = True  # from birth: who is woken before its first step takes it at once
         self._stopped = False
         self._signal = threading.Lock()
         self._signal.acquire()
@@ -97,11 +102,11 @@ class _Worker:
 
     def _live(self, serve: object, at: object, spins: int, keep: object) -> None:
         while True:
-            self.parked = True
             self._signal.acquire()
             if self._stopped:
                 return
             serve(at, 0, spins)  # type: ignore[operator]
+            self.parked = True
 
     def wake(self) -> None:
         if self.parked:
