@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import operator
 import os
 import warnings
 from types import ModuleType
@@ -71,8 +72,7 @@ def set_num_threads(threads: int) -> None:
     >>> withlogits.get_num_threads()
     2
     """
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1")
+    threads = _whole_number("threads", threads, 1)
     from withlogits.kernels.cpu import pool
 
     pool.set_num_threads(threads)
@@ -96,11 +96,20 @@ def set_recycling_limit(nbytes: int) -> None:
     ValueError
         For anything but a whole number of at least 0.
     """
-    if isinstance(nbytes, bool) or not isinstance(nbytes, int) or nbytes < 0:
-        raise ValueError(f"nbytes is {nbytes!r}; expected a whole number of at least 0")
+    nbytes = _whole_number("nbytes", nbytes, 0)
     from withlogits.kernels.cpu import buffers
 
     buffers.set_recycling_limit(nbytes)
+
+
+def _whole_number(name: str, given: Any, least: int) -> int:
+    try:
+        number = least - 1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} is {given!r}; expected a whole number of at least {least}")
+    return number
 
 
 def describe() -> dict[str, Any]:

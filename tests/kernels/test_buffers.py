@@ -105,7 +105,7 @@ def test_memory_that_anything_still_sees_is_not_used(holder: str) -> None:
     assert held is not None
     del held, other
     gc.collect()
-    assert len(buffers._shelf) == 2
+    assert len(buffers._shelf) == 3
 
 
 def test_arrays_that_live_and_die_at_random_keep_their_numbers() -> None:
