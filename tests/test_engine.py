@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import environment, run
 
 import withlogits
+from processes import environment, run
 from withlogits import engine
 from withlogits.kernels.cpu import compiler
 
@@ -45,7 +45,7 @@ def test_the_engine_of_the_environment(monkeypatch: pytest.MonkeyPatch, wish: st
     monkeypatch.setenv("WITHLOGITS_ENGINE", wish)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert engine.select().NAME == name
+        assert name == engine.select().NAME
     assert engine.select() is engine.select()
 
 
@@ -79,7 +79,7 @@ print(withlogits.engine.select().NAME)
     assert out.splitlines() == [
         "1 RuntimeWarning",
         f"withlogits computes with plain NumPy, many times slower than it could, since {missing} cannot be found; "
-        "install it with: pip install numba",
+        + "install it with: pip install numba",
         "[1.31326169] [[-0.73105858  0.73105858]]",
         "reference",
     ]
@@ -154,7 +154,7 @@ BAD = [0, -1, 1.0, 2.5, "2", None, True, [2], np.float64(2.0)]
 @pytest.mark.parametrize("given", BAD, ids=repr)
 def test_what_is_no_number_of_threads(given: Any) -> None:
     before = withlogits.get_num_threads()
-    with pytest.raises(ValueError, match="threads is .*; expected a whole number of at least 1$") as caught:
+    with pytest.raises(ValueError, match=r"threads is .*; expected a whole number of at least 1$") as caught:
         withlogits.set_num_threads(given)
     assert repr(given) in str(caught.value)
     assert withlogits.get_num_threads() == before
@@ -163,7 +163,7 @@ def test_what_is_no_number_of_threads(given: Any) -> None:
 @pytest.mark.parametrize("given", [-1, 0.0, "1", None, False, np.float32(1)], ids=repr)
 def test_what_is_no_recycling_limit(given: Any) -> None:
     before = engine.describe()["recycling limit"]
-    with pytest.raises(ValueError, match="nbytes is .*; expected a whole number of at least 0$") as caught:
+    with pytest.raises(ValueError, match=r"nbytes is .*; expected a whole number of at least 0$") as caught:
         withlogits.set_recycling_limit(given)
     assert repr(given) in str(caught.value)
     assert engine.describe()["recycling limit"] == before

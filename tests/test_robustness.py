@@ -1,4 +1,4 @@
-"""What people do with arrays: views that alias, memory that may not be touched, offsets beyond 32 bits, many threads."""
+"""What people do with arrays: aliasing views, memory that may not be touched, offsets beyond 32 bits, threads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import environment, run
 
 import withlogits
 from oracle import some, some_labels
+from processes import environment, run
 
 sigmoid_loss = withlogits.sigmoid_cross_entropy_with_logits
 softmax_loss = withlogits.softmax_cross_entropy_with_logits
@@ -104,7 +104,11 @@ def test_results_share_memory_with_nothing() -> None:
     x, labels = some((300, 1000)), some_labels((300,), 1000)
     results = []
     for _ in range(3):
-        results += [*value_and_grad(sparse_loss)(labels=labels, logits=x), withlogits.softmax(x), withlogits.softplus(x)]
+        results += [
+            *value_and_grad(sparse_loss)(labels=labels, logits=x),
+            withlogits.softmax(x),
+            withlogits.softplus(x),
+        ]
     for i, one in enumerate(results):
         assert not np.shares_memory(one, x)
         assert not any(np.shares_memory(one, other) for other in results[:i])
@@ -190,7 +194,7 @@ count = 0
 for dtype, order, at_end in itertools.product("efd", "CF", (False, True)):
     for rows, classes in ((1, 1), (1, 17), (3, 5), (17, 9), (5, 33), (2, 300), (35, 16), (1, 65)):
         x = rng.normal(0, 3, (rows, classes)).astype(dtype)
-        labels, dense, weight = rng.integers(0, classes, rows), rng.random((rows, classes)).astype("f"), rng.random(rows)
+        labels, dense, weight = rng.integers(0, classes, rows), rng.random((rows, classes)).astype("f"), rng.random(rows)  # noqa: E501
         where = lambda array, o="C": guarded(array, at_end, o)
         out = where(np.zeros_like(x), order)
         options = dict(logits=where(x, order), sample_weight=where(weight), out=out)
@@ -201,7 +205,7 @@ for dtype, order, at_end in itertools.product("efd", "CF", (False, True)):
             labels=labels, **plain)
         assert np.array_equal(value, expected) and np.array_equal(gradient, other)
         for name in ("softmax", "logsumexp", "sigmoid"):
-            assert np.array_equal(getattr(withlogits, name)(where(x, order)), getattr(withlogits, name)(place(x, order)))
+            assert np.array_equal(getattr(withlogits, name)(where(x, order)), getattr(withlogits, name)(place(x, order)))  # noqa: E501
         count += 1
         if dtype != "f":
             continue
@@ -291,7 +295,9 @@ def test_offsets_beyond_two_to_the_thirty_third(dtype: str, name: str, backwards
     expected, other = value_and_grad(sigmoid_loss)(labels=dense, logits=near, sample_weight=dense)
     np.testing.assert_allclose(value, expected, **tolerance)
     np.testing.assert_allclose(gradient, other, **tolerance)
-    np.testing.assert_allclose(withlogits.softmax(options["logits"], axis=axis), withlogits.softmax(near, axis=axis), **tolerance)
+    np.testing.assert_allclose(
+        withlogits.softmax(options["logits"], axis=axis), withlogits.softmax(near, axis=axis), **tolerance
+    )
 
 
 def test_more_than_two_to_the_thirty_first_elements() -> None:

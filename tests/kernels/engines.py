@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 
 from withlogits import reference
 from withlogits.kernels import cpu
+from withlogits.kernels.cpu import host_sigmoid, host_softmax
 
 DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {
     "bfloat16": np.dtype(ml_dtypes.bfloat16)
@@ -129,6 +134,39 @@ def assert_same(got: Any, expected: Any, what: str = "") -> None:
     np.testing.assert_array_equal(got.astype(np.float64), expected.astype(np.float64), err_msg=what)
     counts = got == got
     np.testing.assert_array_equal(np.signbit(got)[counts], np.signbit(expected)[counts], err_msg=what)
+
+
+@contextmanager
+def everything_too_large_for_caches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Results of any size are written past the caches, as large ones are."""
+    with planned_anew(), monkeypatch.context() as patch:
+        patch.setattr(host_softmax, "STREAM", 0)
+        patch.setattr(host_sigmoid, "STREAM", 0)
+        yield
+
+
+@contextmanager
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kernels that ask for scratch get none."""
+    asked: list[int] = []
+    refuse = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda nbytes: asked.append(nbytes) or 0)
+    with planned_anew(), monkeypatch.context() as patch:
+        pair = ctypes.cast(refuse, ctypes.c_void_p).value, host_softmax.heap()[1]
+        patch.setattr(host_softmax, "heap", lambda: pair)
+        yield
+    assert asked, "nobody asked for memory"
+
+
+@contextmanager
+def planned_anew() -> Iterator[None]:
+    """Nothing is known from earlier calls, and nothing from here to later ones."""
+    for host in (host_softmax, host_sigmoid):
+        host._plan.cache_clear()
+    try:
+        yield
+    finally:
+        for host in (host_softmax, host_sigmoid):
+            host._plan.cache_clear()
 
 
 def compared(function: str, *arrays: Any, **options: Any) -> tuple[Any, tuple[Any, ...]]:

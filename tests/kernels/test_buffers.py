@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from processes import environment, run
 
 import withlogits
+from processes import environment, run
 from withlogits.kernels.cpu import buffers
 
 FLOAT32 = np.dtype(np.float32)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.engines import DTYPES, assert_close, assert_same, compared
+from kernels.engines import DTYPES, assert_close, assert_same, compared, everything_too_large_for_caches
 from withlogits.kernels import cpu
 from withlogits.kernels.cpu.job import BLOCK
 
@@ -192,6 +192,36 @@ def test_out_of_another_layout() -> None:
     assert_same(out.copy(), cpu.sigmoid_loss(x, labels_for(x), wrt=("logits",))[1][0])
     out[...] = 77
     assert (room == 77).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("size", [31, 32, 64, 100, BLOCK, 2 * BLOCK + 37])
+def test_results_too_large_for_any_cache(monkeypatch: pytest.MonkeyPatch, size: int, dtype: str) -> None:
+    """Written past the caches where they are aligned, and the same to the last bit."""
+    x = numbers(size, DTYPES[dtype])
+    z = labels_for(x, DTYPES[dtype])
+    weights = np.linspace(0.0, 2.0, size)
+    calls: list[Any] = [
+        lambda out: cpu.sigmoid_loss(x, z, wrt=BOTH, out=out),
+        lambda out: cpu.sigmoid_loss(x, z, wrt=("logits",), out=out, pos_weight=weights, sample_weight=weights),
+        lambda out: (cpu.elementwise(x, kind="softplus"), ()),
+        lambda out: cpu.sigmoid_loss(np.where(np.isfinite(x), x, x.dtype.type(1)), z, reduction="sum"),
+    ]
+    expected = [call(None) for call in calls]
+    with everything_too_large_for_caches(monkeypatch):
+        for start in (0, 1, 3):
+            room = np.full(size + 80, 77, x.dtype)
+            first = -(room.ctypes.data // x.itemsize) % (64 // x.itemsize) + start
+            out = room[first : first + size]
+            for call, (value, gradients) in zip(calls, expected, strict=True):
+                got, found = call(out)
+                assert_same(got, value)
+                for ours, theirs in zip(found, gradients, strict=True):
+                    assert_same(ours, theirs)
+            out[...] = x  # in place
+            assert_same(cpu.sigmoid_loss(out, z, wrt=("logits",), out=out)[1][0], expected[0][1][0])
+            out[...] = 77
+            assert (room == 77).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 
 import oracle
-from kernels.engines import DTYPES, LAYOUTS, ROWS, assert_close, assert_same, compared, indices, laid, plain, rows
+from kernels.engines import (
+    DTYPES,
+    LAYOUTS,
+    ROWS,
+    assert_close,
+    assert_same,
+    compared,
+    everything_too_large_for_caches,
+    indices,
+    laid,
+    no_memory,
+    plain,
+    rows,
+)
 from withlogits.kernels import cpu
 
 CLASSES = (1, 2, 9, 15, 16, 17, 63, 64, 65, 100, 255, 256, 257, 1030)
@@ -141,6 +154,40 @@ def test_out_of_another_layout(layout: str) -> None:
     assert_close(out.copy(), value_and_grad(array, indices(x), axis)[1].copy())
     room[1:-2:2, 1:-2:2] = 77
     assert (room == 77).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("classes", [16, 48, 65, 1024, 1030])
+def test_results_too_large_for_any_cache(monkeypatch: pytest.MonkeyPatch, classes: int, dtype: str) -> None:
+    """Written past the caches where they are aligned, and the same to the last bit."""
+    x = rows(ROWS, classes, DTYPES[dtype])
+    labels = indices(x)
+    expected_value, expected = value_and_grad(x, labels)
+    with everything_too_large_for_caches(monkeypatch):
+        for start in (0, 16, 1, 3):  # an element, 64 bytes or 0 from where memory is aligned
+            room = np.full(x.size + 80, 77, x.dtype)
+            first = -(room.ctypes.data // x.itemsize) % (64 // x.itemsize) + start
+            out = room[first : first + x.size].reshape(x.shape)
+            value, _ = value_and_grad(x, labels, out=out)
+            assert_same(value, expected_value)
+            assert_same(out, expected)
+            out[...] = x  # in place
+            value, _ = value_and_grad(out, labels, out=out)
+            assert_same(value, expected_value)
+            assert_same(out, expected)
+            out[...] = 77
+            assert (room == 77).all()
+
+
+def test_without_memory_for_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = rows(ROWS, 300, np.float32)
+    labels = indices(x)
+    expected_value, expected = value_and_grad(x, labels)
+    with no_memory(monkeypatch):
+        for out in (None, x):
+            value, gradient = value_and_grad(x, labels, out=out)
+            assert_same(value, expected_value)
+            assert_same(gradient, expected)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "transposed", "classes apart"])

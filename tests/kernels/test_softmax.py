@@ -17,6 +17,7 @@ from kernels.engines import (
     distributions,
     indices,
     laid,
+    no_memory,
     plain,
     rows,
 )
@@ -189,6 +190,18 @@ def test_in_place(layout: str, classes: int, dtype: str) -> None:
     assert_same(value, expected_value)
     assert_same(gradient, expected)
     assert_same(labels, kept)
+
+
+@pytest.mark.parametrize("layout", THREE)
+def test_without_memory_for_scratch(monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+    x = rows(ROWS, 40, np.float32)
+    array, labels, axis = given(x, layout, "dense")
+    expected_value, (expected,) = loss(array, labels, axis, wrt=("logits",))
+    with no_memory(monkeypatch):
+        for out in (None, array):
+            value, (gradient,) = loss(array, labels, axis, wrt=("logits",), out=out)
+            assert_same(value, expected_value)
+            assert_same(gradient, expected)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
