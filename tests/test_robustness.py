@@ -1,4 +1,5 @@
 """What people do with arrays: aliasing views, memory that may not be touched, offsets beyond 32 bits, threads."""
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -194,7 +195,7 @@ count = 0
 for dtype, order, at_end in itertools.product("efd", "CF", (False, True)):
     for rows, classes in ((1, 1), (1, 17), (3, 5), (17, 9), (5, 33), (2, 300), (35, 16), (1, 65)):
         x = rng.normal(0, 3, (rows, classes)).astype(dtype)
-        labels, dense, weight = rng.integers(0, classes, rows), rng.random((rows, classes)).astype("f"), rng.random(rows)  # noqa: E501
+        labels, dense, weight = rng.integers(0, classes, rows), rng.random((rows, classes)).astype("f"), rng.random(rows)
         where = lambda array, o="C": guarded(array, at_end, o)
         out = where(np.zeros_like(x), order)
         options = dict(logits=where(x, order), sample_weight=where(weight), out=out)
@@ -205,7 +206,7 @@ for dtype, order, at_end in itertools.product("efd", "CF", (False, True)):
             labels=labels, **plain)
         assert np.array_equal(value, expected) and np.array_equal(gradient, other)
         for name in ("softmax", "logsumexp", "sigmoid"):
-            assert np.array_equal(getattr(withlogits, name)(where(x, order)), getattr(withlogits, name)(place(x, order)))  # noqa: E501
+            assert np.array_equal(getattr(withlogits, name)(where(x, order)), getattr(withlogits, name)(place(x, order)))
         count += 1
         if dtype != "f":
             continue
