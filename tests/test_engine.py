@@ -78,8 +78,10 @@ print(withlogits.engine.select().NAME)
     )
     assert out.splitlines() == [
         "1 RuntimeWarning",
-        f"withlogits computes with plain NumPy, many times slower than it could, since {missing} cannot be found; "
-        "install it with: pip install numba",
+        (
+            f"withlogits computes with plain NumPy, many times slower than it could, since {missing} cannot be found; "
+            "install it with: pip install numba"
+        ),
         "[1.31326169] [[-0.73105858  0.73105858]]",
         "reference",
     ]
