@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import sys
 import threading
 import time
@@ -133,6 +134,20 @@ def test_whoever_finds_the_pool_busy_works_alone() -> None:
     assert second.ranges == [(0, 100)]
     assert within.ranges == [(0, 100)]
     assert sum(stop - start for start, stop in first.ranges) == 100
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system lets no program choose a thread's cores")
+def test_workers_are_kept_off_the_callers_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some schedulers wake a thread on the core of whoever wakes it; two threads then take turns on one core."""
+    cores, moved = os.sched_getaffinity(0), []
+    monkeypatch.setattr(os, "sched_setaffinity", lambda thread, allowed: moved.append((thread, set(allowed))))
+    for core in (min(cores), min(cores), max(cores)):
+        monkeypatch.setattr(pool, "_core", lambda core=core: core)
+        pool.run(Recorder().address, b"job", 100, pool.WAKE, 1)
+    workers = {thread.native_id for thread in threading.enumerate() if thread.name == "withlogits"}
+    assert len(moved) == (2 * (2 if len(cores) > 1 else 0)), "each worker once for each core that the caller moved to"
+    assert {thread for thread, _ in moved} <= workers
+    assert all(allowed in (cores - {min(cores)}, cores - {max(cores)}) for _, allowed in moved)
 
 
 def test_one_thread_has_no_pool() -> None:

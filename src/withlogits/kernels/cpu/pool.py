@@ -21,6 +21,7 @@ from .job import CONTROL_BYTES, GRAIN, JOB, KERNEL, NEXT, STOP, WRONG, YIELD, Po
 
 SPIN_SECONDS = 50e-6
 WAKE = 150_000  # from this much work on, parked threads are worth waking
+NO_CORE = -1
 GRAINS = 8  # pieces a thread gets of a job, so that nobody waits long for the last one
 
 
@@ -34,6 +35,7 @@ class Pool:
         self._slots = (ctypes.c_int64 * (CONTROL_BYTES // 8)).from_address(self._at)
         self._at_pointer = ctypes.c_char_p(self._at)
         self._started = self._closed = False
+        self._caller_core = NO_CORE
 
     def _start(self) -> None:
         self._lead = compiler.SIGNATURE(compiler.address(PoolSpec("lead")))
@@ -49,8 +51,6 @@ class Pool:
             except RuntimeError:  # the system has no more to give, or the interpreter is about to end
                 break
         self._started = True
-        if self._closed:  # meanwhile, by another thread, before there were workers to stop
-            self.close()
         if self._closed:  # meanwhile, by set_num_threads, which saw no workers yet
             self.close()
 
@@ -79,12 +79,25 @@ class Pool:
             block = ctypes.create_string_buffer(job, len(job))
             slots[JOB // 8] = ctypes.addressof(block)
             if wake:
+                self._keep_apart()
                 for worker in self._workers:
                     worker.wake()
             return int(self._lead(self._at_pointer, 0, 0))
         finally:
             if "is" in leader and leader["is"] is me:
                 del leader["is"]
+
+    def _keep_apart(self) -> None:
+        """Forbid the workers the caller's core: some schedulers wake them there, and two threads take turns on it."""
+        core = _core()
+        if core == self._caller_core:
+            return
+        self._caller_core = core
+        others = os.sched_getaffinity(0) - {core}
+        if others:
+            for worker in self._workers:
+                with contextlib.suppress(OSError):  # the worker has ended, or may not be moved
+                    os.sched_setaffinity(worker.native_id, others)
 
     def close(self) -> None:
         self._closed = True
@@ -98,7 +111,9 @@ class _Worker:
         self._stopped = False
         self._signal = threading.Lock()
         self._signal.acquire()
-        threading.Thread(target=self._live, args=(serve, at, spins, keep), name="withlogits", daemon=True).start()
+        thread = threading.Thread(target=self._live, args=(serve, at, spins, keep), name="withlogits", daemon=True)
+        thread.start()
+        self.native_id = thread.native_id or 0
 
     def _live(self, serve: object, at: object, spins: int, keep: object) -> None:
         while True:
@@ -132,6 +147,15 @@ def _yield_address() -> int:
     function = ctypes.WinDLL("kernel32").SwitchToThread if os.name == "nt" else ctypes.CDLL(None).sched_yield  # type: ignore[attr-defined]
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
+
+def _core() -> int:
+    """The core that runs this, where the system tells and lets threads be moved."""
+    return NO_CORE
+
+
+if hasattr(os, "sched_setaffinity"):
+    with contextlib.suppress(AttributeError, OSError):
+        _core = ctypes.CDLL(None).sched_getcpu
 
 _pool: Pool | None = None
 _threads: int | None = None
