@@ -62,6 +62,7 @@ def exponentials() -> dict[str, Any]:
     full, single = functions.EXP_FULL, functions.EXP_SINGLE
     return {
         "full": elementwise(lambda d: functions.exp_pair(d), 1, 2),
+        "half": elementwise(lambda d: functions.exp_pair(d, None, functions.EXP_HALF), 1, 2),
         "single": elementwise(lambda d: functions.exp_pair(d, None, single), 1, 2),
         "corrected": elementwise(lambda d, e: functions.exp_pair(d, e, full, BIAS), 2, 2),
         "clamped": elementwise(lambda d: functions.exp_pair(d, to_zero=False), 1, 2),
@@ -95,10 +96,11 @@ def test_exp_pair_with_a_correction_and_a_bias() -> None:
     assert max(errors) <= unrounded
 
 
-def test_exp_pair_for_single_precision() -> None:
-    (figure,) = promised(functions.exp_pair, "relative error")
+@pytest.mark.parametrize(("name", "position"), [("half", 0), ("single", 1)])
+def test_exp_pair_with_shorter_polynomials(name: str, position: int) -> None:
+    figure = promised(functions.exp_pair, "relative error")[position]
     d = nonpositive()
-    scale, t = exponentials()["single"](d)
+    scale, t = exponentials()[name](d)
     wholes = [exact(s) * (1 + exact(u)) for s, u in zip(scale, t, strict=True)]
     assert max(float(abs(w / mp.exp(exact(x)) - 1)) for w, x in zip(wholes, d, strict=True)) <= figure
 

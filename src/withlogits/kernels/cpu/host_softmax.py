@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,10 +12,9 @@ from withlogits import arguments
 
 from . import buffers
 from .call import FLOAT64, Plan, heap, known, loss_dtype
-from .job import SOFTMAX_JOB, STREAM, TILE, SoftmaxSpec
+from .job import SOFTMAX_JOB, STREAM, SoftmaxSpec
 from .layout import Array, Strides, address, two_levels, without
 
-ALONG = 16  # from this many contiguous classes on, lanes lie along them
 ONE = np.ones(1)
 ONE_AT = address(ONE)
 
@@ -156,32 +156,30 @@ def _plan(
     class_steps = [strides[axis] if strides is not None else 0 for strides in whole]
     present = [i for i in range(4) if whole[i] is not None]
     transformed = temperature != 1.0 or softcap is not None
-    layout = "strided"
-    if all(class_steps[i] == sizes[i] for i in present) and classes >= ALONG:
-        layout = "along"
-    elif all(steps[i][1] == sizes[i] for i in present):
-        layout = "across"
-    elif classes <= TILE and labels == "index" and not transformed and x_dtype != FLOAT64:
-        layout = "tiled"
     spec = SoftmaxSpec(
         x=x_dtype.name,
         labels=labels,
         z="" if z_dtype is None else z_dtype.name,
-        layout=layout,
+        layout="strided",
         result=result,
         gradient=g_strides is not None and result == "loss",
         label_gradient="" if h_dtype is None else h_dtype.name,
         weighted=weighted and labels in ("smooth", "dense"),
         transformed=transformed,
     )
+    contiguous = all(class_steps[i] == sizes[i] for i in present)
+    if all(steps[i][1] == sizes[i] for i in present):
+        spec = replace(spec, layout="across")
+    elif contiguous:
+        spec = replace(spec, layout="tiled" if classes <= spec.short else "along")
     count = outer * inner
-    streaming = layout == "along" and count * classes * x_dtype.itemsize >= STREAM and steps[2][1] % 64 == 0
+    streaming = spec.layout == "along" and count * classes * x_dtype.itemsize >= STREAM and steps[2][1] % 64 == 0
     head = SOFTMAX_JOB.plan(
         classes, inner, *(n for i in range(4) for n in (*steps[i], class_steps[i])), *steps[4],
         8 if weighted else 0, _as_signed(ignore), ignore is not None, loss == FLOAT64, streaming, *heap(),
         smoothing, 1.0 / temperature, softcap or 0.0, z_loss,
     )  # fmt: skip
-    return Plan(spec, head, count, count * classes, 1 if layout == "along" else 16, offsets), offsets
+    return Plan(spec, head, count, count * classes, 1 if spec.layout == "along" else 16, offsets), offsets
 
 
 def _as_signed(ignore: int | None) -> int:

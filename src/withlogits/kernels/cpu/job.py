@@ -14,7 +14,7 @@ from dataclasses import dataclass
 LANES = 8  # float64 lanes of a vector
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
-TILE = 256  # classes of a tile: rows of that many at most are gathered once, into a scratch that the cache holds
+TILE = 128  # classes that a tile has room for
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SoftmaxSpec:
     x: str  # kinds of elements: "float32", …
     labels: str  # "none", "index", "smooth" (index labels, smoothed) or "dense"
     z: str
-    layout: str  # lanes "along" contiguous classes, "across" contiguous rows, across any rows ("strided", "tiled")
+    layout: str  # lanes "along" contiguous classes, "across" contiguous or any ("strided") rows, or short ones "tiled"
     result: str = "loss"  # or "softmax", "log_softmax", "logsumexp" (labels "none")
     gradient: bool = False
     label_gradient: str = ""  # the kind of its elements, if wanted
@@ -34,12 +34,20 @@ class SoftmaxSpec:
     @property
     def single(self) -> bool:
         """Is it a case for float32 arithmetic (`single.py`)."""
-        return self.labels == "index" and self.x != "float64" and not self.transformed
+        loss_alone = self.labels == "dense" and not self.gradient and not self.label_gradient
+        return (self.labels == "index" or loss_alone) and self.x != "float64" and not self.transformed
+
+    @property
+    def short(self) -> int:
+        """Contiguous rows of so few classes are faster turned ("tiled") than one after the other ("along")."""
+        return 32 if self.single else TILE
 
     @property
     def lanes(self) -> int:
         """Rows or classes handled at once."""
-        return 16 if self.single else LANES
+        if self.single:
+            return 16
+        return 4 * LANES if self.layout == "along" and self.x != "float64" else LANES
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,32 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
     work in float32 take 16 rows together even where lanes lie along the classes, and finish them at once.)
     """
     lanes, along = spec.lanes, spec.layout == "along" and not spec.single
-    across = spec.layout == "across"
+    across = spec.layout in ("across", "tiled")
     precise = spec.x == "float64"
     numbers, flags = simd.vector(I64, lanes), simd.vector(I1, lanes)
     rows_in_hand = 1 if along else lanes
     every_row = simd.vector(I1, rows_in_hand)
-    x_kind = KINDS[spec.x]
+    x_kind, double = KINDS[spec.x], KINDS["float64"]
 
     def each_row(kind: Kind, addresses: Value, element: ir.Type) -> Value:
+        return Access(kind, lanes, True).read(addresses, simd.constant(1, flags), 0.0, element)
+
+    def one_for_all(kind: Kind, address: Value, element: ir.Type) -> Value:
+        return simd.splat(lane_of(kind, address, element), simd.vector(element, lanes))
+
+    def lane_of(kind: Kind, address: Value, element: ir.Type) -> Value:
+        one = Access(kind, 1, False).read(address, simd.constant(1, simd.vector(I1, 1)), 0.0, element)
+        return simd.lane(one, 0)
+
+    def number_a_row(kind: Kind, address: Value, step: Value, n: Value, element: ir.Type) -> Value:
+        """Gathered only if the numbers do not lie side by side: that takes several times longer."""
         if along:
-            addresses = simd.splat(addresses, simd.vector(I64, 1))
-        values = Access(kind, rows_in_hand, True).read(addresses, simd.constant(1, every_row), 0.0, element)
-        return simd.lane(values, 0) if along else values
+            return lane_of(kind, address, element)
+        return simd.either(
+            (step == kind.size) & (n == lanes),
+            lambda: Access(kind, lanes, False).read(address, simd.constant(1, flags), 0.0, element),
+            lambda: each_row(kind, own(step, n) + address, element),
+        )
 
     def own(step: Value, n: Value) -> Value:
         """Each row's offset; lanes without a row repeat the last."""
@@ -57,12 +71,16 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
 
     @traced
     def row_sample(address: Value, step: Value, n: Value) -> Value:
-        return each_row(KINDS["float64"], own(step, n) + address, F64)
+        if along:
+            return lane_of(double, address, F64)
+        return simd.either(
+            step == 0, lambda: one_for_all(double, address, F64), lambda: number_a_row(double, address, step, n, F64)
+        )
 
     @traced
     def row_label(address: Value, step: Value, n: Value) -> Value:
         if spec.labels in ("index", "smooth"):
-            return each_row(KINDS[spec.z], own(step, n) + address, I64)
+            return number_a_row(KINDS[spec.z], address, step, n, I64)
         return simd.constant(0, I64 if along else numbers)
 
     @traced
@@ -71,11 +89,14 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
         at = select(valid, y, 0) * step
         if across:
             at = at + own(simd.constant(x_kind.size, I64), n)
-        return each_row(x_kind, at + xa, F64)
+        return lane_of(x_kind, at + xa, F64) if along else each_row(x_kind, at + xa, F64)
 
     @traced
     def label_weight(address: Value, step: Value, y: Value, valid: Value) -> Value:
-        return each_row(KINDS["float64"], select(valid, y, 0) * step + address, F64)
+        at = select(valid, y, 0) * step + address
+        if along:
+            return lane_of(double, at, F64)
+        return simd.either(step == 0, lambda: one_for_all(double, address, F64), lambda: each_row(double, at, F64))
 
     @traced
     def standing(y: Value, sample: Value, classes: Value, ignore: Value, has_ignore: Value) -> tuple[Value, Value]:
@@ -97,9 +118,9 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
         tail, lost = functions.two_sum(tail, lost)
         good = m - m == 0.0  # a row of only −inf, or with +inf, has no loss
         tail = select(good, tail, NAN)
-        r = functions.log1p(tail, lost)
         whole, missing = functions.two_sum(tail, simd.constant(1.0, tail.type))
         share = 1.0 / whole
+        r = functions.log1p(tail, lost, share)
         if precise:  # what the roundings of tail and of tail + 1 lost
             share = fma(-(missing + lost) * share, share, share)
         if spec.labels == "index":

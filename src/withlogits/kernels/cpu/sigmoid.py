@@ -43,8 +43,10 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
         """e = exp(−|x|) and u = log1p(e)."""
         d = -simd.absolute(x)
         if not precise:
-            # the loss needs no more than float32; a gradient does, since σ − z cancels
-            coefficients = functions.EXP_FULL if graded or spec.result == "sigmoid" else functions.EXP_SINGLE
+            # the loss needs no more than EXP_SINGLE; a gradient does, since σ − z cancels
+            coefficients: tuple[float, ...] = functions.EXP_SINGLE
+            if graded:
+                coefficients = functions.EXP_HALF if x_at.kind.size == 2 else functions.EXP_FULL
             scale, t = functions.exp_pair(d, None, coefficients, to_zero=False)
             e = fma(scale, t, scale)
             # with pos_weight the label gradient's terms cancel

@@ -272,6 +272,22 @@ def select(mask: Value, yes: Any, no: Any) -> Value:
     return Value(_builder[-1].select(mask.v, yes.v, yes._with(no)))
 
 
+def either(condition: Value, yes: Callable[[], Value], no: Callable[[], Value]) -> Value:
+    """What one of two functions gives; the other's instructions are jumped over."""
+    builder = _builder[-1]
+    with builder.if_else(condition.v) as (then, otherwise):
+        with then:
+            first = yes()
+            after_first = builder.block
+        with otherwise:
+            second = no()
+            after_second = builder.block
+    result = builder.phi(first.type)
+    result.add_incoming(first.v, after_first)
+    result.add_incoming(second.v, after_second)
+    return Value(result)
+
+
 def larger(a: Value, b: Value) -> Value:
     """a where a > b, else b: one `max` instruction; with NaN on either side the answer is b."""
     a, b = (Value(v) for v in a._both(b))
@@ -346,9 +362,9 @@ def store(x: Value, address: Value) -> None:
     _builder[-1].store(x.v, pointer(address), align=1)
 
 
-def stream(x: Value, address: Value) -> None:
+def stream(x: Value, address: Value, nbytes: int) -> None:
     """Written past the caches, to an address that is a multiple of the vector's size: memory is not read first."""
-    written = _builder[-1].store(x.v, pointer(address), align=64)
+    written = _builder[-1].store(x.v, pointer(address), align=nbytes)
     written.set_metadata("nontemporal", _builder[-1].module.add_metadata([ir.Constant(I32, 1)]))
 
 

@@ -1,4 +1,7 @@
-"""The case that speed is asked of: index labels, logits of at most float32; float32 arithmetic that keeps its errors.
+"""The cases that speed is asked of, for logits of at most float32: float32 arithmetic that keeps its errors.
+
+They are index labels, and the loss alone of dense ones (its gradient T p − t cancels where labels and probabilities
+agree, which takes the float64 arithmetic of `softmax.py`; the loss itself never does).
 
 The formulas are those of `softmax.py`; what differs is how exp(x_j − m) stays good to 0.5 ulp of float32 and more:
 
@@ -9,12 +12,14 @@ The formulas are those of `softmax.py`; what differs is how exp(x_j − m) stays
   in whatever tree, loses up to half an ulp of the largest term at every step, which a row of one large and many tiny
   terms shows.
 - beyond |m| = 2^20, where n_j would not fit, m is subtracted after all; there the difference is exact.
+- what dense labels weigh, t_j (m − x_j), is taken and summed in float64.
 
 V is kept during the second pass, so that the third pass is one multiplication: in a scratch, or for the longest rows
-in the gradient's own memory. Half-precision gradients make V again. A gradient too large for any cache is
+in the gradient's own memory. Half-precision gradients across rows make V again. A gradient too large for any cache is
 written past them, which saves reading its memory first.
 
-Layout "tiled" gathers 16 short rows into a scratch of C × 16 numbers first, and works on that.
+Layout "tiled" turns 16 short rows into a tile of C × 16 numbers first, works on that as on rows that lie across, and
+turns the gradient back.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from collections.abc import Callable
 
 from . import functions, simd
 from .job import SOFTMAX_JOB, TILE, SoftmaxSpec
-from .memory import KINDS, Access
+from .memory import KINDS, Access, Tile
 from .rows import INF, row_parts
 from .simd import F32, F64, I1, I32, I64, Value, fma, select, traced
 
@@ -39,22 +44,50 @@ SEVERAL = 4
 KEPT = 1 << 19  # classes of a row whose exponentials are kept in a scratch
 
 # a number a row, 16 rows: what one pass leaves for the next
-M, SHIFT, FLOOR_AT, ROUNDER_AT, S_AT, K_AT, MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT, SLOTS = range(13)
+M, SHIFT, FLOOR_AT, ROUNDER_AT, S_AT, K_AT, A_AT, TOTAL, MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT, SLOTS = range(15)
 
 
 def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     lanes = spec.lanes
-    along, across, tiled = (spec.layout == layout for layout in ("along", "across", "tiled"))
-    scattered = spec.layout in ("strided", "tiled")
+    along, tiled, scattered = (spec.layout == layout for layout in ("along", "tiled", "strided"))
+    across = tiled or spec.layout == "across"
+    dense = spec.labels == "dense"
     single, double, flags = (simd.vector(kind, lanes) for kind in (F32, F64, I1))
     x_access = Access(KINDS[spec.x], lanes, scattered)
+    z_access = Access(KINDS[spec.z], lanes, scattered)
+    wide_z = Access(z_access.kind, SEVERAL * lanes, False)
+    x_tile, z_tile, v_tile = (Tile(kind, lanes) for kind in (x_access.kind, z_access.kind, KINDS["float32"]))
     plain = Access(KINDS["float32"], lanes, False)
     wide_access, wide_plain = (Access(kind, SEVERAL * lanes, False) for kind in (x_access.kind, plain.kind))
-    keeps = spec.gradient and (tiled or (spec.x == "float32" and not scattered))
+    in_place = spec.x == "float32" and not scattered  # V fits where the gradient will be
+    keeps = spec.gradient and (in_place or along or tiled)
 
     @traced
-    def tile() -> Value:
-        return simd.scratch(TILE * lanes * 4) if tiled else simd.constant(0, I64)
+    def tiles() -> tuple[Value, Value, Value]:
+        """For the logits, which the gradient takes the place of; the labels; V."""
+        if not tiled:
+            return (simd.constant(0, I64),) * 3
+        nowhere = simd.constant(0, I64)
+        return (
+            x_tile.scratch(TILE),
+            z_tile.scratch(TILE) if dense else nowhere,
+            v_tile.scratch(TILE) if keeps else nowhere,
+        )
+
+    @traced
+    def fill_x(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tiled:
+            x_tile.fill(tile, address, row_step, n, mask)
+
+    @traced
+    def fill_z(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tiled and dense:
+            z_tile.fill(tile, address, row_step, n, mask)
+
+    @traced
+    def empty_g(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tiled:
+            x_tile.empty(tile, address, row_step, n, mask)
 
     @traced
     def obtained(allocate: Value, nbytes: Value) -> Value:
@@ -69,11 +102,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         return simd.constant(-INF, single)
 
     @traced
-    def highest(m: Value, xa: Value, ta: Value, mask: Value) -> Value:
-        x = x_access.read(xa, mask, -INF, F32)
-        if tiled:
-            simd.store(x, ta)
-        return simd.larger(x, m)  # NaN: the answer is m, and s will tell
+    def highest(m: Value, xa: Value, mask: Value) -> Value:
+        return simd.larger(x_access.read(xa, mask, -INF, F32), m)  # NaN: the answer is m, and s will tell
 
     @traced
     def highest_of_four(
@@ -114,54 +144,81 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         v_most = term(simd.convert(near, F32), simd.convert(near + FLOOR, F32), simd.convert(rounder, F32), None)[0]
         return shift, near + FLOOR, rounder, t + 1.0, v_most
 
+    def costs(
+        a: Value, total: Value, x: Value, m: Value, z: Value, wa: Value, mask: Value, smoothing: Value, share: Value
+    ) -> tuple[Value, Value]:
+        """Σ t_j (m − x_j) and T, a vector's lanes more."""
+        t = fma(z, 1.0 - smoothing, share)
+        if spec.weighted:
+            t = t * (simd.load_some(wa, mask, simd.constant(0.0, t.type)) if along else simd.load(wa, F64))
+        t = select(mask, t, 0.0)
+        d = simd.convert(m, F64) - simd.convert(x, F64)
+        return select(t != 0.0, fma(t, d, a), a), total + t
+
     @traced
     def nothing() -> tuple[Value, ...]:
         k = simd.constant(0, I64) if along else simd.constant(0.0, single)
-        return simd.constant(0.0, double), simd.constant(0.0, single), k
+        zero = simd.constant(0.0, double)
+        return zero, simd.constant(0.0, single), k, zero, zero
 
     @traced
     def visit(
-        s: Value, s_low: Value, k: Value, xa: Value, ga: Value, mask: Value,
-        m: Value, shift: Value, floor: Value, rounder: Value, ahead: Value,
+        s: Value, s_low: Value, k: Value, a: Value, total: Value,
+        xa: Value, za: Value, wa: Value, va: Value, mask: Value,
+        m: Value, shift: Value, floor: Value, rounder: Value, smoothing: Value, share: Value,
+        x_ahead: Value, z_ahead: Value, keeping: Value,
     ) -> tuple[Value, ...]:  # fmt: skip
-        """One step of the sums s and k."""
-        x = simd.load(xa, single) if tiled else x_access.read(xa, mask, -INF, F32)
-        if along:
-            simd.prefetch(xa + ahead)
+        """One step of the sums s and k, and of a = Σ t_j (m − x_j) and T = Σ t_j."""
+        x = x_access.read(xa, mask, -INF, F32)
         at_maximum = x == m
         v, low = term(x - shift, floor, rounder, at_maximum)
         if keeps:
-            plain.write(v, ga, mask)
+            plain.write(v, va, mask & keeping)
         s_low = s_low + low
         k = k + simd.set_lanes(at_maximum) if along else select(at_maximum, k + 1.0, k)
-        return s + simd.convert(v, F64), s_low, k
+        if along:
+            simd.prefetch(xa + x_ahead)
+        if dense:
+            if along:
+                simd.prefetch(za + z_ahead)
+            a, total = costs(a, total, x, m, z_access.read(za, mask, 0.0), wa, mask, smoothing, share)
+        return s + simd.convert(v, F64), s_low, k, a, total
 
     @traced
     def visit_several(
-        s: Value, s_low: Value, k: Value, xa: Value, ga: Value,
-        m: Value, floor: Value, rounder: Value, ahead: Value,
+        s: Value, s_low: Value, k: Value, a: Value, total: Value, xa: Value, za: Value, wa: Value, va: Value,
+        m: Value, floor: Value, rounder: Value, smoothing: Value, share: Value, x_ahead: Value, z_ahead: Value,
+        keeping: Value,
     ) -> tuple[Value, ...]:  # fmt: skip
         """SEVERAL steps of `visit` side by side: one alone is a chain of 15 instructions that wait for each other."""
-        x = wide_access.read(xa, simd.constant(1, simd.vector(I1, SEVERAL * lanes)), -INF, F32)
+        all_lanes, all_several = (simd.constant(1, simd.vector(I1, n * lanes)) for n in (1, SEVERAL))
+        x = wide_access.read(xa, all_several, -INF, F32)
         at_maximum = x == m
         v, low = term(x, floor, rounder, at_maximum)
         if keeps:
-            wide_plain.write(v, ga, simd.constant(1, simd.vector(I1, SEVERAL * lanes)))
+            wide_plain.write(v, va, all_several & keeping)
+        z = wide_z.read(za, all_several, 0.0) if dense else x
         for i in range(SEVERAL):
             part = list(range(i * lanes, (i + 1) * lanes))
             if i * 64 < SEVERAL * lanes * x_access.kind.size:
-                simd.prefetch(xa + ahead + i * 64)
+                simd.prefetch(xa + x_ahead + i * 64)
+            if dense and i * 64 < SEVERAL * lanes * z_access.kind.size:
+                simd.prefetch(za + z_ahead + i * 64)
             s = s + simd.convert(simd.shuffle(v, v, part), F64)
             s_low = s_low + simd.shuffle(low, low, part)
             k = k + simd.set_lanes(simd.shuffle(at_maximum, at_maximum, part))
-        return s, s_low, k
+            if dense:
+                mine, wanted = simd.shuffle(x, x, part), simd.shuffle(z, z, part)
+                a, total = costs(a, total, mine, m, wanted, wa + i * 8 * lanes, all_lanes, smoothing, share)
+        return s, s_low, k, a, total
 
     @traced
-    def row_sums(s: Value, s_low: Value, k: Value) -> tuple[Value, Value]:
+    def row_sums(s: Value, s_low: Value, k: Value, a: Value, total: Value) -> tuple[Value, ...]:
         s, k = s + simd.convert(s_low, F64), simd.convert(k, F64)
-        if along:
-            return simd.across(s, lambda p, q: p + q), k
-        return s, k
+        if not along:
+            return s, k, a, total
+        s, a, total = (simd.across(each, lambda p, q: p + q) for each in (s, a, total))
+        return s, k, a, total
 
     @traced
     def keep(value: Value, slots: Value, slot: Value, r: Value) -> None:
@@ -221,20 +278,28 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def from_kept(v: Value, v_most: Value, factor: Value) -> Value:
         return probability(select(v == 0.0, v_most, v), factor)  # the sums left the maxima out by a V of 0
 
-    @traced
-    def give(
-        xa: Value, ga: Value, va: Value, index: Value, y: Value, mask: Value, counts: Value,
-        shift: Value, floor: Value, rounder: Value, v_most: Value, factor: Value, at_label: Value,
-    ) -> None:  # fmt: skip
+    def give(g: Value, ga: Value, index: Value, y: Value, mask: Value, counts: Value, at_label: Value) -> None:
         """One step of the gradient; where lanes lie along the classes, the label's entry is written afterwards."""
-        if keeps:
-            g = from_kept(plain.read(va, mask, 1.0, F32), v_most, factor)
-        else:
-            g = probability(term(x_access.read(xa, mask, -INF, F32) - shift, floor, rounder, None)[0], factor)
         if not along:
             g = select(simd.convert(y, I32) == simd.convert(index, I32), at_label, g)
             g = select(counts, g, 0.0)
         x_access.write(g, ga, mask)
+
+    @traced
+    def give_kept(
+        va: Value, ga: Value, index: Value, y: Value, mask: Value, counts: Value, at_label: Value,
+        v_most: Value, factor: Value,
+    ) -> None:  # fmt: skip
+        v = plain.read(va, mask, 1.0, F32) if keeps else v_most
+        give(from_kept(v, v_most, factor), ga, index, y, mask, counts, at_label)
+
+    @traced
+    def give_again(
+        xa: Value, ga: Value, index: Value, y: Value, mask: Value, counts: Value, at_label: Value,
+        shift: Value, floor: Value, rounder: Value, factor: Value,
+    ) -> None:  # fmt: skip
+        v = term(x_access.read(xa, mask, -INF, F32) - shift, floor, rounder, None)[0]
+        give(probability(v, factor), ga, index, y, mask, counts, at_label)
 
     @traced
     def put_label(at_label: Value, ga: Value) -> None:
@@ -249,15 +314,15 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     @traced
     def kept_at(scratch: Value, row_bytes: Value, ga: Value, turn: Value) -> Value:
         """Where V is: in the tile, in the scratch's row, or, without one, in the gradient's place."""
-        if tiled:
-            return scratch
-        return select(scratch != 0, turn * row_bytes + scratch, ga) if along and keeps else ga
+        if not keeps or tiled:
+            return ga if not keeps else scratch
+        return select(scratch != 0, turn * row_bytes + scratch, ga) if along else ga
 
     @traced
     def give_past_caches(ga: Value, va: Value, v_most: Value, factor: Value) -> None:
         """`give` for a gradient that no cache would hold."""
         if along and keeps:
-            simd.stream(from_kept(simd.load(va, single), v_most, factor), ga)
+            x_access.write_past_caches(from_kept(simd.load(va, single), v_most, factor), ga)
 
     @traced
     def settle() -> None:
@@ -272,8 +337,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     standing, wrong_labels, finish, factors = parts.standing, parts.wrong_labels, parts.finish, parts.factors
     put_rows, judged, both, times = parts.put_rows, parts.judged, parts.both, parts.times
     several_lanes, heaped, most_kept = SEVERAL, along and keeps, KEPT
-    x_size, tile_step, group = x_access.kind.size, lanes * 4, GROUP
+    x_size, x_tile_step, z_tile_step, v_step, group = x_access.kind.size, x_tile.step, z_tile.step, lanes * 4, GROUP
+    z_size = z_access.kind.size
     m_slot, shift_slot, floor_slot, rounder_slot, s_slot, k_slot = M, SHIFT, FLOOR_AT, ROUNDER_AT, S_AT, K_AT
+    a_slot, total_slot = A_AT, TOTAL
     most_slot, factor_slot, label_slot, live_slot, counts_slot, y_slot = MOST, FACTOR, LABEL, LIVE, COUNTS, Y_AT
 
     def kernel(job: int, start: int, stop: int) -> int:
@@ -284,19 +351,25 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         ) = unpack(job)  # fmt: skip
         whole = classes // lanes if along else classes
         rest = classes - whole * lanes if along else 0
-        fours = whole // 4 if not tiled else 0
-        stride, g_stride = x_step * x_class, x_step * g_class
-        step, v_step = (tile_step, tile_step) if tiled else (stride, g_stride)
-        several_step, several_v_step = several_lanes * step, several_lanes * v_step
+        fours = whole // 4
+        x_next, z_next, g_next = x_step * x_class, x_step * z_class, x_step * g_class
+        if tiled:
+            x_next, z_next, g_next = x_tile_step, z_tile_step, x_tile_step
+        label_step = x_next if tiled else x_class
+        w_next = x_step * w_class
+        v_next = v_step if tiled or along else g_next
+        share = smoothing / classes
         item = 8 if wide != 0 else 4
         together = min(lanes, max(1, group // (classes * x_size))) if along else lanes
-        ahead = together * x_row
-        scratch, slots = tile(), slots_of_rows()
-        v_row = (whole + 1) * tile_step
+        x_ahead, z_ahead = together * x_row, together * z_row
+        slots = slots_of_rows()
+        x_at, z_at, scratch = tiles()
+        v_row = (whole + 1) * v_step
         owned = 0
         if heaped and classes <= most_kept:
             owned = obtained(allocate, together * v_row + 64)
             scratch = (owned + 63) // 64 * 64  # 0 if there is no memory to be had
+        keeping = scratch != 0 or in_place
         wrong = 0
         i = start
         while i < stop:
@@ -307,30 +380,42 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             rows = first(n)
             each, last = (rows, rows) if across else (everything(), first(rest))
             x_first, g_first = x + outer * x_outer + row * x_row, g + outer * g_outer + row * g_row
-            x_rows = rows_at(x_first, x_row, n)
-            x0, g0 = (x_first, g_first) if along else (x_rows, rows_at(g_first, g_row, n))
+            z_first = z + outer * z_outer + row * z_row
+            if tiled:
+                for j in range(0, classes, lanes):
+                    there = first(classes - j)
+                    fill_x(x_at + j * x_tile_step, x_first + j * x_size, x_row, n, there)
+                    fill_z(z_at + j * z_tile_step, z_first + j * z_size, z_row, n, there)
+                x_rows = x0 = g0 = rows_at(x_at, x_row, n)
+                z0 = rows_at(z_at, z_row, n)
+            else:
+                x_rows = rows_at(x_first, x_row, n)
+                x0, g0, z0 = (
+                    (x_first, g_first, z_first)
+                    if along
+                    else (x_rows, rows_at(g_first, g_row, n), rows_at(z_first, z_row, n))
+                )
             s_i = row_sample(samples + outer * s_outer + row * s_row, s_row, n)
-            y = row_label(z + outer * z_outer + row * z_row, z_row, n)
+            y = row_label(z_first, z_row, n)
             counts, valid = standing(y, s_i, classes, ignore, has_ignore)
             wrong += wrong_labels(counts, valid, rows)
             live = both(counts, valid)
-            x_y = label_logit(x_rows, y, x_class, valid, n)
+            x_y = label_logit(x_rows, y, label_step, valid, n)
             w_y = label_weight(weights, w_class, y, valid)
             keep(as_number(counts), slots, counts_slot, 0)
 
             for turn in range(turns):
                 m0, m1, m2, m3 = lowest(), lowest(), lowest(), lowest()
-                xa, ta = advance(x0, turn * x_row), scratch
+                xa = advance(x0, turn * x_row)
                 if not along or kept(slots, counts_slot, turn) != 0.0:
                     for _ in range(fours):
-                        m0, m1, m2, m3 = highest_of_four(m0, m1, m2, m3, xa, stride, each)
-                        xa = advance(xa, 4 * stride)
+                        m0, m1, m2, m3 = highest_of_four(m0, m1, m2, m3, xa, x_next, each)
+                        xa = advance(xa, 4 * x_next)
                     for _ in range(whole - 4 * fours):
-                        m0 = highest(m0, xa, ta, each)
-                        xa = advance(xa, stride)
-                        ta += tile_step
+                        m0 = highest(m0, xa, each)
+                        xa = advance(xa, x_next)
                     if rest > 0:
-                        m0 = highest(m0, xa, ta, last)
+                        m0 = highest(m0, xa, last)
                 keep(maximum(m0, m1, m2, m3), slots, m_slot, turn)
 
             top = all_kept(slots, m_slot)
@@ -341,33 +426,48 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             keep(v_most, slots, most_slot, 0)
 
             for turn in range(turns):
-                s, s_low, k = nothing()
+                s, s_low, k, a, total = nothing()
                 if not along or kept(slots, counts_slot, turn) != 0.0:
                     m, shift = kept_single(slots, m_slot, turn), kept_single(slots, shift_slot, turn)
                     floor, rounder = kept_single(slots, floor_slot, turn), kept_single(slots, rounder_slot, turn)
-                    xa = scratch if tiled else advance(x0, turn * x_row)
+                    xa, za, wa = advance(x0, turn * x_row), advance(z0, turn * z_row), weights
                     va = kept_at(scratch, v_row, advance(g0, turn * g_row), turn)
                     several = 0
                     if along and shift == 0.0:
                         several = whole // several_lanes
                         for _ in range(several):
-                            s, s_low, k = visit_several(s, s_low, k, xa, va, m, floor, rounder, ahead)
-                            xa = advance(xa, several_step)
-                            va = advance(va, several_v_step)
+                            s, s_low, k, a, total = visit_several(
+                                s, s_low, k, a, total, xa, za, wa, va, m, floor, rounder, smoothing, share,
+                                x_ahead, z_ahead, keeping,
+                            )  # fmt: skip
+                            xa = advance(xa, several_lanes * x_next)
+                            za = advance(za, several_lanes * z_next)
+                            wa += several_lanes * w_next
+                            va = advance(va, several_lanes * v_next)
                     for _ in range(whole - several * several_lanes):
-                        s, s_low, k = visit(s, s_low, k, xa, va, each, m, shift, floor, rounder, ahead)
-                        xa = advance(xa, step)
-                        va = advance(va, v_step)
+                        s, s_low, k, a, total = visit(
+                            s, s_low, k, a, total, xa, za, wa, va, each, m, shift, floor, rounder, smoothing, share,
+                            x_ahead, z_ahead, keeping,
+                        )  # fmt: skip
+                        xa = advance(xa, x_next)
+                        za = advance(za, z_next)
+                        wa += w_next
+                        va = advance(va, v_next)
                     if rest > 0:
-                        s, s_low, k = visit(s, s_low, k, xa, va, last, m, shift, floor, rounder, ahead)
-                s_sum, k_sum = row_sums(s, s_low, k)
+                        s, s_low, k, a, total = visit(
+                            s, s_low, k, a, total, xa, za, wa, va, last, m, shift, floor, rounder, smoothing, share,
+                            x_ahead, z_ahead, keeping,
+                        )  # fmt: skip
+                s_sum, k_sum, a_sum, t_sum = row_sums(s, s_low, k, a, total)
                 keep(s_sum, slots, s_slot, turn)
                 keep(k_sum, slots, k_slot, turn)
+                keep(a_sum, slots, a_slot, turn)
+                keep(t_sum, slots, total_slot, turn)
 
             nil = zeros()
             cost, r, mass, below, part, most_of_it, _ = finish(
-                unscaled(all_kept(slots, s_slot), f), nil, all_kept(slots, k_slot), nil, nil, nil, nil,
-                top, x_y, w_y, z_loss,
+                unscaled(all_kept(slots, s_slot), f), nil, all_kept(slots, k_slot), all_kept(slots, a_slot), nil,
+                all_kept(slots, total_slot), nil, top, x_y, w_y, z_loss,
             )  # fmt: skip
             put_rows(judged(cost, s_i, counts, valid), loss + i * item, wide, rows)
 
@@ -390,23 +490,32 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         past = whole if heaped and streaming != 0 and scratch != 0 and g_begin % 64 == 0 else 0
                         for _ in range(past):
                             give_past_caches(ga, va, most, by)
-                            ga = advance(ga, g_stride)
-                            va = advance(va, v_step)
+                            ga = advance(ga, g_next)
+                            va = advance(va, v_next)
                         for _ in range(whole - past):
-                            give(xa, ga, va, j, y, each, live, shift, floor, rounder, most, by, at_label)
-                            xa = advance(xa, stride)
-                            ga = advance(ga, g_stride)
-                            va = advance(va, v_step)
+                            if keeps and keeping:
+                                give_kept(va, ga, j, y, each, live, at_label, most, by)
+                            else:
+                                give_again(xa, ga, j, y, each, live, at_label, shift, floor, rounder, by)
+                            xa = advance(xa, x_next)
+                            ga = advance(ga, g_next)
+                            va = advance(va, v_next)
                             j += 1
                         if rest > 0:
-                            give(xa, ga, va, j, y, last, live, shift, floor, rounder, most, by, at_label)
+                            if keeps and keeping:
+                                give_kept(va, ga, j, y, last, live, at_label, most, by)
+                            else:
+                                give_again(xa, ga, j, y, last, live, at_label, shift, floor, rounder, by)
                         put_label(at_label, advance(g_begin, kept_integer(slots, y_slot, turn) * g_class))
                     else:
                         for _ in range(whole):
                             clear(ga, each)
-                            ga = advance(ga, g_stride)
+                            ga = advance(ga, g_next)
                         if rest > 0:
                             clear(ga, last)
+                if tiled:
+                    for j in range(0, classes, lanes):
+                        empty_g(x_at + j * x_tile_step, g_first + j * x_size, g_row, n, first(classes - j))
             i += n
         if heaped:
             released(release, owned)

@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import functions, simd
-from .job import SOFTMAX_JOB, SoftmaxSpec
-from .memory import KINDS, Access
+from .job import LANES, SOFTMAX_JOB, TILE, SoftmaxSpec
+from .memory import KINDS, Access, Tile
 from .rows import row_parts
 from .simd import F64, I1, I64, Value, fma, select, traced
 
@@ -38,17 +38,25 @@ STEPS = 1 << 16  # that many steps of exponentials are kept for the gradient; of
 
 def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     lanes = spec.lanes
-    along, across, strided = (spec.layout == layout for layout in ("along", "across", "strided"))
+    along, tiled, strided = (spec.layout == layout for layout in ("along", "tiled", "strided"))
+    across = tiled or spec.layout == "across"
     precise = spec.x == "float64"
-    # float32 results need no more than EXP_SINGLE, unless p − t or m + r cancels
-    cancels = (spec.gradient and spec.labels != "index") or spec.label_gradient != "" or spec.result == "logsumexp"
-    coefficients = functions.EXP_FULL if precise or cancels else functions.EXP_SINGLE
-    full = simd.vector(F64, lanes)
+    mapped, sized = spec.result in ("softmax", "log_softmax"), spec.result == "logsumexp"
+    # float32 results need no more than EXP_SINGLE unless p − t or m + r cancels, and half-precision ones than EXP_HALF
+    cancels = (spec.gradient and spec.labels != "index") or spec.label_gradient != "" or sized
+    coefficients: tuple[float, ...] = functions.EXP_SINGLE
+    if precise or cancels:
+        coefficients = functions.EXP_HALF if KINDS[spec.x].size == 2 else functions.EXP_FULL
+    full, sums_of = simd.vector(F64, lanes), simd.vector(F64, LANES)
     flags, numbers = simd.vector(I1, lanes), simd.vector(I64, lanes)
     x_access = Access(KINDS[spec.x], lanes, strided)
     z_access = Access(KINDS[spec.z], lanes, strided) if spec.labels == "dense" else None
     h_access = Access(KINDS[spec.label_gradient], lanes, strided) if spec.label_gradient else None
+    x_tile = Tile(x_access.kind, lanes)
+    z_tile, h_tile = (Tile(access.kind, lanes) if access else None for access in (z_access, h_access))
     stores = spec.gradient
+    # The sums leave the maxima out by a term of 0, and no other term is 0: then the gradient need not read x again.
+    marked = stores and not precise and not spec.transformed and h_access is None
     summed = spec.labels in ("dense", "smooth")
 
     def capped(x: Value, softcap: Value, inverse: Value) -> tuple[Value, Value | None]:
@@ -66,9 +74,19 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def exponential(d: Value, e: Value | None) -> tuple[Value, Value]:
         return functions.exp_pair(d, e, coefficients, BIAS, to_zero=precise)
 
+    def split(x: Value) -> list[Value]:
+        """LANES lanes at a time, as sums are kept: wider sums would take the registers that the terms need."""
+        return [simd.shuffle(x, x, list(range(i, i + LANES))) for i in range(0, x.type.count, LANES)]
+
+    def folded(total: Value, x: Value) -> Value:
+        """A step's lanes more."""
+        for part in split(x):
+            total = total + part
+        return total
+
     def add(total: Value, lost: Value, x: Value, x_low: Value | None = None) -> tuple[Value, Value]:
         if not precise:
-            return total + x, lost
+            return folded(total, x), lost
         total, error = functions.two_sum(total, x)
         return total, lost + error if x_low is None else lost + (error + x_low)
 
@@ -90,6 +108,32 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             return simd.constant(0.0, full)
         position = simd.lane_numbers(numbers) + index if along else simd.splat(index, numbers)
         return select(position == y, simd.constant(1.0, full), 0.0)
+
+    @traced
+    def tiles() -> tuple[Value, ...]:
+        """For the logits, which their gradient takes the place of; the labels; their gradient."""
+        wanted = [tile if tiled else None for tile in (x_tile, z_tile, h_tile)]
+        return tuple(tile.scratch(TILE) if tile else simd.constant(0, I64) for tile in wanted)
+
+    @traced
+    def fill_x(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tiled:
+            x_tile.fill(tile, address, row_step, n, mask)
+
+    @traced
+    def fill_z(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tiled and z_tile:
+            z_tile.fill(tile, address, row_step, n, mask)
+
+    @traced
+    def empty_g(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tiled and (spec.gradient or mapped):
+            x_tile.empty(tile, address, row_step, n, mask)
+
+    @traced
+    def empty_h(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tiled and h_tile:
+            h_tile.empty(tile, address, row_step, n, mask)
 
     @traced
     def lowest() -> Value:
@@ -114,7 +158,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
 
     @traced
     def nothing() -> tuple[Value, ...]:
-        return tuple(simd.constant(0.0, full) for _ in range(7))
+        return tuple(simd.constant(0.0, sums_of) for _ in range(7))
 
     @traced
     def visit(
@@ -124,9 +168,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     ) -> tuple[Value, ...]:  # fmt: skip
         """One step of the sums s, k, a = Σ t_j (m − x_j) and T = Σ t_j."""
         if along:  # the next row, while this one is computed
-            simd.prefetch(xa + x_ahead)
-            if z_access is not None:
-                simd.prefetch(za + z_ahead)
+            for i in range(0, lanes * x_access.kind.size, 64):
+                simd.prefetch(xa + x_ahead + i)
+            for i in range(0, lanes * z_access.kind.size if z_access else 0, 64):
+                simd.prefetch(za + z_ahead + i)
         x = capped(x_access.read(xa, mask, -INF), softcap, inverse)[0]
         d, e = difference(x, m)
         scale, t = exponential(d, e)
@@ -136,21 +181,20 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         if stores:
             simd.store_some(term, ea, simd.splat(keeping, flags))
         s, s_low = add(s, s_low, term, fma(scale, t, scale - term) if precise else None)
-        k = select(at_maximum, k + 1.0, k)
+        k = folded(k, select(at_maximum, simd.constant(1.0, full), -0.0))  # x + −0 is x: the add becomes a masked one
         if summed:
             w = weight_at(wa, mask)
             weight = target(label_at(za, index, y, mask), w, smoothing, share)
             weight = select(mask, weight, 0.0)
-            cost = select(weight == 0.0, 0.0, -weight * d)
-            low = None
             if precise:
+                cost = select(weight == 0.0, 0.0, -weight * d)
                 low = fma(-weight, d, -cost) - weight * e
-                low = select(low == low, low, 0.0)
-            a, a_low = add(a, a_low, cost, low)
-            if precise:
+                a, a_low = add(a, a_low, cost, select(low == low, low, 0.0))
                 total, total_low = add(total, total_low, weight)
             else:  # T − t at the maximum is the sum of the others: T itself has lost the small ones
-                total, total_low = total + weight, select(at_maximum, total_low, total_low + weight)
+                for t_part, d_part in zip(split(weight), split(d), strict=True):
+                    a = select(t_part == 0.0, a, fma(-t_part, d_part, a))
+                total, total_low = folded(total, weight), folded(total_low, select(at_maximum, -0.0, weight))
         return s, s_low, k, a, a_low, total, total_low
 
     @traced
@@ -162,7 +206,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         results: list[Value] = []
         for high, low in ((s, s_low), (a, a_low), (total, total_low)):
             total_high, lost = simd.lane(high, 0), simd.lane(low, 0)
-            for i in range(1, lanes):
+            for i in range(1, LANES):
                 if precise:
                     total_high, lost = add(total_high, lost, simd.lane(high, i), simd.lane(low, i))
                 else:
@@ -172,9 +216,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
 
     @traced
     def made_again(xa: Value, mask: Value, m: Value, softcap: Value, inverse: Value) -> Value:
-        d, e = difference(capped(x_access.read(xa, mask, -INF), softcap, inverse)[0], m)
+        x = capped(x_access.read(xa, mask, -INF), softcap, inverse)[0]
+        d, e = difference(x, m)
         scale, t = exponential(d, e)
-        return fma(scale, t, scale)
+        return select(x == m, 0.0, fma(scale, t, scale))
 
     @traced
     def recalled(ea: Value) -> Value:
@@ -198,19 +243,22 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     ) -> None:  # fmt: skip
         """One step of the gradients."""
         if along and spec.gradient:
-            simd.prefetch(ga + AHEAD, to_write=True)
-        x, slope = capped(x_access.read(xa, mask, -INF), softcap, inverse)
-        d, e = difference(x, m)
-        e_x = select(x == m, 1.0 / UNBIAS, e_x)  # the sums left the maxima out
+            for i in range(0, lanes * x_access.kind.size, 64):
+                simd.prefetch(ga + (AHEAD + i), to_write=True)
+        slope = None
+        if not marked:
+            x, slope = capped(x_access.read(xa, mask, -INF), softcap, inverse)
+            d, e = difference(x, m)
+        at_maximum = e_x == 0.0 if marked else x == m
         w = weight_at(wa, mask) if summed else None
         if spec.gradient:
             if summed:
                 goal = target(label_at(za, index, y, mask), w, smoothing, part)
             else:
                 goal = label_at(za, index, y, mask) * total
-            g = e_x * (factor * UNBIAS) - goal
+            g = fma(select(at_maximum, 1.0 / UNBIAS, e_x), factor * UNBIAS, -goal)
             rest = others if summed and not precise else (total - goal) + others
-            g = select((x == m) & most, rest + top, g)
+            g = select(at_maximum & most, rest + top, g)
             g = g * multiple
             if slope is not None:
                 g = g * slope
@@ -224,7 +272,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     @traced
     def map_out(xa: Value, ga: Value, mask: Value, m: Value, r: Value, share: Value) -> None:
         if along:
-            simd.prefetch(ga + AHEAD, to_write=True)
+            for i in range(0, lanes * x_access.kind.size, 64):
+                simd.prefetch(ga + (AHEAD + i), to_write=True)
         x = x_access.read(xa, mask, -INF)
         d, e = difference(x, m)
         if spec.result == "log_softmax":
@@ -243,9 +292,11 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             h_access.write(zero, ha, mask)
 
     unpack, x_step = simd.reader(SOFTMAX_JOB.names), lanes if along else 1
-    mapped, sized = spec.result in ("softmax", "log_softmax"), spec.result == "logsumexp"
     gives = spec.gradient or h_access is not None
     heaped, steps, kept_step, near = stores, STEPS, lanes * 8, 1 << 16
+    x_size, x_tile_step = x_tile.kind.size, x_tile.step
+    z_size, z_tile_step = (z_tile.kind.size, z_tile.step) if z_tile else (0, 0)
+    h_size, h_tile_step = (h_tile.kind.size, h_tile.step) if h_tile else (0, 0)
     parts = row_parts(spec)
     everything, first, rows_at, advance = parts.everything, parts.first, parts.rows_at, parts.advance
     row_sample, row_label, label_logit, label_weight = (
@@ -268,6 +319,11 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         memory = obtained(allocate, (whole + 1) * kept_step) if heaped and whole < steps else 0
         keeping = memory != 0
         x_ahead, z_ahead = (x_row, z_row) if classes <= near else (0, 0)
+        x_next, z_next, g_next, h_next = x_step * x_class, x_step * z_class, x_step * g_class, x_step * h_class
+        if tiled:
+            x_next, z_next, g_next, h_next = x_tile_step, z_tile_step, x_tile_step, h_tile_step
+        label_step = x_next if tiled else x_class
+        x_at, z_at, h_at = tiles()
         wrong = 0
         i = start
         while i < stop:
@@ -276,12 +332,20 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             n = 1 if along else min(lanes, inner - row, stop - i)
             rows = first(n)
             each, last = (rows, rows) if across else (everything(), first(rest))
-            x0 = rows_at(x + outer * x_outer + row * x_row, x_row, n)
-            z0 = rows_at(z + outer * z_outer + row * z_row, z_row, n)
-            g0 = rows_at(g + outer * g_outer + row * g_row, g_row, n)
-            h0 = rows_at(h + outer * h_outer + row * h_row, h_row, n)
+            x_first, z_first = x + outer * x_outer + row * x_row, z + outer * z_outer + row * z_row
+            g_first, h_first = g + outer * g_outer + row * g_row, h + outer * h_outer + row * h_row
+            if tiled:
+                for j in range(0, classes, lanes):
+                    there = first(classes - j)
+                    fill_x(x_at + j * x_tile_step, x_first + j * x_size, x_row, n, there)
+                    fill_z(z_at + j * z_tile_step, z_first + j * z_size, z_row, n, there)
+                x0 = g0 = rows_at(x_at, x_row, n)
+                z0, h0 = rows_at(z_at, z_row, n), rows_at(h_at, h_row, n)
+            else:
+                x0, z0 = rows_at(x_first, x_row, n), rows_at(z_first, z_row, n)
+                g0, h0 = rows_at(g_first, g_row, n), rows_at(h_first, h_row, n)
             s_i = row_sample(samples + outer * s_outer + row * s_row, s_row, n)
-            y = row_label(z + outer * z_outer + row * z_row, z_row, n)
+            y = row_label(z_first, z_row, n)
             counts, valid = standing(y, s_i, classes, ignore, has_ignore)
             wrong += wrong_labels(counts, valid, rows)
             if any_of(counts):
@@ -289,7 +353,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 xa = x0
                 for _ in range(whole):
                     m = highest(m, xa, each)
-                    xa = advance(xa, x_step * x_class)
+                    xa = advance(xa, x_next)
                 if rest > 0:
                     m = highest(m, xa, last)
                 top = maximum(m, softcap, inverse)
@@ -302,8 +366,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         xa, za, wa, ea, j, y, each, top, softcap, inverse, smoothing, share, x_ahead, z_ahead, keeping,
                     )  # fmt: skip
                     ea += kept_step
-                    xa = advance(xa, x_step * x_class)
-                    za = advance(za, x_step * z_class)
+                    xa = advance(xa, x_next)
+                    za = advance(za, z_next)
                     wa += x_step * w_class
                     j += x_step
                 if rest > 0:
@@ -312,7 +376,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         xa, za, wa, ea, j, y, last, top, softcap, inverse, smoothing, share, x_ahead, z_ahead, keeping,
                     )  # fmt: skip
                 sums = combined(s, s_low, k, a, a_low, total, total_low)
-                x_y = transformed(label_logit(x0, y, x_class, valid, n), softcap, inverse)
+                x_y = transformed(label_logit(x0, y, label_step, valid, n), softcap, inverse)
                 w_y = label_weight(weights, w_class, y, valid)
                 cost, r, mass, below, part, most, others = finish(
                     unbiased(sums[0]),
@@ -345,10 +409,10 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                                 e_x, xa, za, wa, ga, ha, j, y, each, top, softcap, inverse, smoothing, share,
                                 live, mass, others, factor, beside, most, r, multiple, kappa,
                             )  # fmt: skip
-                        xa = advance(xa, x_step * x_class)
-                        za = advance(za, x_step * z_class)
-                        ga = advance(ga, x_step * g_class)
-                        ha = advance(ha, x_step * h_class)
+                        xa = advance(xa, x_next)
+                        za = advance(za, z_next)
+                        ga = advance(ga, g_next)
+                        ha = advance(ha, h_next)
                         ea += kept_step
                         wa += x_step * w_class
                         j += x_step
@@ -367,10 +431,15 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 ga, ha = g0, h0
                 for _ in range(whole):
                     clear(ga, ha, each)
-                    ga = advance(ga, x_step * g_class)
-                    ha = advance(ha, x_step * h_class)
+                    ga = advance(ga, g_next)
+                    ha = advance(ha, h_next)
                 if rest > 0:
                     clear(ga, ha, last)
+            if tiled:
+                for j in range(0, classes, lanes):
+                    there = first(classes - j)
+                    empty_g(x_at + j * x_tile_step, g_first + j * x_size, g_row, n, there)
+                    empty_h(h_at + j * h_tile_step, h_first + j * h_size, h_row, n, there)
             i += n
         if heaped:
             released(release, memory)
