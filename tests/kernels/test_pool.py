@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -148,6 +149,24 @@ def test_workers_are_kept_off_the_callers_core(monkeypatch: pytest.MonkeyPatch) 
     assert len(moved) == (2 * (2 if len(cores) > 1 else 0)), "each worker once for each core that the caller moved to"
     assert {thread for thread, _ in moved} <= workers
     assert all(allowed in (cores - {min(cores)}, cores - {max(cores)}) for _, allowed in moved)
+
+
+def test_a_call_that_takes_a_worker_for_awake_is_served() -> None:
+    """It may come while the worker is on its way back into the interpreter, past its last look at the pool."""
+    served, calls = [], types.SimpleNamespace(calls=1)
+
+    def serve(*_: object) -> None:
+        served.append(calls.calls)
+        if len(served) == 1:
+            calls.calls += 1
+
+    worker = pool._Worker(calls, serve, None, 0)  # type: ignore[arg-type]
+    worker.wake()
+    deadline = time.monotonic() + 10
+    while not worker.parked and time.monotonic() < deadline:
+        time.sleep(0.001)
+    worker.stop()
+    assert served == [1, 2]
 
 
 def test_one_thread_has_no_pool() -> None:

@@ -36,6 +36,7 @@ class Pool:
         self._at_pointer = ctypes.c_char_p(self._at)
         self._started = self._closed = False
         self._caller_core = NO_CORE
+        self.calls = 0  # jobs that workers were called to
 
     def _start(self) -> None:
         self._lead = compiler.SIGNATURE(compiler.address(PoolSpec("lead")))
@@ -47,7 +48,7 @@ class Pool:
         spins = max(1, int(SPIN_SECONDS / each))
         while len(self._workers) < self.threads - 1:
             try:
-                self._workers.append(_Worker(serve, self._at_pointer, spins, self._control))
+                self._workers.append(_Worker(self, serve, self._at_pointer, spins))
             except RuntimeError:  # the system has no more to give, or the interpreter is about to end
                 break
         self._started = True
@@ -78,6 +79,7 @@ class Pool:
             slots[KERNEL // 8] = kernel
             block = ctypes.create_string_buffer(job, len(job))
             slots[JOB // 8] = ctypes.addressof(block)
+            self.calls += 1
             if wake:
                 self._keep_apart()
                 for worker in self._workers:
@@ -106,21 +108,26 @@ class Pool:
 
 
 class _Worker:
-    def __init__(self, serve: object, at: object, spins: int, keep: object) -> None:
+    def __init__(self, pool: Pool, serve: object, at: object, spins: int) -> None:
         self.parked = True  # from birth: who is woken before its first step takes it at once
         self._stopped = False
         self._signal = threading.Lock()
         self._signal.acquire()
-        thread = threading.Thread(target=self._live, args=(serve, at, spins, keep), name="withlogits", daemon=True)
+        thread = threading.Thread(target=self._live, args=(pool, serve, at, spins), name="withlogits", daemon=True)
         thread.start()
         self.native_id = thread.native_id or 0
 
-    def _live(self, serve: object, at: object, spins: int, keep: object) -> None:
+    def _live(self, pool: Pool, serve: object, at: object, spins: int) -> None:
         while True:
             self._signal.acquire()
+            known = -1
+            # Whoever calls while a worker is on its way back into the interpreter takes it for awake, and does not
+            # wake it: so it looks again before it parks.
+            while not self._stopped and known != pool.calls:
+                known = pool.calls
+                serve(at, 0, spins)  # type: ignore[operator]
             if self._stopped:
                 return
-            serve(at, 0, spins)  # type: ignore[operator]
             self.parked = True
 
     def wake(self) -> None:
