@@ -190,7 +190,7 @@ def test_without_threads_to_be_had_there_are_fewer(monkeypatch: pytest.MonkeyPat
 
 def test_a_worker_that_is_woken_and_stopped_at_once() -> None:
     served = threading.Semaphore(0)
-    worker = pool._Worker(lambda *arguments: served.release(), None, 1, None)
+    worker = pool._Worker(types.SimpleNamespace(calls=1), lambda *arguments: served.release(), None, 1)  # type: ignore[arg-type]
     for _ in range(100):
         worker.parked = True  # what two leaders may both have seen
         worker.wake()
