@@ -42,11 +42,12 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
         """Gathered only if the numbers do not lie side by side: that takes several times longer."""
         if along:
             return lane_of(kind, address, element)
-        return simd.either(
+        numbers_in_hand: Value = simd.either(
             (step == kind.size) & (n == lanes),
             lambda: Access(kind, lanes, False).read(address, simd.constant(1, flags), 0.0, element),
             lambda: each_row(kind, own(step, n) + address, element),
         )
+        return numbers_in_hand
 
     def own(step: Value, n: Value) -> Value:
         """Each row's offset; lanes without a row repeat the last."""
@@ -73,9 +74,10 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
     def row_sample(address: Value, step: Value, n: Value) -> Value:
         if along:
             return lane_of(double, address, F64)
-        return simd.either(
+        weights: Value = simd.either(
             step == 0, lambda: one_for_all(double, address, F64), lambda: number_a_row(double, address, step, n, F64)
         )
+        return weights
 
     @traced
     def row_label(address: Value, step: Value, n: Value) -> Value:
@@ -96,7 +98,10 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
         at = select(valid, y, 0) * step + address
         if along:
             return lane_of(double, at, F64)
-        return simd.either(step == 0, lambda: one_for_all(double, address, F64), lambda: each_row(double, at, F64))
+        weights: Value = simd.either(
+            step == 0, lambda: one_for_all(double, address, F64), lambda: each_row(double, at, F64)
+        )
+        return weights
 
     @traced
     def standing(y: Value, sample: Value, classes: Value, ignore: Value, has_ignore: Value) -> tuple[Value, Value]:

@@ -272,16 +272,16 @@ def select(mask: Value, yes: Any, no: Any) -> Value:
     return Value(_builder[-1].select(mask.v, yes.v, yes._with(no)))
 
 
-def either(condition: Value, yes: Callable[[], Value], no: Callable[[], Value]) -> Value:
-    """What one of two functions gives; the other's instructions are jumped over."""
+def either(condition: Value, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    """What one of two functions gives, or does; the other's instructions are jumped over."""
     builder = _builder[-1]
     with builder.if_else(condition.v) as (then, otherwise):
         with then:
-            first = yes()
-            after_first = builder.block
+            first, after_first = yes(), builder.block
         with otherwise:
-            second = no()
-            after_second = builder.block
+            second, after_second = no(), builder.block
+    if first is None:
+        return None
     result = builder.phi(first.type)
     result.add_incoming(first.v, after_first)
     result.add_incoming(second.v, after_second)

@@ -233,18 +233,29 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def released(release: Value, address: Value) -> None:
         simd.call(release, address)
 
+    def write(x: Value, address: Value, mask: Value, past_caches: Value) -> None:
+        """Of a whole step where no cache would hold the result: past them, which spares reading its memory first."""
+        if not along or lanes * x_access.kind.size % 64:
+            x_access.write(x, address, mask)
+            return
+        for_caches = [address + (AHEAD + i) for i in range(0, lanes * x_access.kind.size, 64)]
+
+        def through() -> None:
+            for line in for_caches:
+                simd.prefetch(line, to_write=True)
+            x_access.write(x, address, mask)
+
+        simd.either(past_caches, lambda: x_access.write_past_caches(x, address), through)
+
     @traced
     def give(
         e_x: Value, xa: Value, za: Value, wa: Value, ga: Value, ha: Value, index: Value, y: Value, mask: Value,
         m: Value,
         softcap: Value, inverse: Value, smoothing: Value, part: Value,
         counts: Value, total: Value, others: Value, factor: Value, top: Value, most: Value,
-        r: Value, multiple: Value, kappa: Value,
+        r: Value, multiple: Value, kappa: Value, past_caches: Value,
     ) -> None:  # fmt: skip
         """One step of the gradients."""
-        if along and spec.gradient:
-            for i in range(0, lanes * x_access.kind.size, 64):
-                simd.prefetch(ga + (AHEAD + i), to_write=True)
         slope = None
         if not marked:
             x, slope = capped(x_access.read(xa, mask, -INF), softcap, inverse)
@@ -262,7 +273,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             g = g * multiple
             if slope is not None:
                 g = g * slope
-            x_access.write(select(counts, g, 0.0), ga, mask)
+            write(select(counts, g, 0.0), ga, mask, past_caches)
         if h_access is not None:
             h = (r - d if e is None else (r - e) - d) * (1.0 - smoothing) - kappa
             if w is not None:
@@ -270,10 +281,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             h_access.write(select(counts, h * multiple, 0.0), ha, mask)
 
     @traced
-    def map_out(xa: Value, ga: Value, mask: Value, m: Value, r: Value, share: Value) -> None:
-        if along:
-            for i in range(0, lanes * x_access.kind.size, 64):
-                simd.prefetch(ga + (AHEAD + i), to_write=True)
+    def map_out(xa: Value, ga: Value, mask: Value, m: Value, r: Value, share: Value, past_caches: Value) -> None:
         x = x_access.read(xa, mask, -INF)
         d, e = difference(x, m)
         if spec.result == "log_softmax":
@@ -281,7 +289,11 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         else:
             scale, t = exponential(d, e)
             out = fma(scale, t, scale) * (share * UNBIAS)
-        x_access.write(out, ga, mask)
+        write(out, ga, mask, past_caches)
+
+    @traced
+    def settle() -> None:
+        simd.settle()
 
     @traced
     def clear(ga: Value, ha: Value, mask: Value) -> None:
@@ -293,6 +305,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
 
     unpack, x_step = simd.reader(SOFTMAX_JOB.names), lanes if along else 1
     gives = spec.gradient or h_access is not None
+    streams = along and (spec.gradient or mapped)
     heaped, steps, kept_step, near = stores, STEPS, lanes * 8, 1 << 16
     x_size, x_tile_step = x_tile.kind.size, x_tile.step
     z_size, z_tile_step = (z_tile.kind.size, z_tile.step) if z_tile else (0, 0)
@@ -397,17 +410,18 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                 put_rows(judged(cost, s_i, counts, valid), loss + i * item, wide, rows)
 
                 if gives or mapped:
+                    past_caches = streams and streaming != 0 and g_first % 64 == 0
                     factor, beside = factors(mass, below, part, z_loss, top, r)
                     live, multiple = both(counts, valid), times(s_i, grad_scale)
                     xa, za, ga, ha, wa, ea, j = x0, z0, g0, h0, weights, memory, 0
                     for _ in range(whole):
                         if mapped:
-                            map_out(xa, ga, each, top, r, part)
+                            map_out(xa, ga, each, top, r, part, past_caches)
                         else:
                             e_x = recalled(ea) if keeping else made_again(xa, each, top, softcap, inverse)
                             give(
                                 e_x, xa, za, wa, ga, ha, j, y, each, top, softcap, inverse, smoothing, share,
-                                live, mass, others, factor, beside, most, r, multiple, kappa,
+                                live, mass, others, factor, beside, most, r, multiple, kappa, past_caches,
                             )  # fmt: skip
                         xa = advance(xa, x_next)
                         za = advance(za, z_next)
@@ -418,12 +432,12 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
                         j += x_step
                     if rest > 0:
                         if mapped:
-                            map_out(xa, ga, last, top, r, part)
+                            map_out(xa, ga, last, top, r, part, False)
                         else:
                             e_x = recalled(ea) if keeping else made_again(xa, last, top, softcap, inverse)
                             give(
                                 e_x, xa, za, wa, ga, ha, j, y, last, top, softcap, inverse, smoothing, share,
-                                live, mass, others, factor, beside, most, r, multiple, kappa,
+                                live, mass, others, factor, beside, most, r, multiple, kappa, False,
                             )  # fmt: skip
             else:
                 item = 8 if wide != 0 else 4
@@ -443,6 +457,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
             i += n
         if heaped:
             released(release, memory)
+        if streams and streaming != 0:
+            settle()
         return wrong
 
     return kernel
