@@ -12,7 +12,7 @@ import pytest
 
 from kernels.compiled import runner, slot
 from withlogits.kernels.cpu import simd
-from withlogits.kernels.cpu.memory import KINDS, Access
+from withlogits.kernels.cpu.memory import KINDS, Access, Tile
 from withlogits.kernels.cpu.simd import F32, F64, I64, Value
 
 LANES = 8
@@ -215,3 +215,53 @@ def test_strided_lanes_repeat_the_last_that_has_work(stride: int, n: int) -> Non
 def test_sizes_are_numpys() -> None:
     for name, kind in KINDS.items():
         assert kind.size == DTYPES[name].itemsize
+
+
+@functools.cache
+def turner(name: str, lanes: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    """A square of a tile filled from rows, and written back to rows: job (rows, step, n, classes, tile)."""
+    tile = Tile(KINDS[name], lanes)
+
+    def mask(job: Value) -> Value:
+        return simd.lane_numbers(simd.vector(I64, lanes)) < slot(job, 3)
+
+    def fill(job: Value, _: Value) -> None:
+        tile.fill(slot(job, 4), slot(job, 0), slot(job, 1), slot(job, 2), mask(job))
+
+    def empty(job: Value, _: Value) -> None:
+        tile.empty(slot(job, 4), slot(job, 0), slot(job, 1), slot(job, 2), mask(job))
+
+    return runner(fill), runner(empty)
+
+
+@pytest.mark.parametrize("lanes", [8, 16])
+@pytest.mark.parametrize("name", ["uint8", "bfloat16", "float32", "float64"])
+def test_a_tile_is_the_rows_turned_and_turned_back(name: str, lanes: int) -> None:
+    fill, empty = turner(name, lanes)
+    dtype = np.dtype(f"uint{8 * KINDS[name].size}")
+    rng = np.random.default_rng(0)
+    for n, classes in ((lanes, lanes), (lanes, 1), (3, lanes - 1), (1, 5)):
+        memory = rng.integers(0, 256, (n + 2, lanes + 3)).astype(dtype)
+        rows = memory[1 : n + 1, 1 : classes + 1]
+        tile = np.full((lanes, lanes), 77, dtype)
+        fill(1, rows, rows.strides[0], n, classes, tile)
+        np.testing.assert_array_equal(tile[:classes, :n], rows.T)
+        assert (tile[:classes, n:] == rows[-1][:, None]).all(), "lanes without a row repeat the last"
+
+        target = np.full_like(memory, 99)
+        back = target[1 : n + 1, 1 : classes + 1]
+        empty(1, back, back.strides[0], n, classes, tile)
+        np.testing.assert_array_equal(back, rows)
+        back[:] = 99
+        assert (target == 99).all(), "nothing beside the rows is touched"
+
+
+def test_rows_that_go_backwards_are_turned_too() -> None:
+    fill, empty = turner("float32", 8)
+    memory = np.arange(64, dtype=np.float32).reshape(8, 8)
+    rows, tile = memory[::-1], np.zeros((8, 8), np.float32)
+    fill(1, rows, rows.strides[0], 8, 8, tile)
+    np.testing.assert_array_equal(tile, rows.T)
+    result = np.zeros_like(memory)
+    empty(1, result[::-1], -result.strides[0], 8, 8, tile)
+    np.testing.assert_array_equal(result, memory)

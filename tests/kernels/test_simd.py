@@ -93,6 +93,17 @@ def test_lanes_that_are_set_are_counted() -> None:
     assert (compiled(count) == (X > Y).sum()).all()
 
 
+def test_one_of_two_branches_is_taken() -> None:
+    def step(job: Value, i: Value) -> None:
+        x = slot(job, 0) + i * 8
+        chosen = simd.either(i < 2, lambda: simd.load(x, F64) * 10.0, lambda: -simd.load(x, F64))
+        simd.either(i == 3, lambda: simd.store(chosen + 1.0, x), lambda: simd.store(chosen, x))
+
+    x = np.arange(4.0)
+    runner(step)(4, x)
+    np.testing.assert_array_equal(x, [0.0, 10.0, -2.0, -2.0])
+
+
 def test_integers() -> None:
     def numbers(x: Value) -> tuple[Value, ...]:
         n = simd.convert(x, I64)
