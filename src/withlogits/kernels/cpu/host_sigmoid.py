@@ -98,7 +98,7 @@ def _run(
     for offset in offsets:
         here = [place + more for place, more in zip(places, offset, strict=True)]
         plan.run(SIGMOID_JOB.fill(*here, address(sums), number, scale))
-        total += float(np.add.reduce(sums))
+        total += float(np.add.reduce(sums)) if plan.count > 1 else float(sums[0])
     return total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from withlogits import arguments
 
 from . import buffers
-from .call import FLOAT64, Plan, heap, known, loss_dtype
+from .call import FLOAT64, SMALL, Plan, heap, known, loss_dtype
 from .job import SOFTMAX_JOB, STREAM, SoftmaxSpec
 from .layout import Array, Strides, address, two_levels, without
 
@@ -40,7 +41,9 @@ def softmax_loss(
     shape = logits.shape[:-1] if axis == logits.ndim - 1 else without(logits.shape, axis)
     kind = loss_dtype(logits.dtype)
     plain = reduction == "none"
-    loss = buffers.empty(shape, kind if plain else FLOAT64)
+    # small results are NumPy's own: a look at the shelf takes longer than they do
+    empty = buffers.empty if logits.size >= SMALL else np.empty
+    loss = empty(shape, kind if plain else FLOAT64)
     labels = known(labels)
     if sample_weight is not None and sample_weight.dtype != FLOAT64:
         sample_weight = sample_weight.astype(FLOAT64)
@@ -67,7 +70,7 @@ def softmax_loss(
         raise arguments.label_out_of_range(labels, logits.shape[axis], ignore_index, sample_weight)
     value: Any = loss
     if not plain:
-        value = kind.type(np.add.reduce(loss, axis=None) / divisor if divisor else 0.0)
+        value = kind.type(np.add.reduce(loss, None) / divisor if divisor else 0.0)
     if not wrt:
         return value, ()
     return value, tuple([gradient if name == "logits" else label_gradient for name in wrt])  # type: ignore[misc]
@@ -212,6 +215,8 @@ def _divisor(
     shape: tuple[int, ...],
 ) -> float:
     """Σ sᵢ Wᵢ over the rows that count: what a mean divides by. It needs labels and weights alone."""
+    if sample_weight is None and class_weight is None and not (sparse and ignore_index is not None):
+        return float(math.prod(shape))
     weight: Any = np.ones(shape) if sample_weight is None else sample_weight
     if sparse and ignore_index is not None:
         weight = weight * (labels != ignore_index)
