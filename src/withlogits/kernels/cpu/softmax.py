@@ -10,13 +10,14 @@ A row x of C logits with target weights t, in the letters of the formulas:
              (used where S < 1: there p > 1/2, so it is the only maximum; below, T p − t is the better one)
     d/dz_j = w_j ((1 − ε)((m − x_j) + r) − κ), κ the part of a class-weighted mean that its denominator brings
 
-Three passes over a row, the later ones from cache: the maximum; the sums; the gradient. Lanes lie along the classes
-where those are contiguous, and across rows otherwise (`LAYOUTS`), with the same formulas; an index label with smoothing
-is a dense label whose z is made on the spot. float64 logits take compensated sums throughout.
+Three passes over a row, the later ones from cache: the maximum; the sums; the gradient, from the exponentials that the
+sums have kept. Lanes lie along the classes of long contiguous rows, and across rows otherwise (short ones are turned
+into a tile first), with the same formulas; an index label with smoothing is a dense label whose z is made on the spot.
+float64 logits take compensated sums throughout.
 
 Rejected: an online maximum (one pass fewer, but the pair needs every maximum left out of s, and rescaling costs the
 exactness of the scale); float32 arithmetic (a float32 difference x − m alone is wrong by 16 ulp of a confident loss;
-the one case where speed pays for the extra care has its own kernel, `single.py`).
+the cases where speed pays for the extra care have their own kernel, `single.py`).
 """
 
 from __future__ import annotations
