@@ -9,12 +9,15 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from types import CodeType
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from withlogits.memo import keep
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +41,7 @@ def by_keyword(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if args:
             raise wrong_call(function.__name__, keywords_of(function), defaults_of(function), kwargs, positional=True)
-        return function(*args, **kwargs)
+        return function(**kwargs)  # type: ignore[call-arg]
 
     return call
 
@@ -139,6 +142,99 @@ def index_to_ignore(x: Any) -> int:
         return operator.index(x)
     except TypeError:
         raise TypeError(f"ignore_index is {_described(x)}, where an integer or None is expected") from None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SoftmaxOptions:
+    """The plain options of a softmax loss, checked; those of like calls are one object, by which they are known."""
+
+    sparse: bool
+    axis: Any  # as it was given: whether it is one depends on the logits
+    label_smoothing: float
+    ignore_index: int | None
+    temperature: float
+    softcap: float | None
+    z_loss: float
+    reduction: str
+    wrt: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SigmoidOptions:
+    """The plain options of a sigmoid loss, checked; those of like calls are one object, by which they are known."""
+
+    label_smoothing: float
+    reduction: str
+    wrt: tuple[str, ...]
+
+
+_softmax_options: dict[tuple[Any, ...], SoftmaxOptions] = {}
+_sigmoid_options: dict[tuple[Any, ...], SigmoidOptions] = {}
+
+
+def softmax_options(
+    sparse: bool,
+    axis: Any,
+    dim: Any,
+    label_smoothing: Any,
+    ignore_index: Any,
+    temperature: Any,
+    softcap: Any,
+    z_loss: Any,
+    reduction: Any,
+    wrt: tuple[str, ...],
+) -> SoftmaxOptions:
+    """The options of a softmax loss, checked once for all calls that have the same.
+
+    What has been checked is found by its value, and 1 == 1.0 == True: so only options of the exact types are looked up.
+    """
+    given = (sparse, axis, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction, wrt)
+    if (
+        type(axis) is int
+        and dim is None
+        and type(label_smoothing) is float
+        and (ignore_index is None or type(ignore_index) is int)
+        and type(temperature) is float
+        and (softcap is None or type(softcap) is float)
+        and type(z_loss) is float
+        and type(reduction) is str
+    ):
+        known = _softmax_options.get(given)
+        if known is not None:
+            return known
+    checked = (
+        sparse,
+        _as_int(axis if dim is None else one_axis(axis, dim)),
+        fraction("label_smoothing", label_smoothing),
+        None if ignore_index is None else index_to_ignore(ignore_index),
+        positive("temperature", temperature),
+        None if softcap is None else positive("softcap", softcap),
+        not_negative("z_loss", z_loss),
+        known_reduction(reduction),
+        wrt,
+    )
+    if type(checked[1]) is not int:
+        return SoftmaxOptions(*checked)
+    return _softmax_options.get(checked) or keep(_softmax_options, checked, SoftmaxOptions(*checked))
+
+
+def sigmoid_options(label_smoothing: Any, reduction: Any, wrt: tuple[str, ...]) -> SigmoidOptions:
+    """The options of a sigmoid loss, checked once for all calls that have the same: see `softmax_options`."""
+    given = (label_smoothing, reduction, wrt)
+    if type(label_smoothing) is float and type(reduction) is str:
+        known = _sigmoid_options.get(given)
+        if known is not None:
+            return known
+    checked = (fraction("label_smoothing", label_smoothing), known_reduction(reduction), wrt)
+    return _sigmoid_options.get(checked) or keep(_sigmoid_options, checked, SigmoidOptions(*checked))
+
+
+def _as_int(axis: Any) -> Any:
+    """What is no integer is left as it is, and told of together with the shape: the arrays are looked at first."""
+    try:
+        return operator.index(axis)
+    except TypeError:
+        return axis
 
 
 def one_axis(axis: Any, dim: Any) -> Any:

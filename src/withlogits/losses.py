@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from withlogits import arguments
 from withlogits.frameworks import front_end
+from withlogits.memo import keep
 
 Array: TypeAlias = Any  # an array of the caller's framework, or what converts to a NumPy array
 
@@ -84,15 +85,7 @@ def sigmoid_cross_entropy_with_logits(
     >>> withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (1, 3)
     array([[1.26928011e-01, 3.13261688e-01, 2.06115362e-09]])
     """
-    return _sigmoid(
-        labels=labels,
-        logits=logits,
-        name=name,
-        pos_weight=pos_weight,
-        label_smoothing=label_smoothing,
-        sample_weight=sample_weight,
-        reduction=reduction,
-    )[0]
+    return _sigmoid((), labels, logits, name, pos_weight, label_smoothing, sample_weight, reduction)[0]
 
 
 @arguments.by_keyword
@@ -117,7 +110,7 @@ def weighted_cross_entropy_with_logits(
     ... )
     array([2.07944154, 0.69314718])
     """
-    return _sigmoid(labels=labels, logits=logits, name=name, pos_weight=pos_weight)[0]
+    return _sigmoid((), labels, logits, name, pos_weight)[0]
 
 
 @arguments.by_keyword
@@ -203,21 +196,9 @@ def softmax_cross_entropy_with_logits(
     array([4.12230724e-09, 8.61994804e-01])
     """
     return _softmax(
-        labels=labels,
-        logits=logits,
-        sparse=False,
-        axis=axis,
-        dim=dim,
-        name=name,
-        class_weight=class_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=None,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        sample_weight=sample_weight,
-        reduction=reduction,
-    )[0]
+        False, (), labels, logits, axis, dim, name, class_weight, label_smoothing, None, temperature, softcap, z_loss,
+        sample_weight, reduction,
+    )[0]  # fmt: skip
 
 
 @arguments.by_keyword
@@ -278,21 +259,9 @@ def sparse_softmax_cross_entropy_with_logits(
     array([4.12230724e-09, 8.61994804e-01, 0.00000000e+00])
     """
     return _softmax(
-        labels=labels,
-        logits=logits,
-        sparse=True,
-        axis=axis,
-        dim=None,
-        name=name,
-        class_weight=class_weight,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-        temperature=temperature,
-        softcap=softcap,
-        z_loss=z_loss,
-        sample_weight=sample_weight,
-        reduction=reduction,
-    )[0]
+        True, (), labels, logits, axis, None, name, class_weight, label_smoothing, ignore_index, temperature, softcap,
+        z_loss, sample_weight, reduction,
+    )[0]  # fmt: skip
 
 
 def value_and_grad(
@@ -335,19 +304,21 @@ def value_and_grad(
         checked, fixed = _CHECKED[loss]
     except (KeyError, TypeError):
         raise arguments.not_a_loss(loss) from None
-    names = arguments.wrt_names(wrt, sparse=fixed.get("sparse", False))
+    names = arguments.wrt_names(wrt, sparse=fixed == (True,))
     title = f"value_and_grad({loss.__name__})"
     keywords = (*arguments.keywords_of(loss), "out")
     defaults = {**arguments.defaults_of(loss), "out": None}
     known, required = frozenset(keywords), frozenset(keywords) - defaults.keys()
-    always = {**defaults, **fixed, "wrt": names}
     alone = not isinstance(wrt, tuple)
+    right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right
 
     def call(*args: Any, **given: Any) -> tuple[Array, Any]:
         """The loss and its gradient, for the arguments of the loss, by keyword, and `out`."""
-        if args or not required <= given.keys() <= known:
-            raise arguments.wrong_call(title, keywords, defaults, given, positional=bool(args))
-        value, gradients = checked(**{**always, **given})
+        if args or tuple(given) not in right:
+            if args or not required <= given.keys() <= known:
+                raise arguments.wrong_call(title, keywords, defaults, given, positional=bool(args))
+            keep(right, tuple(given), True)
+        value, gradients = checked(*fixed, names, **given)
         return value, gradients[0] if alone else gradients
 
     call.__name__ = call.__qualname__ = title
@@ -355,74 +326,52 @@ def value_and_grad(
 
 
 def _sigmoid(
-    *,
+    wrt: tuple[str, ...],
     labels: Array,
     logits: Array,
-    name: str | None,
-    pos_weight: Array | None,
+    name: str | None = None,
+    pos_weight: Array | None = None,
     label_smoothing: float = 0.0,
     sample_weight: Array | None = None,
     reduction: str = "none",
-    wrt: tuple[str, ...] = (),
     out: Array | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The sigmoid losses: options checked, then the value and the gradients from the front end."""
-    return front_end(logits).sigmoid_loss(
-        labels=labels,
-        logits=logits,
-        name=name,
-        pos_weight=pos_weight,
-        label_smoothing=arguments.fraction("label_smoothing", label_smoothing),
-        sample_weight=sample_weight,
-        reduction=arguments.known_reduction(reduction),
-        wrt=wrt,
-        out=out,
-    )
+    front = front_end(logits)
+    options = arguments.sigmoid_options(label_smoothing, reduction, wrt)
+    return front.sigmoid_loss(labels, logits, options, name, pos_weight, sample_weight, out)
 
 
 def _softmax(
-    *,
+    sparse: bool,
+    wrt: tuple[str, ...],
     labels: Array,
     logits: Array,
-    sparse: bool,
-    axis: int,
-    dim: int | None,
-    name: str | None,
-    class_weight: Array | None,
-    label_smoothing: float,
-    ignore_index: int | None,
-    temperature: float,
-    softcap: float | None,
-    z_loss: float,
-    sample_weight: Array | None,
-    reduction: str,
-    wrt: tuple[str, ...] = (),
+    axis: int = -1,
+    dim: int | None = None,
+    name: str | None = None,
+    class_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    sample_weight: Array | None = None,
+    reduction: str = "none",
     out: Array | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
     """The softmax losses: options checked, then the value and the gradients from the front end."""
-    return front_end(logits).softmax_loss(
-        labels=labels,
-        logits=logits,
-        sparse=sparse,
-        axis=axis if dim is None else arguments.one_axis(axis, dim),
-        name=name,
-        class_weight=class_weight,
-        label_smoothing=arguments.fraction("label_smoothing", label_smoothing),
-        ignore_index=None if ignore_index is None else arguments.index_to_ignore(ignore_index),
-        temperature=arguments.positive("temperature", temperature),
-        softcap=None if softcap is None else arguments.positive("softcap", softcap),
-        z_loss=arguments.not_negative("z_loss", z_loss),
-        sample_weight=sample_weight,
-        reduction=arguments.known_reduction(reduction),
-        wrt=wrt,
-        out=out,
+    front = front_end(logits)
+    options = arguments.softmax_options(
+        sparse, axis, dim, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction, wrt
     )
+    return front.softmax_loss(labels, logits, options, name, class_weight, sample_weight, out)
 
 
 # What checks the options of each loss, and what it is told besides the caller's arguments.
-_CHECKED: dict[Callable[..., Array], tuple[Callable[..., tuple[Array, tuple[Array, ...]]], dict[str, Any]]] = {
-    sigmoid_cross_entropy_with_logits: (_sigmoid, {}),
-    weighted_cross_entropy_with_logits: (_sigmoid, {}),
-    softmax_cross_entropy_with_logits: (_softmax, {"sparse": False, "ignore_index": None}),
-    sparse_softmax_cross_entropy_with_logits: (_softmax, {"sparse": True, "dim": None}),
+_CHECKED: dict[Callable[..., Array], tuple[Callable[..., tuple[Array, tuple[Array, ...]]], tuple[bool, ...]]] = {
+    sigmoid_cross_entropy_with_logits: (_sigmoid, ()),
+    weighted_cross_entropy_with_logits: (_sigmoid, ()),
+    softmax_cross_entropy_with_logits: (_softmax, (False,)),
+    sparse_softmax_cross_entropy_with_logits: (_softmax, (True,)),
 }

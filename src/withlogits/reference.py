@@ -15,6 +15,8 @@ of 10 ε. Speed is nobody's aim here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,6 +186,33 @@ def sigmoid_loss(
             h = times(q, np.maximum(-x, 0.0)) - np.maximum(x, 0.0) + (q - 1.0) * np.log1p(np.exp(-np.abs(x)))
             gradients["labels"] = np.where(counts, times(1.0 - label_smoothing, h) * share, 0.0)
         return rounded(value, gradients, logits, labels, wrt, out)
+
+
+def plan_softmax_loss(logits: Array, labels: Array, **options: Any) -> Callable[..., tuple[Any, tuple[Array, ...]]]:
+    """The loss of arrays like these; there is nothing to plan."""
+
+    def run(
+        logits: Array, labels: Array, class_weight: Floats | None, sample_weight: Array | None, out: Array | None
+    ) -> tuple[Any, tuple[Array, ...]]:
+        return softmax_loss(logits, labels, class_weight=class_weight, sample_weight=sample_weight, out=out, **options)
+
+    return run
+
+
+def plan_sigmoid_loss(logits: Array, labels: Array, **options: Any) -> Callable[..., tuple[Any, tuple[Array, ...]]]:
+    """The loss of arrays like these; there is nothing to plan."""
+
+    def run(
+        logits: Array, labels: Array, pos_weight: Floats | None, sample_weight: Array | None, out: Array | None
+    ) -> tuple[Any, tuple[Array, ...]]:
+        return sigmoid_loss(logits, labels, pos_weight=pos_weight, sample_weight=sample_weight, out=out, **options)
+
+    return run
+
+
+def plan_elementwise(x: Array, *, kind: str) -> Callable[[Array], Array]:
+    """The function of arrays like x; there is nothing to plan."""
+    return partial(elementwise, kind=kind)
 
 
 def softmax_map(x: Array, *, axis: int, kind: str) -> Array:

@@ -19,22 +19,33 @@ FLOATS = tuple(oracle.DTYPES.values())
 class Recorder:
     """An engine that keeps what it is given."""
 
-    def softmax_loss(self, logits: Any, labels: Any, **options: Any) -> Any:
-        self.logits, self.labels, self.options = logits, labels, options
-        shape = logits.shape[: options["axis"]] + logits.shape[options["axis"] + 1 :]
-        value = np.zeros(shape, np.float32) if options["reduction"] == "none" else np.float32(0.0)
-        return value, tuple(np.zeros(logits.shape, logits.dtype) for _ in options["wrt"])
+    def plan_softmax_loss(self, logits: Any, labels: Any, **options: Any) -> Any:
+        def run(logits: Any, labels: Any, class_weight: Any, sample_weight: Any, out: Any) -> Any:
+            self.logits, self.labels = logits, labels
+            self.options = {**options, "class_weight": class_weight, "sample_weight": sample_weight, "out": out}
+            shape = logits.shape[: options["axis"]] + logits.shape[options["axis"] + 1 :]
+            value = np.zeros(shape, np.float32) if options["reduction"] == "none" else np.float32(0.0)
+            return value, tuple(np.zeros(logits.shape, logits.dtype) for _ in options["wrt"])
 
-    def sigmoid_loss(self, logits: Any, labels: Any, **options: Any) -> Any:
-        self.logits, self.labels, self.options = logits, labels, options
-        return np.zeros(logits.shape, np.float32), tuple(np.zeros(logits.shape) for _ in options["wrt"])
+        return run
+
+    def plan_sigmoid_loss(self, logits: Any, labels: Any, **options: Any) -> Any:
+        def run(logits: Any, labels: Any, pos_weight: Any, sample_weight: Any, out: Any) -> Any:
+            self.logits, self.labels = logits, labels
+            self.options = {**options, "pos_weight": pos_weight, "sample_weight": sample_weight, "out": out}
+            return np.zeros(logits.shape, np.float32), tuple(np.zeros(logits.shape) for _ in options["wrt"])
+
+        return run
+
+    def plan_elementwise(self, x: Any, *, kind: str) -> Any:
+        def run(x: Any) -> Any:
+            self.logits, self.options = x, {"kind": kind}
+            return x
+
+        return run
 
     def softmax_map(self, x: Any, *, axis: int, kind: str) -> Any:
         self.logits, self.options = x, {"axis": axis, "kind": kind}
-        return x
-
-    def elementwise(self, x: Any, *, kind: str) -> Any:
-        self.logits, self.options = x, {"kind": kind}
         return x
 
 

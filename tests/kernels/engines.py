@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from withlogits import reference
+from withlogits.frameworks import numpy as front
 from withlogits.kernels import cpu
 from withlogits.kernels.cpu import host_sigmoid, host_softmax
 
@@ -160,13 +161,18 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @contextmanager
 def planned_anew() -> Iterator[None]:
     """Nothing is known from earlier calls, and nothing from here to later ones."""
-    for host in (host_softmax, host_sigmoid):
-        host._plan.cache_clear()
+    forget()
     try:
         yield
     finally:
-        for host in (host_softmax, host_sigmoid):
-            host._plan.cache_clear()
+        forget()
+
+
+def forget() -> None:
+    for host in (host_softmax, host_sigmoid):
+        host._plan.cache_clear()
+    for cases in (front._softmax_cases, front._sigmoid_cases, front._maps):
+        cases.clear()
 
 
 def compared(function: str, *arrays: Any, **options: Any) -> tuple[Any, tuple[Any, ...]]:

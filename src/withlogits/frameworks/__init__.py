@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from withlogits.arguments import SigmoidOptions, SoftmaxOptions
 from withlogits.frameworks import numpy as numpy_front
 
 
@@ -18,41 +19,29 @@ class FrontEnd(Protocol):
 
     def softmax_loss(
         self,
-        *,
         labels: Any,
         logits: Any,
-        sparse: bool,
-        axis: Any,
+        options: SoftmaxOptions,
         name: str | None,
         class_weight: Any,
-        label_smoothing: float,
-        ignore_index: int | None,
-        temperature: float,
-        softcap: float | None,
-        z_loss: float,
         sample_weight: Any,
-        reduction: str,
-        wrt: tuple[str, ...],
         out: Any,
     ) -> tuple[Any, tuple[Any, ...]]: ...
 
     def sigmoid_loss(
         self,
-        *,
         labels: Any,
         logits: Any,
+        options: SigmoidOptions,
         name: str | None,
         pos_weight: Any,
-        label_smoothing: float,
         sample_weight: Any,
-        reduction: str,
-        wrt: tuple[str, ...],
         out: Any,
     ) -> tuple[Any, tuple[Any, ...]]: ...
 
-    def softmax_map(self, x: Any, *, axis: Any, kind: str) -> Any: ...
+    def softmax_map(self, x: Any, axis: Any, kind: str) -> Any: ...
 
-    def elementwise(self, x: Any, *, kind: str) -> Any: ...
+    def elementwise(self, x: Any, kind: str) -> Any: ...
 
 
 _front_ends: dict[type, FrontEnd] = {np.ndarray: numpy_front}

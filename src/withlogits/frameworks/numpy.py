@@ -1,18 +1,22 @@
 """The front end for NumPy arrays, and for lists, numbers and whatever converts itself to one.
 
 Each function brings its arrays into the form that the engines promise to understand (native, aligned, checked) and
-makes one call. The usual case, plain arrays and options at their defaults, is kept to a few dictionary look-ups: a
-call on 32 rows of 10 must not cost more than its mathematics.
+makes one call. What depends on shapes, strides, dtypes and options alone (checks, and the engine's plan) is done once
+for all calls in which these are the same, and then looked up: a call on 32 rows of 10 must not cost more than its
+mathematics.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import arguments, engine
+from withlogits.arguments import SigmoidOptions, SoftmaxOptions
+from withlogits.memo import keep
 
 Array = NDArray[Any]
 
@@ -31,135 +35,163 @@ _integers: set[np.dtype[Any]] = {np.dtype(code) for code in "bhilqBHILQ"}
 _reals: set[np.dtype[Any]] = {*_floats, *_integers, np.dtype(np.bool_)}
 
 
+class _SoftmaxCase:
+    """What shapes, strides, dtypes and options decide about a softmax loss; making one checks them."""
+
+    __slots__ = (
+        "_broadcast",
+        "_double",
+        "as_is",
+        "axis",
+        "ignore_index",
+        "loss_shape",
+        "rows",
+        "run",
+        "shape",
+        "summed",
+    )
+
+    def __init__(self, chosen: Any, options: SoftmaxOptions, logits: Array, labels: Array) -> None:
+        self.shape = shape = logits.shape
+        self.axis = axis = arguments.class_axis(options.axis, shape)
+        self.rows = self.loss_shape = shape[:axis] + shape[axis + 1 :]
+        self.ignore_index = options.ignore_index
+        self._broadcast = False
+        if options.sparse:
+            largest = 2**64 if labels.dtype == np.uint64 else 2**63
+            if self.ignore_index is not None and not -(2**63) <= self.ignore_index < largest:
+                self.ignore_index = None  # no label can be it
+            if labels.shape != self.rows and arguments.sparse_keeps_axis(labels.shape, shape, axis):
+                self.loss_shape = labels.shape
+        elif labels.shape != shape:
+            self._broadcast = arguments.dense_broadcasts(labels.shape, shape, axis, labels.dtype.kind in "iu")
+        self.summed = self._broadcast and "labels" in options.wrt
+        # whether the labels go to the engine, and the loss comes back, in the shapes they have
+        self.as_is = not self._broadcast and self.loss_shape == self.rows != ()
+        self.run = chosen.plan_softmax_loss(
+            logits,
+            self.adapted(labels),
+            axis=axis,
+            sparse=options.sparse,
+            label_smoothing=options.label_smoothing,
+            ignore_index=self.ignore_index,
+            temperature=options.temperature,
+            softcap=options.softcap,
+            z_loss=options.z_loss,
+            reduction=options.reduction,
+            wrt=options.wrt,
+        )
+
+    @property
+    def squeezed(self) -> bool:
+        """Do index labels keep the class axis, with length 1."""
+        return self.loss_shape != self.rows
+
+    def adapted(self, labels: Array) -> Array:
+        """In the shape that the engines take."""
+        if self._broadcast:  # one row for all; its gradient is summed over the rows, and rounded only then
+            return np.broadcast_to(labels.astype(np.float64) if self.summed else labels, self.shape)
+        return labels.squeeze(self.axis) if self.squeezed else labels
+
+
+_softmax_cases: dict[tuple[Any, ...] | None, _SoftmaxCase] = {}
+_sigmoid_cases: dict[tuple[Any, ...] | None, Callable[..., Any]] = {}
+_maps: dict[tuple[Any, ...], Callable[[Array], Array]] = {}
+
+
 def softmax_loss(
-    *,
     labels: Any,
     logits: Any,
-    sparse: bool,
-    axis: Any,
+    options: SoftmaxOptions,
     name: str | None,
     class_weight: Any,
-    label_smoothing: float,
-    ignore_index: int | None,
-    temperature: float,
-    softcap: float | None,
-    z_loss: float,
     sample_weight: Any,
-    reduction: str,
-    wrt: tuple[str, ...],
     out: Any,
 ) -> tuple[Any, tuple[Any, ...]]:
     """Softmax cross-entropy of dense or index labels; NumPy has no profiler that would want `name`."""
-    if type(logits) is not np.ndarray or logits.dtype not in _floats or not logits.flags.aligned:
+    chosen = engine.select()
+    case = _softmax_cases.get(_key(chosen, options, logits, labels))
+    if case is None:
         logits = _logits("logits", logits)
-    if (
-        type(labels) is not np.ndarray
-        or labels.dtype not in (_integers if sparse else _reals)
-        or not labels.flags.aligned
-    ):
-        labels = _index_labels(labels) if sparse else _labels(labels)
-    shape = logits.shape
-    axis = arguments.class_axis(axis, shape)
-    rows = shape[:axis] + shape[axis + 1 :]
-    given_labels, given_weight, loss_shape, one_row = labels, sample_weight, rows, False
-    if sparse:
-        if ignore_index is not None and not -(2**63) <= ignore_index < (2**64 if labels.dtype == np.uint64 else 2**63):
-            ignore_index = None  # no label can be it
-        if labels.shape != rows and arguments.sparse_keeps_axis(labels.shape, shape, axis):
-            labels, loss_shape = labels.squeeze(axis), labels.shape
-    elif labels.shape != shape and arguments.dense_broadcasts(labels.shape, shape, axis, labels.dtype.kind in "iu"):
-        # their gradient is summed over the rows, and rounded only then
-        labels, one_row = np.broadcast_to(labels.astype(np.float64) if "labels" in wrt else labels, shape), True
+        labels = _index_labels(labels) if options.sparse else _labels(labels)
+        key = _key(chosen, options, logits, labels)
+        case = _softmax_cases.get(key) or keep(_softmax_cases, key, _SoftmaxCase(chosen, options, logits, labels))
+    axis, given_labels, given_weight = case.axis, labels, sample_weight
+    if not case.as_is:
+        labels = case.adapted(labels)
     if class_weight is not None:
         class_weight = _weight("class_weight", class_weight)
-        arguments.class_weight_shape(class_weight.shape, shape[axis])
+        arguments.class_weight_shape(class_weight.shape, case.shape[axis])
     if sample_weight is not None:
-        sample_weight = _sample_weight(sample_weight, loss_shape)
-        if loss_shape != rows:
+        sample_weight = _sample_weight(sample_weight, case.loss_shape)
+        if case.squeezed:
             sample_weight = sample_weight.squeeze(axis)
     if out is not None:
-        _check_out(out, wrt, logits, labels=given_labels, class_weight=class_weight, sample_weight=given_weight)
+        _check_out(out, options.wrt, logits, labels=given_labels, class_weight=class_weight, sample_weight=given_weight)
     try:
-        value, gradients = engine.select().softmax_loss(
-            logits,
-            labels,
-            axis=axis,
-            sparse=sparse,
-            class_weight=class_weight,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            temperature=temperature,
-            softcap=softcap,
-            z_loss=z_loss,
-            sample_weight=sample_weight,
-            reduction=reduction,
-            wrt=wrt,
-            out=out,
-        )
+        value, gradients = case.run(logits, labels, class_weight, sample_weight, out)
     except ValueError:
-        if not sparse or loss_shape == rows:
+        if not case.squeezed:
             raise
         weight = None if sample_weight is None else np.expand_dims(sample_weight, axis)
-        raise arguments.label_out_of_range(given_labels, shape[axis], ignore_index, weight) from None
-    if one_row and "labels" in wrt:
+        raise arguments.label_out_of_range(given_labels, case.shape[axis], case.ignore_index, weight) from None
+    if case.as_is:
+        return value, gradients
+    if case.summed:
         dtype = given_labels.dtype if given_labels.dtype.kind not in "biu" else value.dtype
         gradients = tuple(
             _summed_to(g, given_labels.shape).astype(dtype) if name == "labels" else g
-            for name, g in zip(wrt, gradients, strict=True)
+            for name, g in zip(options.wrt, gradients, strict=True)
         )
-    if reduction == "none":
-        if not loss_shape:
-            value = value[()]
-        elif loss_shape != rows:
-            value = value.reshape(loss_shape)
+    if options.reduction == "none":
+        value = value.reshape(case.loss_shape) if case.loss_shape else value[()]
     return value, gradients
 
 
 def sigmoid_loss(
-    *,
     labels: Any,
     logits: Any,
+    options: SigmoidOptions,
     name: str | None,
     pos_weight: Any,
-    label_smoothing: float,
     sample_weight: Any,
-    reduction: str,
-    wrt: tuple[str, ...],
     out: Any,
 ) -> tuple[Any, tuple[Any, ...]]:
     """Sigmoid cross-entropy; NumPy has no profiler that would want `name`."""
-    if type(logits) is not np.ndarray or logits.dtype not in _floats or not logits.flags.aligned:
-        logits = _logits("logits", logits)
-    if type(labels) is not np.ndarray or labels.dtype not in _reals or not labels.flags.aligned:
-        labels = _labels(labels)
-    shape = logits.shape
-    if labels.shape != shape:
-        raise arguments.sigmoid_shapes(labels.shape, shape)
+    chosen = engine.select()
+    run = _sigmoid_cases.get(_key(chosen, options, logits, labels))
+    if run is None:
+        logits, labels = _logits("logits", logits), _labels(labels)
+        if labels.shape != logits.shape:
+            raise arguments.sigmoid_shapes(labels.shape, logits.shape)
+        key = _key(chosen, options, logits, labels)
+        run = _sigmoid_cases.get(key) or keep(
+            _sigmoid_cases,
+            key,
+            chosen.plan_sigmoid_loss(
+                logits,
+                labels,
+                label_smoothing=options.label_smoothing,
+                reduction=options.reduction,
+                wrt=options.wrt,
+            ),
+        )
+    given_weight = sample_weight
     if pos_weight is not None:
         pos_weight = _weight("pos_weight", pos_weight)
-        arguments.weight_shape("pos_weight", pos_weight.shape, shape, "logits")
-    given_weight = sample_weight
+        arguments.weight_shape("pos_weight", pos_weight.shape, logits.shape, "logits")
     if sample_weight is not None:
-        sample_weight = _sample_weight(sample_weight, shape)
+        sample_weight = _sample_weight(sample_weight, logits.shape)
     if out is not None:
-        _check_out(out, wrt, logits, labels=labels, pos_weight=pos_weight, sample_weight=given_weight)
-    value, gradients = engine.select().sigmoid_loss(
-        logits,
-        labels,
-        pos_weight=pos_weight,
-        label_smoothing=label_smoothing,
-        sample_weight=sample_weight,
-        reduction=reduction,
-        wrt=wrt,
-        out=out,
-    )
-    if not shape:
+        _check_out(out, options.wrt, logits, labels=labels, pos_weight=pos_weight, sample_weight=given_weight)
+    value, gradients = run(logits, labels, pos_weight, sample_weight, out)
+    if not logits.ndim:
         gradients = tuple(g if g is out else g[()] for g in gradients)
         value = value[()]
     return value, gradients
 
 
-def softmax_map(x: Any, *, axis: Any, kind: str) -> Any:
+def softmax_map(x: Any, axis: Any, kind: str) -> Any:
     """softmax, log_softmax or logsumexp along an axis."""
     if type(x) is not np.ndarray or x.dtype not in _floats or not x.flags.aligned:
         x = _logits("x", x)
@@ -167,12 +199,29 @@ def softmax_map(x: Any, *, axis: Any, kind: str) -> Any:
     return result if result.ndim else result[()]
 
 
-def elementwise(x: Any, *, kind: str) -> Any:
+def elementwise(x: Any, kind: str) -> Any:
     """sigmoid, log_sigmoid, softplus or logit of each element."""
-    if type(x) is not np.ndarray or x.dtype not in _floats or not x.flags.aligned:
+    chosen, run = engine.select(), None
+    if type(x) is np.ndarray and x.flags.aligned:
+        run = _maps.get((chosen, kind, x.shape, x.strides, x.dtype))
+    if run is None:
         x = _logits("p" if kind == "logit" else "x", x)
-    result = engine.select().elementwise(x, kind=kind)
+        key = (chosen, kind, x.shape, x.strides, x.dtype)
+        run = _maps.get(key) or keep(_maps, key, chosen.plan_elementwise(x, kind=kind))
+    result = run(x)
     return result if result.ndim else result[()]
+
+
+def _key(chosen: Any, options: Any, logits: Any, labels: Any) -> tuple[Any, ...] | None:
+    """All that a case depends on; None, under which nothing is kept, for arrays that are to be converted first."""
+    if (
+        type(logits) is not np.ndarray
+        or type(labels) is not np.ndarray
+        or not logits.flags.aligned
+        or not labels.flags.aligned
+    ):
+        return None
+    return chosen, options, logits.shape, logits.strides, logits.dtype, labels.shape, labels.strides, labels.dtype
 
 
 def _array(name: str, given: Any) -> Array:
@@ -234,8 +283,12 @@ def _weight(name: str, given: Any, keep_single: bool = False) -> Array:
             raise arguments.number_dtype(name, array.dtype.name)
         single = keep_single and array.dtype == np.float32
         array = np.asarray(array, np.float32 if single else np.float64, order="C")
-    flat = array.reshape(-1)
-    if flat.size and not (np.minimum.reduce(flat) >= 0.0 and np.maximum.reduce(flat) < np.inf):
+    if array.ndim == 0:
+        fine = 0.0 <= array.item() < np.inf
+    else:
+        flat = array.reshape(-1)
+        fine = not flat.size or (np.minimum.reduce(flat) >= 0.0 and np.maximum.reduce(flat) < np.inf)
+    if not fine:
         raise arguments.bad_weight(name, array)
     return array
 

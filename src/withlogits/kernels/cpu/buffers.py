@@ -9,6 +9,7 @@ array that is alive is never touched, whoever holds it.
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 from collections import deque
@@ -89,10 +90,20 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     return np.ndarray(shape, dtype, _Lease(nbytes, np.uint8, block))
 
 
-def empty_like(x: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """An uninitialised array whose axes lie in memory in the order of those of x."""
-    if x.flags.c_contiguous or x.ndim < 2:
-        return empty(x.shape, dtype)
-    order = sorted(range(x.ndim), key=lambda i: -abs(x.strides[i]))
-    place = [order.index(i) for i in range(x.ndim)]
-    return empty(tuple(x.shape[i] for i in order), dtype).transpose(place)
+class Room:
+    """Makes uninitialised arrays of one shape, whose axes lie in memory in the order of those of `like`."""
+
+    __slots__ = ("_empty", "_place", "_shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], like: np.ndarray[Any, Any] | None = None) -> None:
+        self._shape, self._place = shape, None
+        if like is not None and not like.flags.c_contiguous and like.ndim > 1:
+            order = sorted(range(like.ndim), key=lambda i: -abs(like.strides[i]))
+            self._shape = tuple(shape[i] for i in order)
+            self._place = [order.index(i) for i in range(like.ndim)]
+        self._empty = np.empty if dtype.itemsize * math.prod(shape) < SMALLEST else empty
+
+    def array(self, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """A new one; of the dtype that was planned for, or an equal one."""
+        made = self._empty(self._shape, dtype)
+        return made if self._place is None else made.transpose(self._place)

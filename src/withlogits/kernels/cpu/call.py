@@ -13,6 +13,7 @@ import numpy as np
 from . import compiler, pool
 
 SMALL = 12_000  # elements: below, a second thread costs more than it brings, and so does letting other threads in
+NONE = ctypes.c_int64(0)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -23,6 +24,19 @@ def loss_dtype(logits: np.dtype[Any]) -> np.dtype[Any]:
 def known(labels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Labels of a kind that kernels read; the rest (longdouble) as float64."""
     return labels if labels.dtype.itemsize <= 8 else labels.astype(FLOAT64)
+
+
+def label_gradient_dtype(labels: np.dtype[Any], logits: np.dtype[Any]) -> np.dtype[Any]:
+    return labels if labels.kind not in "biu" else loss_dtype(logits)
+
+
+def in_order(wrt: tuple[str, ...], gradient: Any, label_gradient: Any) -> tuple[Any, ...]:
+    """The gradients that `wrt` asks for; the others are None."""
+    if label_gradient is None:
+        return () if gradient is None else (gradient,)
+    if gradient is None:
+        return (label_gradient,)
+    return (gradient, label_gradient) if wrt[0] == "logits" else (label_gradient, gradient)
 
 
 @cache
@@ -39,18 +53,20 @@ class Plan:
     `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
     """
 
-    __slots__ = ("_alone", "_kernel", "_multiple", "_small", "_work", "count", "head", "offsets")
+    __slots__ = ("_all", "_alone", "_kernel", "_multiple", "_small", "_work", "count", "head", "offsets", "whole")
 
     def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
         self._kernel = compiler.address(spec)
         self._alone = compiler.SHORT(self._kernel)
+        self._all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
         self._small = work < SMALL
         self._multiple, self._work = multiple, work
         self.head, self.count, self.offsets = head, count, offsets
+        self.whole = len(offsets) == 1
 
     def run(self, filled: bytes) -> int:
         """How many labels were out of range."""
         if self._small:
-            wrong: int = self._alone(self.head + filled, 0, self.count)
+            wrong: int = self._alone(self.head + filled, NONE, self._all)
             return wrong
         return pool.run(self._kernel, self.head + filled, self.count, self._work, self._multiple)

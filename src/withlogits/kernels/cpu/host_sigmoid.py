@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from withlogits.memo import keep
+
 from . import buffers
-from .call import FLOAT64, Plan, known, loss_dtype
+from .call import FLOAT64, Plan, in_order, known, label_gradient_dtype, loss_dtype
 from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
 from .layout import Array, Strides, address, two_levels
 
@@ -18,87 +21,150 @@ def sigmoid_loss(
     labels: Array,
     *,
     pos_weight: Array | None = None,
-    label_smoothing: float = 0.0,
     sample_weight: Array | None = None,
-    reduction: str = "none",
-    wrt: tuple[str, ...] = (),
     out: Array | None = None,
+    **options: Any,
 ) -> tuple[Any, tuple[Array, ...]]:
     """Sigmoid cross-entropy, element by element, and its gradients."""
-    kind = loss_dtype(logits.dtype)
     labels = known(labels)
-    loss = buffers.empty_like(logits, kind) if reduction == "none" else None
-    divisor = 1.0
-    if reduction == "mean":
-        divisor = float(logits.size) if sample_weight is None else float(np.sum(sample_weight, dtype=FLOAT64))
-    gradient = label_gradient = None
-    if wrt:
-        if "logits" in wrt:
-            gradient = buffers.empty_like(logits, logits.dtype) if out is None else out
-        if "labels" in wrt:
-            label_gradient = buffers.empty_like(logits, kind if labels.dtype.kind in "biu" else labels.dtype)
-    scale = 1.0 / divisor if divisor else 0.0
-    total = 0.0
-    if logits.size:
-        total = _run(
-            logits, labels, loss, gradient, label_gradient, pos_weight, sample_weight, label_smoothing, scale, "loss"
-        )
-    value: Any = kind.type(total / divisor if divisor else 0.0) if loss is None else loss
-    if not wrt:
-        return value, ()
-    return value, tuple([gradient if name == "logits" else label_gradient for name in wrt])  # type: ignore[misc]
+    return plan_sigmoid_loss(logits, labels, **options)(logits, labels, pos_weight, sample_weight, out)
+
+
+def plan_sigmoid_loss(logits: Array, labels: Array, **options: Any) -> Callable[..., tuple[Any, tuple[Array, ...]]]:
+    """The loss of arrays that have the shapes, strides and dtypes of these, as often as it is wanted."""
+    return _Loss(logits, labels, **options).run
+
+
+class _Loss:
+    """What shapes, strides, dtypes and options decide about a loss."""
+
+    __slots__ = (
+        "_gradients", "_kind", "_label_dtype", "_label_gradients", "_losses", "_plans", "_reduction", "_size",
+        "_smoothing", "_wrt",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        label_smoothing: float = 0.0,
+        reduction: str = "none",
+        wrt: tuple[str, ...] = (),
+    ) -> None:
+        self._smoothing, self._reduction, self._wrt = label_smoothing, reduction, wrt
+        self._size = float(logits.size)
+        self._kind = loss_dtype(logits.dtype)
+        self._label_dtype = label_gradient_dtype(labels.dtype, logits.dtype)
+        self._losses = buffers.Room(logits.shape, self._kind, logits) if reduction == "none" else None
+        self._gradients = buffers.Room(logits.shape, logits.dtype, logits) if "logits" in wrt else None
+        self._label_gradients = buffers.Room(logits.shape, self._label_dtype, logits) if "labels" in wrt else None
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+
+    def run(
+        self,
+        logits: Array,
+        labels: Array,
+        pos_weight: Array | None,
+        sample_weight: Array | None,
+        out: Array | None,
+    ) -> tuple[Any, tuple[Array, ...]]:
+        divisor = 1.0
+        if self._reduction == "mean":
+            divisor = self._size if sample_weight is None else float(np.sum(sample_weight, dtype=FLOAT64))
+        loss = gradient = label_gradient = None
+        if self._losses is not None:
+            loss = self._losses.array(self._kind)
+        if self._gradients is not None:
+            gradient = self._gradients.array(logits.dtype) if out is None else out
+        if self._label_gradients is not None:
+            label_gradient = self._label_gradients.array(self._label_dtype)
+        scale = 1.0 / divisor if divisor else 0.0
+        total = 0.0
+        if self._size:
+            number, weights = 1.0, None
+            if pos_weight is not None:
+                if pos_weight.ndim == 0:
+                    number = pos_weight.item()
+                else:
+                    weights = np.broadcast_to(pos_weight, logits.shape)
+            key = (
+                pos_weight is None, None if weights is None else weights.strides,
+                None if sample_weight is None else (sample_weight.dtype, sample_weight.strides),
+                None if gradient is None else gradient.strides,
+            )  # fmt: skip
+            plan = self._plans.get(key)
+            if plan is None:
+                plan = _plan(
+                    logits.shape, "loss", self._smoothing, logits.dtype, logits.strides, labels.dtype, labels.strides,
+                    None if loss is None else loss.strides, None if gradient is None else gradient.strides,
+                    None if label_gradient is None else label_gradient.dtype,
+                    None if label_gradient is None else label_gradient.strides,
+                    "" if pos_weight is None else "one" if weights is None else "many",
+                    None if weights is None else weights.strides,
+                    None if sample_weight is None else sample_weight.dtype,
+                    None if sample_weight is None else sample_weight.strides,
+                )  # fmt: skip
+                keep(self._plans, key, plan)
+            total = _run(plan, logits, labels, loss, gradient, label_gradient, weights, sample_weight, number, scale)
+        value: Any = loss
+        if loss is None:
+            value = self._kind.type(total / divisor if divisor else 0.0)
+        return value, in_order(self._wrt, gradient, label_gradient)
 
 
 def elementwise(x: Array, *, kind: str) -> Array:
     """sigmoid, log_sigmoid, softplus or logit of each element, in the dtype of x."""
-    result = buffers.empty_like(x, x.dtype)
-    if x.size:
-        _run(x, None, result, None, None, None, None, 0.0, 1.0, kind)
-    return result
+    return plan_elementwise(x, kind=kind)(x)
+
+
+def plan_elementwise(x: Array, *, kind: str) -> Callable[[Array], Array]:
+    """The function `elementwise` for arrays that have the shape, strides and dtype of x."""
+    results = buffers.Room(x.shape, x.dtype, x)
+    if not x.size:
+        return lambda x: results.array(x.dtype)
+    strides = results.array(x.dtype).strides
+    plan = _plan(
+        x.shape, kind, 0.0, x.dtype, x.strides, None, None, strides, None, None, None, "", None, None, None
+    )  # fmt: skip
+
+    def run(x: Array) -> Array:
+        result = results.array(x.dtype)
+        _run(plan, x, None, result, None, None, None, None, 1.0, 1.0)
+        return result
+
+    return run
 
 
 def _run(
-    x: Array,
+    plan: Plan,
+    logits: Array,
     labels: Array | None,
     result: Array | None,
     gradient: Array | None,
     label_gradient: Array | None,
-    pos_weight: Array | None,
+    weights: Array | None,
     sample_weight: Array | None,
-    smoothing: float,
+    number: float,
     scale: float,
-    what: str,
 ) -> float:
     """The sum of the losses if no array takes them."""
-    number = 1.0
-    weights = None
-    if pos_weight is not None:
-        if pos_weight.ndim == 0:
-            number = float(pos_weight)
-        else:
-            weights = np.broadcast_to(pos_weight, x.shape)
-    plan, offsets = _plan(
-        x.shape, what, smoothing, x.dtype, x.strides,
-        None if labels is None else labels.dtype, None if labels is None else labels.strides,
-        None if result is None else result.strides, None if gradient is None else gradient.strides,
-        None if label_gradient is None else label_gradient.dtype,
-        None if label_gradient is None else label_gradient.strides,
-        "" if pos_weight is None else "one" if weights is None else "many",
-        None if weights is None else weights.strides,
-        None if sample_weight is None else sample_weight.dtype,
-        None if sample_weight is None else sample_weight.strides,
-    )  # fmt: skip
-    arrays = (x, labels, result, gradient, label_gradient, weights, sample_weight)
-    places = [0 if array is None else address(array) for array in arrays]
-    if result is not None and len(offsets) == 1:
-        plan.run(SIGMOID_JOB.fill(*places, 0, number, scale))
+    x = address(logits)
+    z = 0 if labels is None else address(labels)
+    o = 0 if result is None else address(result)
+    g = 0 if gradient is None else address(gradient)
+    h = 0 if label_gradient is None else address(label_gradient)
+    q = 0 if weights is None else address(weights)
+    s = 0 if sample_weight is None else address(sample_weight)
+    if result is not None and plan.whole:
+        plan.run(SIGMOID_JOB.fill(x, z, o, g, h, q, s, 0, number, scale))
         return 0.0
     total = 0.0
     sums = np.zeros(plan.count)
-    for offset in offsets:
-        here = [place + more for place, more in zip(places, offset, strict=True)]
-        plan.run(SIGMOID_JOB.fill(*here, address(sums), number, scale))
-        total += float(np.add.reduce(sums)) if plan.count > 1 else float(sums[0])
+    at = address(sums)
+    for dx, dz, do, dg, dh, dq, ds in plan.offsets:
+        plan.run(SIGMOID_JOB.fill(x + dx, z + dz, o + do, g + dg, h + dh, q + dq, s + ds, at, number, scale))
+        total += float(np.add.reduce(sums)) if plan.count > 1 else sums.item()
     return total
 
 
@@ -119,7 +185,7 @@ def _plan(
     q_strides: Strides | None,
     s_dtype: np.dtype[Any] | None,
     s_strides: Strides | None,
-) -> tuple[Plan, list[list[int]]]:
+) -> Plan:
     whole = [x_strides, z_strides, o_strides, g_strides, h_strides, q_strides, s_strides]
     o_dtype = x_dtype if what != "loss" else loss_dtype(x_dtype)
     sizes = [x_dtype.itemsize, z_dtype.itemsize if z_dtype else 0, o_dtype.itemsize, x_dtype.itemsize]
@@ -139,4 +205,4 @@ def _plan(
         streaming=not strided and rows * columns * x_dtype.itemsize >= STREAM,
     )
     head = SIGMOID_JOB.plan(columns, *(n for step in steps for n in step), smoothing)
-    return Plan(spec, head, rows * -(-columns // BLOCK), rows * columns, 1, offsets), offsets
+    return Plan(spec, head, rows * -(-columns // BLOCK), rows * columns, 1, offsets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from withlogits import arguments
+from withlogits.memo import keep
 
 from . import buffers
-from .call import FLOAT64, SMALL, Plan, heap, known, loss_dtype
+from .call import FLOAT64, Plan, heap, in_order, known, label_gradient_dtype, loss_dtype
 from .job import SOFTMAX_JOB, STREAM, SoftmaxSpec
 from .layout import Array, Strides, address, two_levels, without
 
@@ -24,94 +26,153 @@ def softmax_loss(
     logits: Array,
     labels: Array,
     *,
-    axis: int,
-    sparse: bool,
     class_weight: Array | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int | None = None,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    z_loss: float = 0.0,
     sample_weight: Array | None = None,
-    reduction: str = "none",
-    wrt: tuple[str, ...] = (),
     out: Array | None = None,
+    **options: Any,
 ) -> tuple[Any, tuple[Array, ...]]:
     """Softmax cross-entropy and its gradients; the meaning of each argument is that of the public losses."""
-    shape = logits.shape[:-1] if axis == logits.ndim - 1 else without(logits.shape, axis)
-    kind = loss_dtype(logits.dtype)
-    plain = reduction == "none"
-    # small results are NumPy's own: a look at the shelf takes longer than they do
-    empty = buffers.empty if logits.size >= SMALL else np.empty
-    loss = empty(shape, kind if plain else FLOAT64)
     labels = known(labels)
-    if sample_weight is not None and sample_weight.dtype != FLOAT64:
-        sample_weight = sample_weight.astype(FLOAT64)
-    if sparse and out is not None:
-        _check_range(labels, logits.shape[axis], ignore_index, sample_weight)
-    options = (label_smoothing, ignore_index, temperature, softcap, z_loss)
-    divisor, kappa = 1.0, 0.0
-    if reduction == "mean":
-        divisor = _divisor(labels, axis, sparse, class_weight, ignore_index, sample_weight, shape)
-        if class_weight is not None and divisor and "labels" in wrt:
-            # the denominator depends on the labels, so their gradient needs the value first
-            _run(logits, labels, axis, sparse, class_weight, options, sample_weight, loss, None, None, 1.0, 0.0)
-            kappa = float(np.add.reduce(loss, axis=None)) / divisor
-    gradient = label_gradient = None
-    if wrt:
-        if "logits" in wrt:
-            gradient = buffers.empty_like(logits, logits.dtype) if out is None else out
-        if "labels" in wrt:
-            label_gradient = buffers.empty_like(logits, kind if labels.dtype.kind in "biu" else labels.dtype)
-    scale = 1.0 / divisor if divisor else 0.0
-    if loss.size and _run(
-        logits, labels, axis, sparse, class_weight, options, sample_weight, loss, gradient, label_gradient, scale, kappa
-    ):
-        raise arguments.label_out_of_range(labels, logits.shape[axis], ignore_index, sample_weight)
-    value: Any = loss
-    if not plain:
-        value = kind.type(np.add.reduce(loss, None) / divisor if divisor else 0.0)
-    if not wrt:
-        return value, ()
-    return value, tuple([gradient if name == "logits" else label_gradient for name in wrt])  # type: ignore[misc]
+    return plan_softmax_loss(logits, labels, **options)(logits, labels, class_weight, sample_weight, out)
+
+
+def plan_softmax_loss(logits: Array, labels: Array, **options: Any) -> Callable[..., tuple[Any, tuple[Array, ...]]]:
+    """The loss of arrays that have the shapes, strides and dtypes of these, as often as it is wanted."""
+    return _Loss(logits, labels, **options).run
+
+
+class _Loss:
+    """What shapes, strides, dtypes and options decide about a loss."""
+
+    __slots__ = (
+        "_axis", "_classes", "_count", "_gradients", "_ignore", "_kind", "_label_dtype", "_label_gradients", "_losses",
+        "_options", "_plans", "_reduction", "_shape", "_sparse", "_total", "_wrt",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        axis: int,
+        sparse: bool,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+        temperature: float = 1.0,
+        softcap: float | None = None,
+        z_loss: float = 0.0,
+        reduction: str = "none",
+        wrt: tuple[str, ...] = (),
+    ) -> None:
+        self._axis, self._sparse, self._ignore, self._reduction, self._wrt = axis, sparse, ignore_index, reduction, wrt
+        self._options = (label_smoothing, ignore_index, temperature, softcap, z_loss)
+        self._shape, self._classes = without(logits.shape, axis), logits.shape[axis]
+        self._count = float(math.prod(self._shape))
+        self._kind = loss_dtype(logits.dtype)
+        self._total = self._kind if reduction == "none" else FLOAT64
+        self._losses = buffers.Room(self._shape, self._total)
+        self._label_dtype = label_gradient_dtype(labels.dtype, logits.dtype)
+        self._gradients = buffers.Room(logits.shape, logits.dtype, logits) if "logits" in wrt else None
+        self._label_gradients = buffers.Room(logits.shape, self._label_dtype, logits) if "labels" in wrt else None
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+
+    def run(
+        self,
+        logits: Array,
+        labels: Array,
+        class_weight: Array | None,
+        sample_weight: Array | None,
+        out: Array | None,
+    ) -> tuple[Any, tuple[Array, ...]]:
+        loss = self._losses.array(self._total)
+        if sample_weight is not None and sample_weight.dtype != FLOAT64:
+            sample_weight = sample_weight.astype(FLOAT64)
+        if out is not None and self._sparse:
+            _check_range(labels, self._classes, self._ignore, sample_weight)
+        divisor, kappa = 1.0, 0.0
+        if self._reduction == "mean":
+            divisor = self._count
+            if class_weight is not None or sample_weight is not None or self._ignore is not None:
+                divisor = _divisor(
+                    labels, self._axis, self._sparse, class_weight, self._ignore, sample_weight, self._shape
+                )
+            if class_weight is not None and divisor and self._label_gradients is not None:
+                # the denominator depends on the labels, so their gradient needs the value first
+                self._fill(logits, labels, class_weight, sample_weight, loss, None, None, 1.0, 0.0)
+                kappa = float(np.add.reduce(loss, axis=None)) / divisor
+        gradient = label_gradient = None
+        if self._gradients is not None:
+            gradient = self._gradients.array(logits.dtype) if out is None else out
+        if self._label_gradients is not None:
+            label_gradient = self._label_gradients.array(self._label_dtype)
+        scale = 1.0 / divisor if divisor else 0.0
+        if self._count and self._fill(
+            logits, labels, class_weight, sample_weight, loss, gradient, label_gradient, scale, kappa
+        ):
+            raise arguments.label_out_of_range(labels, self._classes, self._ignore, sample_weight)
+        value: Any = loss
+        if self._reduction != "none":
+            value = self._kind.type(np.add.reduce(loss, None) / divisor if divisor else 0.0)
+        return value, in_order(self._wrt, gradient, label_gradient)
+
+    def _fill(
+        self,
+        logits: Array,
+        labels: Array,
+        class_weight: Array | None,
+        sample_weight: Array | None,
+        loss: Array,
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float,
+        kappa: float,
+    ) -> int:
+        """How many labels were out of range."""
+        key = (
+            class_weight is None, None if sample_weight is None else sample_weight.strides,
+            None if gradient is None else gradient.strides, label_gradient is None,
+        )  # fmt: skip
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = _plan(
+                logits.shape, self._axis, self._sparse, "loss", class_weight is not None, self._options,
+                logits.dtype, logits.strides, labels.dtype, labels.strides,
+                None if gradient is None else gradient.strides,
+                None if label_gradient is None else label_gradient.dtype,
+                None if label_gradient is None else label_gradient.strides,
+                None if sample_weight is None else sample_weight.strides,
+                loss.dtype,
+            )  # fmt: skip
+            keep(self._plans, key, plan)
+        return _run(plan, logits, labels, class_weight, sample_weight, loss, gradient, label_gradient, scale, kappa)
 
 
 def softmax_map(x: Array, *, axis: int, kind: str) -> Array:
     """softmax, log_softmax or logsumexp (which drops the axis), in the dtype of x."""
     rows = buffers.empty(without(x.shape, axis), loss_dtype(x.dtype))
-    result = None if kind == "logsumexp" else buffers.empty_like(x, x.dtype)
+    result = None if kind == "logsumexp" else buffers.Room(x.shape, x.dtype, x).array(x.dtype)
     if x.size:
-        options = (0.0, None, 1.0, None, 0.0)
-        _run(x, None, axis, False, None, options, None, rows, result, None, 1.0, 0.0, kind)
+        plan = _plan(
+            x.shape, axis, False, kind, False, (0.0, None, 1.0, None, 0.0), x.dtype, x.strides, None, None,
+            None if result is None else result.strides, None, None, None, rows.dtype,
+        )  # fmt: skip
+        _run(plan, x, None, None, None, rows, result, None, 1.0, 0.0)
     return rows.astype(x.dtype, copy=False) if result is None else result
 
 
 def _run(
+    plan: Plan,
     logits: Array,
     labels: Array | None,
-    axis: int,
-    sparse: bool,
     class_weight: Array | None,
-    options: tuple[Any, ...],
     sample_weight: Array | None,
     loss: Array,
     gradient: Array | None,
     label_gradient: Array | None,
     scale: float,
     kappa: float,
-    result: str = "loss",
 ) -> int:
     """How many labels were out of range."""
-    plan, offsets = _plan(
-        logits.shape, axis, sparse, result, class_weight is not None, options,
-        logits.dtype, logits.strides,
-        None if labels is None else labels.dtype, None if labels is None else labels.strides,
-        None if gradient is None else gradient.strides,
-        None if label_gradient is None else label_gradient.dtype,
-        None if label_gradient is None else label_gradient.strides,
-        None if sample_weight is None else sample_weight.strides,
-        loss.dtype,
-    )  # fmt: skip
     x = address(logits)
     z = 0 if labels is None else address(labels)
     g = 0 if gradient is None else address(gradient)
@@ -119,10 +180,10 @@ def _run(
     s = ONE_AT if sample_weight is None else address(sample_weight)
     w = ONE_AT if class_weight is None else address(class_weight)
     at = address(loss)
-    if len(offsets) == 1:
+    if plan.whole:
         return plan.run(SOFTMAX_JOB.fill(x, z, g, h, s, w, at, scale, kappa))
     wrong = 0
-    for dx, dz, dg, dh, ds in offsets:
+    for dx, dz, dg, dh, ds in plan.offsets:
         wrong += plan.run(SOFTMAX_JOB.fill(x + dx, z + dz, g + dg, h + dh, s + ds, w, at, scale, kappa))
         at += plan.count * loss.itemsize
     return wrong
@@ -145,7 +206,7 @@ def _plan(
     h_strides: Strides | None,
     s_strides: Strides | None,
     loss: np.dtype[Any],
-) -> tuple[Plan, list[list[int]]]:
+) -> Plan:
     smoothing, ignore, temperature, softcap, z_loss = options
     classes, nothing = shape[axis], (0,) * (len(shape) - 1)
     labels = "none" if z_dtype is None else "dense" if not sparse else "smooth" if smoothing else "index"
@@ -182,7 +243,7 @@ def _plan(
         8 if weighted else 0, _as_signed(ignore), ignore is not None, loss == FLOAT64, streaming, *heap(),
         smoothing, 1.0 / temperature, softcap or 0.0, z_loss,
     )  # fmt: skip
-    return Plan(spec, head, count, count * classes, 1 if spec.layout == "along" else 16, offsets), offsets
+    return Plan(spec, head, count, count * classes, 1 if spec.layout == "along" else 16, offsets)
 
 
 def _as_signed(ignore: int | None) -> int:
@@ -215,8 +276,6 @@ def _divisor(
     shape: tuple[int, ...],
 ) -> float:
     """Σ sᵢ Wᵢ over the rows that count: what a mean divides by. It needs labels and weights alone."""
-    if sample_weight is None and class_weight is None and not (sparse and ignore_index is not None):
-        return float(math.prod(shape))
     weight: Any = np.ones(shape) if sample_weight is None else sample_weight
     if sparse and ignore_index is not None:
         weight = weight * (labels != ignore_index)

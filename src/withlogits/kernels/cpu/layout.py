@@ -63,16 +63,18 @@ def _slow_address(array: Array) -> int:
 
 
 def _quick_address(array: Array) -> int:
-    return _pointer(id(array) + _HEAD).value or 0
+    return _memory[(id(array) + _HEAD) // _WORD]
 
 
-_pointer, _HEAD = ctypes.c_void_p.from_address, object.__basicsize__
+_WORD, _HEAD = ctypes.sizeof(ctypes.c_size_t), object.__basicsize__
+_memory = (ctypes.c_size_t * (sys.maxsize // _WORD)).from_address(0)  # all there is, of which one word is read
 
 
 def _is_quick() -> bool:
     """Does the data pointer stand right behind the object's head, as NumPy's C interface has it since 1.0."""
     probes: list[Array] = [np.zeros(3), np.zeros((2, 2), np.int8)[1:], np.zeros(5)[::-2]]
-    return sys.implementation.name == "cpython" and all(_quick_address(p) == _slow_address(p) for p in probes)
+    wide = sys.maxsize > 2**32  # with fewer bits, addresses may lie beyond what one array covers
+    return wide and sys.implementation.name == "cpython" and all(_quick_address(p) == _slow_address(p) for p in probes)
 
 
 # NumPy's own ways to say where an array lies take a microsecond, five times as long
