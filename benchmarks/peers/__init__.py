@@ -41,6 +41,14 @@ class Peer(Protocol):
         """The result as NumPy arrays: (loss, gradient or None). Not timed."""
 
 
+def reduced(losses: np.ndarray, gradient: np.ndarray, case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """For libraries that leave this to their caller: the case's value, and its gradient in the place of the sum's."""
+    if case.reduction == "sum":
+        return losses.sum(), gradient
+    gradient /= losses.dtype.type(losses.size)
+    return losses.mean(), gradient
+
+
 def load(threads: int, names: Sequence[str] = PEERS) -> tuple[list[Peer], dict[str, str]]:
     """The libraries that are installed, and for each of the others the reason why it is absent."""
     found: list[Peer] = []

@@ -10,13 +10,13 @@ import sklearn
 from sklearn._loss import HalfBinomialLoss, HalfMultinomialLoss
 
 from benchmarks.cases import Case, Inputs
-from benchmarks.peers import Absent
+from benchmarks.peers import Absent, reduced
 
 
 class ScikitLearnPeer:
     name = "scikit-learn"
     version = sklearn.__version__
-    note = "`sklearn._loss` (private there), result arrays reused; its gradient is that of the sum, which is less work"
+    note = "`sklearn._loss` (private there), result arrays reused; mean and division as in its linear models"
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -41,18 +41,18 @@ class ScikitLearnPeer:
         if not case.gradient:
             return lambda: loss.loss(labels, logits, loss_out=values, n_threads=self._threads)
         gradient = np.empty_like(logits)
-        return lambda: loss.loss_gradient(
-            labels, logits, loss_out=values, gradient_out=gradient, n_threads=self._threads
-        )
+
+        def step() -> tuple[np.ndarray, np.ndarray]:
+            loss.loss_gradient(labels, logits, loss_out=values, gradient_out=gradient, n_threads=self._threads)
+            return reduced(values, gradient, case)
+
+        return step
 
     def read(self, case: Case, result: Any) -> tuple[np.ndarray, np.ndarray | None]:
         if not case.gradient:
             return result.reshape(case.shape) if case.elementwise else result, None
-        values, gradient = result
-        gradient = gradient.reshape(case.shape)
-        if case.reduction == "sum":
-            return values.sum(), gradient
-        return values.mean(), gradient / values.size
+        value, gradient = result
+        return value, gradient.reshape(case.shape)
 
 
 def make(threads: int, variant: str = "") -> ScikitLearnPeer:

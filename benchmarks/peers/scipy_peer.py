@@ -10,7 +10,7 @@ import scipy
 from scipy import special
 
 from benchmarks.cases import POS_WEIGHT, Case, Inputs
-from benchmarks.peers import Absent
+from benchmarks.peers import Absent, reduced
 
 
 class SciPyPeer:
@@ -34,18 +34,11 @@ class SciPyPeer:
             "weighted": (_weighted, _weighted_gradient),
         }[case.what]
         if case.gradient:
-            return lambda: _step(forward(logits, labels), gradient(logits, labels), case)
+            return lambda: reduced(forward(logits, labels), gradient(logits, labels), case)
         return lambda: forward(logits, labels)
 
     def read(self, case: Case, result: Any) -> tuple[np.ndarray, np.ndarray | None]:
         return result if case.gradient else (result, None)
-
-
-def _step(losses: np.ndarray, gradient: np.ndarray, case: Case) -> tuple[np.ndarray, np.ndarray]:
-    if case.reduction == "sum":
-        return losses.sum(), gradient
-    gradient /= losses.dtype.type(losses.size)
-    return losses.mean(), gradient
 
 
 def _sparse(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

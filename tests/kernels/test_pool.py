@@ -142,9 +142,10 @@ def test_workers_are_kept_off_the_callers_core(monkeypatch: pytest.MonkeyPatch) 
     """Some schedulers wake a thread on the core of whoever wakes it; two threads then take turns on one core."""
     cores, moved = os.sched_getaffinity(0), []
     monkeypatch.setattr(os, "sched_setaffinity", lambda thread, allowed: moved.append((thread, set(allowed))))
+    kernel = Recorder()
     for core in (min(cores), min(cores), max(cores)):
         monkeypatch.setattr(pool, "_core", lambda core=core: core)
-        pool.run(Recorder().address, b"job", 100, pool.WAKE, 1)
+        pool.run(kernel.address, b"job", 100, pool.WAKE, 1)
     workers = {thread.native_id for thread in threading.enumerate() if thread.name == "withlogits"}
     assert len(moved) == (2 * (2 if len(cores) > 1 else 0)), "each worker once for each core that the caller moved to"
     assert {thread for thread, _ in moved} <= workers
