@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 from llvmlite import ir
 
 from . import functions, simd
 from .job import SoftmaxSpec
-from .memory import KINDS, Access, Kind
+from .memory import KINDS, Access, Kind, Tile
 from .simd import F64, I1, I64, Value, fma, select, traced
 
 NAN, INF = float("nan"), float("inf")
+
+
+def turning(tile: Tile | None) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Traced functions that fill a square of a tile, and empty one; without a tile they do nothing."""
+
+    @traced
+    def fill(at: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tile:
+            tile.fill(at, address, row_step, n, mask)
+
+    @traced
+    def empty(at: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
+        if tile:
+            tile.empty(at, address, row_step, n, mask)
+
+    return fill, empty
 
 
 def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
@@ -52,6 +69,18 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
     def own(step: Value, n: Value) -> Value:
         """Each row's offset; lanes without a row repeat the last."""
         return step * 0 if along else simd.smaller(simd.lane_numbers(numbers), n - 1) * step
+
+    @traced
+    def obtained(allocate: Value, nbytes: Value) -> Value:
+        return simd.call(allocate, nbytes)
+
+    @traced
+    def released(release: Value, address: Value) -> None:
+        simd.call(release, address)
+
+    @traced
+    def settle() -> None:
+        simd.settle()
 
     @traced
     def everything() -> Value:

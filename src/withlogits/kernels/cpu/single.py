@@ -29,7 +29,7 @@ from collections.abc import Callable
 from . import functions, simd
 from .job import SOFTMAX_JOB, TILE, SoftmaxSpec
 from .memory import KINDS, Access, Tile
-from .rows import INF, row_parts
+from .rows import INF, row_parts, turning
 from .simd import F32, F64, I1, I32, I64, Value, fma, select, traced
 
 BIAS = 100  # terms are kept times 2^100, so that the smallest that counts, and its error, are normal numbers
@@ -62,40 +62,15 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     in_place = spec.x == "float32" and not scattered  # V fits where the gradient will be
     keeps = spec.gradient and (in_place or along or tiled)
 
+    x_turned = x_tile if tiled else None
+    z_turned = z_tile if tiled and dense else None
+    v_turned = v_tile if tiled and keeps else None
+    (fill_x, empty_g), (fill_z, _) = turning(x_turned), turning(z_turned)
+
     @traced
-    def tiles() -> tuple[Value, Value, Value]:
+    def tiles() -> tuple[Value, ...]:
         """For the logits, which the gradient takes the place of; the labels; V."""
-        if not tiled:
-            return (simd.constant(0, I64),) * 3
-        nowhere = simd.constant(0, I64)
-        return (
-            x_tile.scratch(TILE),
-            z_tile.scratch(TILE) if dense else nowhere,
-            v_tile.scratch(TILE) if keeps else nowhere,
-        )
-
-    @traced
-    def fill_x(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tiled:
-            x_tile.fill(tile, address, row_step, n, mask)
-
-    @traced
-    def fill_z(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tiled and dense:
-            z_tile.fill(tile, address, row_step, n, mask)
-
-    @traced
-    def empty_g(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tiled:
-            x_tile.empty(tile, address, row_step, n, mask)
-
-    @traced
-    def obtained(allocate: Value, nbytes: Value) -> Value:
-        return simd.call(allocate, nbytes)
-
-    @traced
-    def released(release: Value, address: Value) -> None:
-        simd.call(release, address)
+        return tuple(t.scratch(TILE) if t else simd.constant(0, I64) for t in (x_turned, z_turned, v_turned))
 
     @traced
     def lowest() -> Value:
@@ -314,19 +289,15 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     @traced
     def kept_at(scratch: Value, row_bytes: Value, ga: Value, turn: Value) -> Value:
         """Where V is: in the tile, in the scratch's row, or, without one, in the gradient's place."""
-        if not keeps or tiled:
-            return ga if not keeps else scratch
-        return select(scratch != 0, turn * row_bytes + scratch, ga) if along else ga
+        if v_turned:
+            return scratch
+        return select(scratch != 0, turn * row_bytes + scratch, ga) if along and keeps else ga
 
     @traced
     def give_past_caches(ga: Value, va: Value, v_most: Value, factor: Value) -> None:
         """`give` for a gradient that no cache would hold."""
         if along and keeps:
             x_access.write_past_caches(from_kept(simd.load(va, single), v_most, factor), ga)
-
-    @traced
-    def settle() -> None:
-        simd.settle()
 
     unpack, x_step, gives = simd.reader(SOFTMAX_JOB.names), lanes if along else 1, spec.gradient
     parts = row_parts(spec)
@@ -336,6 +307,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     )  # fmt: skip
     standing, wrong_labels, finish, factors = parts.standing, parts.wrong_labels, parts.finish, parts.factors
     put_rows, judged, both, times = parts.put_rows, parts.judged, parts.both, parts.times
+    obtained, released, settle = parts.obtained, parts.released, parts.settle
     several_lanes, heaped, most_kept = SEVERAL, along and keeps, KEPT
     x_size, x_tile_step, z_tile_step, v_step, group = x_access.kind.size, x_tile.step, z_tile.step, lanes * 4, GROUP
     z_size = z_access.kind.size

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from . import functions, simd
 from .job import LANES, SOFTMAX_JOB, TILE, SoftmaxSpec
 from .memory import KINDS, Access, Tile
-from .rows import row_parts
+from .rows import row_parts, turning
 from .simd import F64, I1, I64, Value, fma, select, traced
 
 BIAS = 64  # exponentials are kept times 2^64, so that a subnormal result is rounded once, at the end
@@ -110,31 +110,14 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         position = simd.lane_numbers(numbers) + index if along else simd.splat(index, numbers)
         return select(position == y, simd.constant(1.0, full), 0.0)
 
+    turned = [tile if tiled else None for tile in (x_tile, z_tile, h_tile)]
+    (fill_x, _), (fill_z, _), (_, empty_h) = (turning(tile) for tile in turned)
+    _, empty_g = turning(turned[0] if spec.gradient or mapped else None)
+
     @traced
     def tiles() -> tuple[Value, ...]:
         """For the logits, which their gradient takes the place of; the labels; their gradient."""
-        wanted = [tile if tiled else None for tile in (x_tile, z_tile, h_tile)]
-        return tuple(tile.scratch(TILE) if tile else simd.constant(0, I64) for tile in wanted)
-
-    @traced
-    def fill_x(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tiled:
-            x_tile.fill(tile, address, row_step, n, mask)
-
-    @traced
-    def fill_z(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tiled and z_tile:
-            z_tile.fill(tile, address, row_step, n, mask)
-
-    @traced
-    def empty_g(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tiled and (spec.gradient or mapped):
-            x_tile.empty(tile, address, row_step, n, mask)
-
-    @traced
-    def empty_h(tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tiled and h_tile:
-            h_tile.empty(tile, address, row_step, n, mask)
+        return tuple(tile.scratch(TILE) if tile else simd.constant(0, I64) for tile in turned)
 
     @traced
     def lowest() -> Value:
@@ -226,14 +209,6 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
     def recalled(ea: Value) -> Value:
         return simd.load(ea, full)
 
-    @traced
-    def obtained(allocate: Value, nbytes: Value) -> Value:
-        return simd.call(allocate, nbytes)
-
-    @traced
-    def released(release: Value, address: Value) -> None:
-        simd.call(release, address)
-
     def write(x: Value, address: Value, mask: Value, past_caches: Value) -> None:
         """Of a whole step where no cache would hold the result: past them, which spares reading its memory first."""
         if not along or lanes * x_access.kind.size % 64:
@@ -293,10 +268,6 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         write(out, ga, mask, past_caches)
 
     @traced
-    def settle() -> None:
-        simd.settle()
-
-    @traced
     def clear(ga: Value, ha: Value, mask: Value) -> None:
         zero = simd.constant(0.0, full)
         if spec.gradient:
@@ -320,6 +291,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         parts.standing, parts.wrong_labels, parts.any_of, parts.finish, parts.factors
     )  # fmt: skip
     put_rows, judged, both, times, plus = parts.put_rows, parts.judged, parts.both, parts.times, parts.plus
+    obtained, released, settle = parts.obtained, parts.released, parts.settle
 
     def kernel(job: int, start: int, stop: int) -> int:
         (
