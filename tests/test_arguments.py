@@ -608,7 +608,7 @@ def test_out_must_not_overlap_in_part() -> None:
 
 @pytest.mark.parametrize(
     ("package", "framework"),
-    [("torch", "PyTorch"), ("jax", "JAX"), ("jaxlib._jax", "JAX"), ("tensorflow.python.ops", "TensorFlow")],
+    [("jax", "JAX"), ("jaxlib._jax", "JAX"), ("tensorflow.python.ops", "TensorFlow")],
 )
 @pytest.mark.parametrize("place", ["labels", "logits", "sample_weight", "class_weight"])
 def test_arrays_of_other_frameworks(package: str, framework: str, place: str) -> None:
@@ -622,6 +622,24 @@ def test_arrays_of_other_frameworks(package: str, framework: str, place: str) ->
             f"{place}: withlogits does not serve arrays of {framework} yet; pass NumPy arrays for now, "
             f"for an array on the CPU that carries no gradient numpy.asarray({place})"
         )
+
+
+@pytest.mark.parametrize("place", ["labels", "sample_weight", "class_weight"])
+def test_arrays_of_a_served_framework_beside_numpy_logits(place: str) -> None:
+    theirs = type("Tensor", (), {"__module__": "torch", "__array__": lambda self: Z})
+    with pytest.raises(TypeError) as caught:
+        dense(**{place: theirs()})()
+    verb = "labels are" if place == "labels" else f"{place} is"
+    assert str(caught.value) == (
+        f"{verb} an array of PyTorch, where the logits are of NumPy: pass both as arrays of one library"
+    )
+
+
+def test_what_is_no_tensor_of_a_served_framework() -> None:
+    size = type("Size", (), {"__module__": "torch"})
+    with pytest.raises(TypeError) as caught:
+        dense(logits=size())()
+    assert str(caught.value) == "logits are an object of type Size of PyTorch, where an array is expected"
 
 
 @pytest.mark.parametrize("loss", [sigmoid_loss, weighted_loss, softmax_loss, sparse_loss])

@@ -202,7 +202,32 @@ def softmax_options(
         known = _softmax_options.get(given)
         if known is not None:
             return known
+    options = checked_softmax_options(
+        sparse, axis, dim, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction, wrt
+    )
+    if type(options.axis) is not int:
+        return options
     checked = (
+        options.sparse, options.axis, options.label_smoothing, options.ignore_index, options.temperature,
+        options.softcap, options.z_loss, options.reduction, options.wrt,
+    )  # fmt: skip
+    return _softmax_options.get(checked) or keep(_softmax_options, checked, options)
+
+
+def checked_softmax_options(
+    sparse: bool,
+    axis: Any,
+    dim: Any,
+    label_smoothing: Any,
+    ignore_index: Any,
+    temperature: Any,
+    softcap: Any,
+    z_loss: Any,
+    reduction: Any,
+    wrt: tuple[str, ...],
+) -> SoftmaxOptions:
+    """The options of a softmax loss, checked for this call alone."""
+    return SoftmaxOptions(
         sparse,
         _as_int(axis if dim is None else one_axis(axis, dim)),
         fraction("label_smoothing", label_smoothing),
@@ -213,9 +238,6 @@ def softmax_options(
         known_reduction(reduction),
         wrt,
     )
-    if type(checked[1]) is not int:
-        return SoftmaxOptions(*checked)
-    return _softmax_options.get(checked) or keep(_softmax_options, checked, SoftmaxOptions(*checked))
 
 
 def sigmoid_options(label_smoothing: Any, reduction: Any, wrt: tuple[str, ...]) -> SigmoidOptions:
@@ -225,8 +247,14 @@ def sigmoid_options(label_smoothing: Any, reduction: Any, wrt: tuple[str, ...]) 
         known = _sigmoid_options.get(given)
         if known is not None:
             return known
-    checked = (fraction("label_smoothing", label_smoothing), known_reduction(reduction), wrt)
-    return _sigmoid_options.get(checked) or keep(_sigmoid_options, checked, SigmoidOptions(*checked))
+    options = checked_sigmoid_options(label_smoothing, reduction, wrt)
+    checked = (options.label_smoothing, options.reduction, options.wrt)
+    return _sigmoid_options.get(checked) or keep(_sigmoid_options, checked, options)
+
+
+def checked_sigmoid_options(label_smoothing: Any, reduction: Any, wrt: tuple[str, ...]) -> SigmoidOptions:
+    """The options of a sigmoid loss, checked for this call alone."""
+    return SigmoidOptions(fraction("label_smoothing", label_smoothing), known_reduction(reduction), wrt)
 
 
 def _as_int(axis: Any) -> Any:
@@ -268,32 +296,48 @@ def class_axis(axis: Any, shape: Shape, name: str = "logits") -> int:
 # ------------------------------------------------------------------------------------------------------------ dtypes
 
 
-def logits_dtype(name: str, dtype: str) -> TypeError:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How a conversion is written in the caller's library; each holds {name} and {dtype}."""
+
+    cast: str
+    convert: str  # the same for what may not be an array yet
+    reload: str  # what to do about a bfloat16 that came back from a file as plain bytes
+
+
+NUMPY = Words(
+    cast="{name}.astype(numpy.{dtype})",
+    convert="numpy.asarray({name}, numpy.{dtype})",
+    reload="{name}.view(ml_dtypes.bfloat16)",
+)
+
+
+def logits_dtype(name: str, dtype: str, words: Words = NUMPY) -> TypeError:
     """`name` is what the caller calls the array: logits, x."""
     text = f"{_has(name)} dtype {dtype}, where float16, bfloat16, float32 or float64 is expected; "
     if dtype == "void16":
-        return TypeError(text + f"NumPy reloads a saved bfloat16 like this: pass {name}.view(ml_dtypes.bfloat16)")
+        return TypeError(text + f"NumPy reloads a saved bfloat16 like this: pass {words.reload.format(name=name)}")
     if dtype.startswith("complex"):
         return TypeError(text + f"a loss of complex numbers is not defined: pass {name}.real if that is meant")
-    convert = f"pass numpy.asarray({name}, numpy.float{64 if dtype.startswith(('float', 'longdouble')) else 32})"
+    wider = "float64" if dtype.startswith(("float", "longdouble")) and not dtype.startswith("float8") else "float32"
+    convert = f"pass {words.convert.format(name=name, dtype=wider)}"
     if name == "logits" and dtype.startswith(("int", "uint", "bool")):
         convert = f"if labels and logits were not swapped, {convert}"
     return TypeError(text + convert)
 
 
-def index_dtype(dtype: str) -> TypeError:
+def index_dtype(dtype: str, words: Words = NUMPY) -> TypeError:
     """For labels of the sparse loss that are no integers."""
     text = f"labels have dtype {dtype}, and {SPARSE} takes class indices, which are integers: "
+    cast = words.cast.format(name="labels", dtype="int64")
     if dtype.startswith(("float", "bfloat")):
-        text += (
-            f"pass labels.astype(numpy.int64) if they are indices stored as floats, or give probabilities to {DENSE}"
-        )
+        text += f"pass {cast} if they are indices stored as floats, or give probabilities to {DENSE}"
         if dtype in EXACT_INDICES:
             text += f" ({dtype} cannot hold every index above {EXACT_INDICES[dtype]})"
         return TypeError(text)
     if dtype == "bool":
-        return TypeError(text + "pass labels.astype(numpy.int64), with False as class 0 and True as class 1")
-    return TypeError(text + "pass labels.astype(numpy.int64)")
+        return TypeError(text + f"pass {cast}, with False as class 0 and True as class 1")
+    return TypeError(text + f"pass {cast}")
 
 
 def label_dtype(dtype: str) -> TypeError:
@@ -305,10 +349,53 @@ def number_dtype(name: str, dtype: str) -> TypeError:
     return TypeError(f"{name} has dtype {dtype}, where real numbers are expected")
 
 
+# Packages whose arrays are known by the home of their type, without an import. Some convert themselves when asked,
+# which would drop a gradient or copy from a device without a word.
+FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "tensorflow": "TensorFlow", "keras": "Keras"}
+SERVED = frozenset(("PyTorch",))
+
+
+def known_array(name: str, given: Any, logits_of: str) -> None:
+    """Raise for an array of another framework than that of the logits."""
+    for base in type(given).__mro__:
+        framework = FRAMEWORKS.get(base.__module__.partition(".")[0])
+        if framework is None:
+            continue
+        if framework not in SERVED:
+            raise not_served(name, framework)
+        if name in ("logits", "x", "p"):  # those have chosen the front end
+            raise TypeError(f"{_is(name)} {_described(given)} of {framework}, where an array is expected")
+        raise mixed(name, framework, logits_of)
+
+
 def not_served(name: str, framework: str) -> TypeError:
     return TypeError(
         f"{name}: withlogits does not serve arrays of {framework} yet; pass NumPy arrays for now, for an array on the "
         f"CPU that carries no gradient numpy.asarray({name})"
+    )
+
+
+def mixed(name: str, framework: str, logits_of: str) -> TypeError:
+    return TypeError(
+        f"{_is(name)} an array of {framework}, where the logits are of {logits_of}: pass both as arrays of one library"
+    )
+
+
+def not_dense(name: str, kind: str) -> TypeError:
+    return TypeError(
+        f"{_is(name)} a {kind} tensor, where a dense one is expected: pass {name}."
+        + ("to_padded_tensor(0.0), and sample_weight=0 for the padding" if kind == "nested" else "to_dense()")
+    )
+
+
+def other_device(name: str, device: str, logits_device: str) -> ValueError:
+    return ValueError(f"{_is(name)} on {device} and logits on {logits_device}: pass {name}.to(logits.device)")
+
+
+def weight_gradient(name: str) -> ValueError:
+    return ValueError(
+        f"{name} requires a gradient, which the losses do not give for weights: pass {name}.detach(); "
+        'to learn a weight of each loss, multiply it with the losses of reduction="none"'
     )
 
 

@@ -336,10 +336,10 @@ def _sigmoid(
     reduction: str = "none",
     out: Array | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The sigmoid losses: options checked, then the value and the gradients from the front end."""
-    front = front_end(logits)
-    options = arguments.sigmoid_options(label_smoothing, reduction, wrt)
-    return front.sigmoid_loss(labels, logits, options, name, pos_weight, sample_weight, out)
+    """The sigmoid losses: the value and the gradients, from the front end of the caller's arrays."""
+    return front_end(logits).sigmoid_loss(
+        wrt, labels, logits, name, pos_weight, label_smoothing, sample_weight, reduction, out
+    )
 
 
 def _softmax(
@@ -360,12 +360,11 @@ def _softmax(
     reduction: str = "none",
     out: Array | None = None,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The softmax losses: options checked, then the value and the gradients from the front end."""
-    front = front_end(logits)
-    options = arguments.softmax_options(
-        sparse, axis, dim, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction, wrt
-    )
-    return front.softmax_loss(labels, logits, options, name, class_weight, sample_weight, out)
+    """The softmax losses: the value and the gradients, from the front end of the caller's arrays."""
+    return front_end(logits).softmax_loss(
+        sparse, wrt, labels, logits, axis, dim, name, class_weight, label_smoothing, ignore_index, temperature,
+        softcap, z_loss, sample_weight, reduction, out,
+    )  # fmt: skip
 
 
 # What checks the options of each loss, and what it is told besides the caller's arguments.

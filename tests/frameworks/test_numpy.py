@@ -216,13 +216,12 @@ def test_pandas_and_other_containers_convert_themselves(recorder: Recorder) -> N
     assert promised(recorder.logits)
 
 
-@pytest.mark.parametrize("name", ["torch", "jax.numpy"])
-def test_real_arrays_of_other_frameworks(name: str) -> None:
-    package = pytest.importorskip(name)
+def test_real_arrays_of_other_frameworks() -> None:
+    package = pytest.importorskip("jax.numpy")
     array = package.zeros((4, 3))
-    with pytest.raises(TypeError, match=r"^logits: withlogits does not serve arrays of (PyTorch|JAX) yet"):
+    with pytest.raises(TypeError, match=r"^logits: withlogits does not serve arrays of JAX yet"):
         withlogits.softmax_cross_entropy_with_logits(labels=np.zeros((4, 3)), logits=array)
-    with pytest.raises(TypeError, match=r"^labels: withlogits does not serve arrays of (PyTorch|JAX) yet"):
+    with pytest.raises(TypeError, match=r"^labels: withlogits does not serve arrays of JAX yet"):
         withlogits.softmax_cross_entropy_with_logits(labels=array, logits=np.zeros((4, 3)))
-    with pytest.raises(TypeError, match=r"^x: withlogits does not serve arrays of (PyTorch|JAX) yet"):
+    with pytest.raises(TypeError, match=r"^x: withlogits does not serve arrays of JAX yet"):
         withlogits.softmax(array)

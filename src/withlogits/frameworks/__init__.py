@@ -6,36 +6,47 @@ checks that need an array, with the texts of `withlogits.arguments`.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Protocol
 
 import numpy as np
 
-from withlogits.arguments import SigmoidOptions, SoftmaxOptions
 from withlogits.frameworks import numpy as numpy_front
 
 
 class FrontEnd(Protocol):
-    """What a front end offers; a module with these functions is one."""
+    """What a front end offers, with the arguments of the public functions; a module with these functions is one."""
 
     def softmax_loss(
         self,
+        sparse: bool,
+        wrt: tuple[str, ...],
         labels: Any,
         logits: Any,
-        options: SoftmaxOptions,
+        axis: Any,
+        dim: Any,
         name: str | None,
         class_weight: Any,
+        label_smoothing: Any,
+        ignore_index: Any,
+        temperature: Any,
+        softcap: Any,
+        z_loss: Any,
         sample_weight: Any,
+        reduction: Any,
         out: Any,
     ) -> tuple[Any, tuple[Any, ...]]: ...
 
     def sigmoid_loss(
         self,
+        wrt: tuple[str, ...],
         labels: Any,
         logits: Any,
-        options: SigmoidOptions,
         name: str | None,
         pos_weight: Any,
+        label_smoothing: Any,
         sample_weight: Any,
+        reduction: Any,
         out: Any,
     ) -> tuple[Any, tuple[Any, ...]]: ...
 
@@ -45,15 +56,25 @@ class FrontEnd(Protocol):
 
 
 _front_ends: dict[type, FrontEnd] = {np.ndarray: numpy_front}
+_homes = {"torch": "withlogits.frameworks.torch"}  # where a class that tensors descend from is at home
 
 
 def front_end(array: Any) -> FrontEnd:
-    """The front end for this type of array.
+    """The front end for this type of array; that of a framework is loaded at its first array.
 
     NumPy's takes all that belongs to no other: lists, numbers, memory maps, whatever converts itself; and it refuses
     the arrays of frameworks it knows of.
     """
-    try:
-        return _front_ends[type(array)]
-    except KeyError:
-        return _front_ends.setdefault(type(array), numpy_front)
+    kind = type(array)
+    if kind in _front_ends:
+        return _front_ends[kind]
+    return _found(kind)
+
+
+def _found(kind: type) -> FrontEnd:
+    found: Any = numpy_front
+    for base in kind.__mro__:
+        home = _homes.get(base.__module__.partition(".")[0])
+        if home is not None and base.__name__ == "Tensor":
+            found = importlib.import_module(home)
+    return _front_ends.setdefault(kind, found)

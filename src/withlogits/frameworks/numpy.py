@@ -15,14 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import arguments, engine
-from withlogits.arguments import SigmoidOptions, SoftmaxOptions
+from withlogits.arguments import SoftmaxOptions
 from withlogits.memo import keep
 
 Array = NDArray[Any]
-
-# Packages whose arrays are known by the home of their type, without an import. Some convert themselves when asked,
-# which would drop a gradient or copy from a device without a word.
-OTHERS = {"torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "tensorflow": "TensorFlow", "keras": "Keras"}
 
 _floats: set[np.dtype[Any]] = {
     np.dtype(np.float16),
@@ -100,15 +96,27 @@ _maps: dict[tuple[Any, ...], Callable[[Array], Array]] = {}
 
 
 def softmax_loss(
+    sparse: bool,
+    wrt: tuple[str, ...],
     labels: Any,
     logits: Any,
-    options: SoftmaxOptions,
+    axis: Any,
+    dim: Any,
     name: str | None,
     class_weight: Any,
+    label_smoothing: Any,
+    ignore_index: Any,
+    temperature: Any,
+    softcap: Any,
+    z_loss: Any,
     sample_weight: Any,
+    reduction: Any,
     out: Any,
 ) -> tuple[Any, tuple[Any, ...]]:
     """Softmax cross-entropy of dense or index labels; NumPy has no profiler that would want `name`."""
+    options = arguments.softmax_options(
+        sparse, axis, dim, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction, wrt
+    )
     chosen = engine.select()
     case = _softmax_cases.get(_key(chosen, options, logits, labels))
     if case is None:
@@ -116,16 +124,16 @@ def softmax_loss(
         labels = _index_labels(labels) if options.sparse else _labels(labels)
         key = _key(chosen, options, logits, labels)
         case = _softmax_cases.get(key) or keep(_softmax_cases, key, _SoftmaxCase(chosen, options, logits, labels))
-    axis, given_labels, given_weight = case.axis, labels, sample_weight
+    classes_on, given_labels, given_weight = case.axis, labels, sample_weight
     if not case.as_is:
         labels = case.adapted(labels)
     if class_weight is not None:
         class_weight = _weight("class_weight", class_weight)
-        arguments.class_weight_shape(class_weight.shape, case.shape[axis])
+        arguments.class_weight_shape(class_weight.shape, case.shape[classes_on])
     if sample_weight is not None:
         sample_weight = _sample_weight(sample_weight, case.loss_shape)
         if case.squeezed:
-            sample_weight = sample_weight.squeeze(axis)
+            sample_weight = sample_weight.squeeze(classes_on)
     if out is not None:
         _check_out(out, options.wrt, logits, labels=given_labels, class_weight=class_weight, sample_weight=given_weight)
     try:
@@ -133,8 +141,8 @@ def softmax_loss(
     except ValueError:
         if not case.squeezed:
             raise
-        weight = None if sample_weight is None else np.expand_dims(sample_weight, axis)
-        raise arguments.label_out_of_range(given_labels, case.shape[axis], case.ignore_index, weight) from None
+        weight = None if sample_weight is None else np.expand_dims(sample_weight, classes_on)
+        raise arguments.label_out_of_range(given_labels, case.shape[classes_on], case.ignore_index, weight) from None
     if case.as_is:
         return value, gradients
     if case.summed:
@@ -149,15 +157,18 @@ def softmax_loss(
 
 
 def sigmoid_loss(
+    wrt: tuple[str, ...],
     labels: Any,
     logits: Any,
-    options: SigmoidOptions,
     name: str | None,
     pos_weight: Any,
+    label_smoothing: Any,
     sample_weight: Any,
+    reduction: Any,
     out: Any,
 ) -> tuple[Any, tuple[Any, ...]]:
     """Sigmoid cross-entropy; NumPy has no profiler that would want `name`."""
+    options = arguments.sigmoid_options(label_smoothing, reduction, wrt)
     chosen = engine.select()
     run = _sigmoid_cases.get(_key(chosen, options, logits, labels))
     if run is None:
@@ -226,10 +237,7 @@ def _key(chosen: Any, options: Any, logits: Any, labels: Any) -> tuple[Any, ...]
 
 def _array(name: str, given: Any) -> Array:
     """As a plain, native, aligned array."""
-    for base in type(given).__mro__:
-        framework = OTHERS.get(base.__module__.partition(".")[0])
-        if framework is not None:
-            raise arguments.not_served(name, framework)
+    arguments.known_array(name, given, "NumPy")
     if isinstance(given, np.ma.MaskedArray):
         raise arguments.masked(name)
     try:

@@ -6,7 +6,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,17 @@ NONE = ctypes.c_int64(0)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def loss_dtype(logits: np.dtype[Any]) -> np.dtype[Any]:
+class Dtype(Protocol):
+    """What a plan asks of an element type: NumPy's dtypes answer, and so may other libraries'."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def itemsize(self) -> int: ...
+
+
+def loss_dtype(logits: Dtype) -> np.dtype[Any]:
     return FLOAT64 if logits == FLOAT64 else FLOAT32
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from withlogits.memo import keep
 
 from . import buffers
-from .call import FLOAT64, Plan, in_order, known, label_gradient_dtype, loss_dtype
+from .call import FLOAT64, Dtype, Plan, in_order, known, label_gradient_dtype, loss_dtype
 from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
 from .layout import Array, Strides, address, two_levels
 
@@ -95,7 +95,7 @@ class _Loss:
             )  # fmt: skip
             plan = self._plans.get(key)
             if plan is None:
-                plan = _plan(
+                plan = plan_of(
                     logits.shape, "loss", self._smoothing, logits.dtype, logits.strides, labels.dtype, labels.strides,
                     None if loss is None else loss.strides, None if gradient is None else gradient.strides,
                     None if label_gradient is None else label_gradient.dtype,
@@ -124,7 +124,7 @@ def plan_elementwise(x: Array, *, kind: str) -> Callable[[Array], Array]:
     if not x.size:
         return lambda x: results.array(x.dtype)
     strides = results.array(x.dtype).strides
-    plan = _plan(
+    plan = plan_of(
         x.shape, kind, 0.0, x.dtype, x.strides, None, None, strides, None, None, None, "", None, None, None
     )  # fmt: skip
 
@@ -149,14 +149,23 @@ def _run(
     scale: float,
 ) -> float:
     """The sum of the losses if no array takes them."""
-    x = address(logits)
-    z = 0 if labels is None else address(labels)
-    o = 0 if result is None else address(result)
-    g = 0 if gradient is None else address(gradient)
-    h = 0 if label_gradient is None else address(label_gradient)
-    q = 0 if weights is None else address(weights)
-    s = 0 if sample_weight is None else address(sample_weight)
-    if result is not None and plan.whole:
+    return run_at(
+        plan,
+        address(logits),
+        0 if labels is None else address(labels),
+        0 if result is None else address(result),
+        0 if gradient is None else address(gradient),
+        0 if label_gradient is None else address(label_gradient),
+        0 if weights is None else address(weights),
+        0 if sample_weight is None else address(sample_weight),
+        number,
+        scale,
+    )
+
+
+def run_at(plan: Plan, x: int, z: int, o: int, g: int, h: int, q: int, s: int, number: float, scale: float) -> float:
+    """A planned call on the arrays at these addresses (see `SIGMOID_JOB`); the sum of the losses if no array takes them."""
+    if o and plan.whole:
         plan.run(SIGMOID_JOB.fill(x, z, o, g, h, q, s, 0, number, scale))
         return 0.0
     total = 0.0
@@ -169,23 +178,24 @@ def _run(
 
 
 @lru_cache(maxsize=512)
-def _plan(
+def plan_of(
     shape: tuple[int, ...],
     what: str,
     smoothing: float,
-    x_dtype: np.dtype[Any],
+    x_dtype: Dtype,
     x_strides: Strides,
-    z_dtype: np.dtype[Any] | None,
+    z_dtype: Dtype | None,
     z_strides: Strides | None,
     o_strides: Strides | None,
     g_strides: Strides | None,
-    h_dtype: np.dtype[Any] | None,
+    h_dtype: Dtype | None,
     h_strides: Strides | None,
     q: str,
     q_strides: Strides | None,
-    s_dtype: np.dtype[Any] | None,
+    s_dtype: Dtype | None,
     s_strides: Strides | None,
 ) -> Plan:
+    """Of a call on arrays with these shapes, strides (in bytes) and dtypes, of which name and itemsize are asked."""
     whole = [x_strides, z_strides, o_strides, g_strides, h_strides, q_strides, s_strides]
     o_dtype = x_dtype if what != "loss" else loss_dtype(x_dtype)
     sizes = [x_dtype.itemsize, z_dtype.itemsize if z_dtype else 0, o_dtype.itemsize, x_dtype.itemsize]

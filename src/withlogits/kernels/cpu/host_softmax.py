@@ -14,7 +14,7 @@ from withlogits import arguments
 from withlogits.memo import keep
 
 from . import buffers
-from .call import FLOAT64, Plan, heap, in_order, known, label_gradient_dtype, loss_dtype
+from .call import FLOAT64, Dtype, Plan, heap, in_order, known, label_gradient_dtype, loss_dtype
 from .job import SOFTMAX_JOB, STREAM, SoftmaxSpec
 from .layout import Array, Strides, address, two_levels, without
 
@@ -88,7 +88,7 @@ class _Loss:
         if sample_weight is not None and sample_weight.dtype != FLOAT64:
             sample_weight = sample_weight.astype(FLOAT64)
         if out is not None and self._sparse:
-            _check_range(labels, self._classes, self._ignore, sample_weight)
+            check_range(labels, self._classes, self._ignore, sample_weight)
         divisor, kappa = 1.0, 0.0
         if self._reduction == "mean":
             divisor = self._count
@@ -134,7 +134,7 @@ class _Loss:
         )  # fmt: skip
         plan = self._plans.get(key)
         if plan is None:
-            plan = _plan(
+            plan = plan_of(
                 logits.shape, self._axis, self._sparse, "loss", class_weight is not None, self._options,
                 logits.dtype, logits.strides, labels.dtype, labels.strides,
                 None if gradient is None else gradient.strides,
@@ -152,7 +152,7 @@ def softmax_map(x: Array, *, axis: int, kind: str) -> Array:
     rows = buffers.empty(without(x.shape, axis), loss_dtype(x.dtype))
     result = None if kind == "logsumexp" else buffers.Room(x.shape, x.dtype, x).array(x.dtype)
     if x.size:
-        plan = _plan(
+        plan = plan_of(
             x.shape, axis, False, kind, False, (0.0, None, 1.0, None, 0.0), x.dtype, x.strides, None, None,
             None if result is None else result.strides, None, None, None, rows.dtype,
         )  # fmt: skip
@@ -173,40 +173,53 @@ def _run(
     kappa: float,
 ) -> int:
     """How many labels were out of range."""
-    x = address(logits)
-    z = 0 if labels is None else address(labels)
-    g = 0 if gradient is None else address(gradient)
-    h = 0 if label_gradient is None else address(label_gradient)
-    s = ONE_AT if sample_weight is None else address(sample_weight)
-    w = ONE_AT if class_weight is None else address(class_weight)
-    at = address(loss)
+    return run_at(
+        plan,
+        address(logits),
+        0 if labels is None else address(labels),
+        0 if gradient is None else address(gradient),
+        0 if label_gradient is None else address(label_gradient),
+        ONE_AT if sample_weight is None else address(sample_weight),
+        ONE_AT if class_weight is None else address(class_weight),
+        address(loss),
+        loss.itemsize,
+        scale,
+        kappa,
+    )
+
+
+def run_at(
+    plan: Plan, x: int, z: int, g: int, h: int, s: int, w: int, loss: int, itemsize: int, scale: float, kappa: float
+) -> int:
+    """A planned call on the arrays at these addresses (see `SOFTMAX_JOB`); how many labels were out of range."""
     if plan.whole:
-        return plan.run(SOFTMAX_JOB.fill(x, z, g, h, s, w, at, scale, kappa))
+        return plan.run(SOFTMAX_JOB.fill(x, z, g, h, s, w, loss, scale, kappa))
     wrong = 0
     for dx, dz, dg, dh, ds in plan.offsets:
-        wrong += plan.run(SOFTMAX_JOB.fill(x + dx, z + dz, g + dg, h + dh, s + ds, w, at, scale, kappa))
-        at += plan.count * loss.itemsize
+        wrong += plan.run(SOFTMAX_JOB.fill(x + dx, z + dz, g + dg, h + dh, s + ds, w, loss, scale, kappa))
+        loss += plan.count * itemsize
     return wrong
 
 
 @lru_cache(maxsize=512)
-def _plan(
+def plan_of(
     shape: tuple[int, ...],
     axis: int,
     sparse: bool,
     result: str,
     weighted: bool,
     options: tuple[Any, ...],
-    x_dtype: np.dtype[Any],
+    x_dtype: Dtype,
     x_strides: Strides,
-    z_dtype: np.dtype[Any] | None,
+    z_dtype: Dtype | None,
     z_strides: Strides | None,
     g_strides: Strides | None,
-    h_dtype: np.dtype[Any] | None,
+    h_dtype: Dtype | None,
     h_strides: Strides | None,
     s_strides: Strides | None,
-    loss: np.dtype[Any],
+    loss: Dtype,
 ) -> Plan:
+    """Of a call on arrays with these shapes, strides (in bytes) and dtypes, of which name and itemsize are asked."""
     smoothing, ignore, temperature, softcap, z_loss = options
     classes, nothing = shape[axis], (0,) * (len(shape) - 1)
     labels = "none" if z_dtype is None else "dense" if not sparse else "smooth" if smoothing else "index"
@@ -260,7 +273,7 @@ def _wrong(labels: Array, classes: int, ignore_index: int | None, sample_weight:
     return wrong
 
 
-def _check_range(labels: Array, classes: int, ignore_index: int | None, sample_weight: Array | None) -> None:
+def check_range(labels: Array, classes: int, ignore_index: int | None, sample_weight: Array | None) -> None:
     """Before anything is written into the caller's own array."""
     if _wrong(labels, classes, ignore_index, sample_weight).any():
         raise arguments.label_out_of_range(labels, classes, ignore_index, sample_weight)

@@ -1,0 +1,251 @@
+"""The losses of plain CPU tensors: one `autograd.Function` around the compiled kernel.
+
+Where a sum or a mean is asked for, whose upstream gradient is nearly always 1, loss and gradient are made in one pass
+over the logits, and the backward pass hands the gradient over. Any other upstream goes into the kernel, which writes
+the gradient anew, where the first one was if nobody can want that again: it costs one reading of the logits, as a
+multiplication would cost one of the gradient, and is rounded once. Losses of single rows ("none") have an upstream that
+cannot be guessed, and float16 a mean's gradient that would vanish before a loss scale reaches it: their gradients are
+made in the backward pass.
+
+A backward pass that is itself differentiated, or mapped over, is left to the operators (`traced`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from withlogits import engine
+from withlogits.frameworks.torch import traced
+from withlogits.frameworks.torch.cpu import SigmoidPlan, SoftmaxPlan, share
+
+PLAIN = frozenset((Tensor, torch.nn.Parameter))
+_transforms_active = torch._C._are_functorch_transforms_active
+_modes = torch._C._len_torch_dispatch_stack
+_keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
+
+
+def no_transforms() -> bool:
+    """Whether operations happen now, as they are written: no torch.func, no tracing, no forward mode."""
+    return not _transforms_active() and not _modes() and forward_ad._current_level < 0
+
+
+def compiled() -> bool:
+    """Whether there are kernels; else the operators compute by the formulas."""
+    name: str = engine.select().NAME
+    return name == "numba"
+
+
+class SoftmaxLoss(torch.autograd.Function):
+    """The loss of a plan; weights are float64."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        plan: SoftmaxPlan,
+        reduction: str,
+        class_weight: Tensor | None,
+        sample_weight: Tensor | None,
+    ) -> Tensor:
+        ctx.plan, ctx.reduction = plan, reduction
+        ctx.divisor = softmax_divisor(plan, labels, class_weight, sample_weight, reduction)
+        wanted = _now(ctx, reduction, logits, labels)
+        value, dx, dz = softmax(
+            plan, logits, labels, class_weight, sample_weight, reduction, *wanted, divisor=ctx.divisor
+        )
+        ctx.save_for_backward(logits, labels, class_weight, sample_weight, dx, dz)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        logits, labels, class_weight, sample_weight, dx, dz = ctx.saved_tensors
+        for_logits, for_labels = ctx.needs_input_grad[:2]
+        plan = ctx.plan
+        if _elsewhere(upstream):
+            again = torch.is_grad_enabled()
+            with torch.enable_grad():
+                value = traced.softmax(logits, labels, class_weight, sample_weight, plan.options, ctx.reduction)
+            return *_differentiated(value, logits, labels, for_logits, for_labels, upstream, again), *(None,) * 4
+        kept = _keeps_graph()
+        scale, factor = 1.0, sample_weight
+        if ctx.reduction == "none":
+            factor = share(upstream, sample_weight, torch.float64)
+        else:
+            weight = upstream.item()
+            if weight == 1.0 and (dx is not None or dz is not None):
+                return *_handed_over(dx, dz, kept), *(None,) * 4
+            scale = weight / ctx.divisor if ctx.divisor else 0.0
+        gradient = _room(plan.gradients, dx, kept) if for_logits else None
+        label_gradient = _room(plan.label_gradients, dz, kept) if for_labels else None
+        if scale == 0.0:
+            _clear(gradient, label_gradient)
+        else:
+            plan.total(logits, labels, class_weight, factor, gradient, label_gradient, scale)
+        return gradient, label_gradient, None, None, None, None
+
+
+class SigmoidLoss(torch.autograd.Function):
+    """The loss of a plan; `pos_weight` is float64, `sample_weight` float32 or float64."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        plan: SigmoidPlan,
+        label_smoothing: float,
+        reduction: str,
+        pos_weight: Tensor | None,
+        sample_weight: Tensor | None,
+    ) -> Tensor:
+        ctx.plan, ctx.reduction, ctx.label_smoothing = plan, reduction, label_smoothing
+        ctx.divisor = sigmoid_divisor(logits, sample_weight, reduction)
+        wanted = _now(ctx, reduction, logits, labels)
+        value, dx, dz = sigmoid(
+            plan, logits, labels, pos_weight, sample_weight, reduction, *wanted, divisor=ctx.divisor
+        )
+        ctx.save_for_backward(logits, labels, pos_weight, sample_weight, dx, dz)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        logits, labels, pos_weight, sample_weight, dx, dz = ctx.saved_tensors
+        for_logits, for_labels = ctx.needs_input_grad[:2]
+        plan = ctx.plan
+        if _elsewhere(upstream):
+            again = torch.is_grad_enabled()
+            with torch.enable_grad():
+                value = traced.sigmoid(logits, labels, pos_weight, sample_weight, ctx.label_smoothing, ctx.reduction)
+            return *_differentiated(value, logits, labels, for_logits, for_labels, upstream, again), *(None,) * 5
+        kept = _keeps_graph()
+        scale, factor = 1.0, sample_weight
+        if ctx.reduction == "none":
+            factor = share(upstream, sample_weight, upstream.dtype)
+        else:
+            weight = upstream.item()
+            if weight == 1.0 and (dx is not None or dz is not None):
+                return *_handed_over(dx, dz, kept), *(None,) * 5
+            scale = weight / ctx.divisor if ctx.divisor else 0.0
+        gradient = _room(plan.gradients, dx, kept) if for_logits else None
+        label_gradient = _room(plan.label_gradients, dz, kept) if for_labels else None
+        if scale == 0.0:
+            _clear(gradient, label_gradient)
+        else:
+            plan.run(logits, labels, pos_weight, factor, None, gradient, label_gradient, scale)
+        return gradient, label_gradient, None, None, None, None, None
+
+
+def softmax(
+    plan: SoftmaxPlan,
+    logits: Tensor,
+    labels: Tensor,
+    class_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    reduction: str,
+    for_logits: bool,
+    for_labels: bool,
+    out: Tensor | None = None,
+    divisor: float | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The loss and the gradients of its sum or mean, in one pass; `out` takes that of the logits."""
+    gradient = out if out is not None else plan.gradients.tensor() if for_logits else None
+    label_gradient = plan.label_gradients.tensor() if for_labels and plan.label_gradients else None
+    if reduction == "none":
+        loss = plan.values(logits, labels, class_weight, sample_weight, gradient, label_gradient)
+        return loss, gradient, label_gradient
+    if divisor is None:
+        divisor = softmax_divisor(plan, labels, class_weight, sample_weight, reduction)
+    scale = 1.0 / divisor if divisor else 0.0
+    total = plan.total(logits, labels, class_weight, sample_weight, gradient, label_gradient, scale)
+    return torch.scalar_tensor(total / divisor if divisor else 0.0, dtype=plan.losses.dtype), gradient, label_gradient
+
+
+def softmax_divisor(
+    plan: SoftmaxPlan, labels: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None, reduction: str
+) -> float:
+    """What a mean divides by; else 1."""
+    if reduction != "mean":
+        return 1.0
+    ignored = plan.options.ignore_index
+    if class_weight is None and sample_weight is None:
+        if ignored is None:
+            return float(plan.count)
+        return float(np.count_nonzero(labels.numpy() != ignored))
+    rows = torch.empty(plan.losses.shape)
+    return float(traced.softmax_divisor(rows, labels, class_weight, sample_weight, plan.options))
+
+
+def sigmoid(
+    plan: SigmoidPlan,
+    logits: Tensor,
+    labels: Tensor,
+    pos_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    reduction: str,
+    for_logits: bool,
+    for_labels: bool,
+    out: Tensor | None = None,
+    divisor: float | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The loss and the gradients of its sum or mean, in one pass; `out` takes that of the logits."""
+    gradient = out if out is not None else plan.gradients.tensor() if for_logits else None
+    label_gradient = plan.label_gradients.tensor() if for_labels else None
+    if reduction == "none":
+        loss = plan.losses.tensor()
+        plan.run(logits, labels, pos_weight, sample_weight, loss, gradient, label_gradient)
+        return loss, gradient, label_gradient
+    if divisor is None:
+        divisor = sigmoid_divisor(logits, sample_weight, reduction)
+    scale = 1.0 / divisor if divisor else 0.0
+    total = plan.run(logits, labels, pos_weight, sample_weight, None, gradient, label_gradient, scale)
+    return torch.scalar_tensor(total / divisor if divisor else 0.0, dtype=plan.losses.dtype), gradient, label_gradient
+
+
+def sigmoid_divisor(logits: Tensor, sample_weight: Tensor | None, reduction: str) -> float:
+    """What a mean divides by; else 1."""
+    return 1.0 if reduction != "mean" else float(traced.sigmoid_divisor(logits, sample_weight))
+
+
+def _now(ctx: Any, reduction: str, logits: Tensor, labels: Tensor) -> tuple[bool, bool]:
+    """Which gradients are made together with the loss."""
+    if reduction == "none" or torch.float16 in (logits.dtype, labels.dtype):
+        return False, False
+    return ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+
+
+def _elsewhere(upstream: Tensor) -> bool:
+    """Whether this backward pass is differentiated, or mapped over."""
+    return torch.is_grad_enabled() or type(upstream) is not Tensor or not no_transforms()
+
+
+def _differentiated(
+    value: Tensor, logits: Tensor, labels: Tensor, for_logits: bool, for_labels: bool, upstream: Tensor, again: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients by torch's autograd through the operators; differentiable `again`."""
+    wanted = [t for t, asked in ((logits, for_logits), (labels, for_labels)) if asked]
+    found = iter(torch.autograd.grad(value, wanted, upstream, create_graph=again))
+    return next(found) if for_logits else None, next(found) if for_labels else None
+
+
+def _handed_over(dx: Tensor | None, dz: Tensor | None, kept: bool) -> tuple[Tensor | None, Tensor | None]:
+    """Copies, if a later backward pass may want them again."""
+    if not kept:
+        return dx, dz
+    return None if dx is None else dx.clone(), None if dz is None else dz.clone()
+
+
+def _room(room: Any, used: Tensor | None, kept: bool) -> Tensor:
+    found: Tensor = room.tensor() if used is None or kept else used
+    return found
+
+
+def _clear(*gradients: Tensor | None) -> None:
+    for gradient in gradients:
+        if gradient is not None:
+            gradient.zero_()

@@ -1,0 +1,74 @@
+"""The losses as operators and torch's own reductions: what every transform of torch understands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from withlogits.frameworks.torch.formulas import Softmax, as_signed, wide
+from withlogits.frameworks.torch.operators import sigmoid_elements, softmax_rows
+
+
+def softmax(
+    logits: Tensor,
+    labels: Tensor,
+    class_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    options: Softmax,
+    reduction: str,
+) -> Tensor:
+    """A softmax loss of labels in the form of the operators: indices without the class axis, or the logits' shape."""
+    loss: Tensor = softmax_rows(logits, labels, class_weight, sample_weight, *options)[0]
+    if reduction == "none":
+        return loss
+    divisor = softmax_divisor(loss, labels, class_weight, sample_weight, options) if reduction == "mean" else 1
+    return _reduced(loss, divisor)
+
+
+def softmax_divisor(
+    rows: Tensor, labels: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None, options: Softmax
+) -> Any:
+    """Σ sᵢ Wᵢ over the rows that count: what a mean divides by. Of `rows` the shape and the device are asked."""
+    if class_weight is None and sample_weight is None and options.ignore_index is None:
+        return rows.numel()
+    weight = torch.ones_like(wide(rows)) if sample_weight is None else wide(sample_weight)
+    if options.ignore_index is not None:
+        weight = torch.where(as_signed(labels) == options.ignore_index, 0.0, weight)
+    if class_weight is None:
+        return weight.sum()
+    w = wide(class_weight)
+    if options.sparse:
+        return (w[as_signed(labels).clamp(0, w.shape[0] - 1)] * weight).sum()
+    z = torch.where((weight != 0.0).unsqueeze(-1), wide(labels).movedim(options.axis, -1), 0.0)
+    return ((z * w).sum(-1) * weight).sum()
+
+
+def sigmoid(
+    logits: Tensor,
+    labels: Tensor,
+    pos_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    label_smoothing: float,
+    reduction: str,
+) -> Tensor:
+    """A sigmoid loss of labels and weights in the logits' shape."""
+    loss: Tensor = sigmoid_elements(logits, labels, pos_weight, sample_weight, label_smoothing)
+    if reduction == "none":
+        return loss
+    return _reduced(loss, sigmoid_divisor(loss, sample_weight) if reduction == "mean" else 1)
+
+
+def sigmoid_divisor(elements: Tensor, sample_weight: Tensor | None) -> Any:
+    return elements.numel() if sample_weight is None else wide(sample_weight).sum()
+
+
+def _reduced(loss: Tensor, divisor: Any) -> Tensor:
+    """The sum over a divisor; of nothing 0."""
+    total = wide(loss).sum()
+    if isinstance(divisor, Tensor):
+        total = total / torch.where(divisor == 0.0, 1.0, divisor)
+    elif loss.numel():
+        total = total / divisor
+    return total.to(loss.dtype)
