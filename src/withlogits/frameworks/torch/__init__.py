@@ -6,7 +6,6 @@ torch.func, go through the operators (`operators`, `traced`), which know what ru
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from withlogits import arguments
-from withlogits.arguments import SigmoidOptions, SoftmaxOptions
+from withlogits.arguments import SoftmaxOptions
 from withlogits.frameworks.torch import cpu, eager, operators, traced
 from withlogits.frameworks.torch.formulas import Softmax, loss_dtype
 from withlogits.memo import keep
@@ -36,6 +35,9 @@ class _Form(NamedTuple):
 
 
 _forms: dict[tuple[Any, ...], _Form] = {}
+# Of tensors that go to the kernels as they are: the plan for each kind of call
+_softmax_plans: dict[tuple[Any, ...], cpu.SoftmaxPlan] = {}
+_sigmoid_plans: dict[tuple[Any, ...], cpu.SigmoidPlan] = {}
 
 
 def softmax_loss(
@@ -58,37 +60,51 @@ def softmax_loss(
 ) -> tuple[Any, tuple[Any, ...]]:
     """Softmax cross-entropy of dense or index labels."""
     given = (sparse, axis, dim, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction, wrt)
-    with _labelled(name):
-        if type(labels) is not Tensor:
-            labels = _tensor("labels", labels, logits)
-        plain = _is_plain(logits, labels)
-        if plain:
-            options = arguments.softmax_options(*given)
-            key = (options, logits.shape, logits.dtype, labels.shape, labels.dtype)
-            form = _forms.get(key) or keep(_forms, key, _form(options, logits, labels))
-        else:
-            options = arguments.checked_softmax_options(*given)
-            form = _form(options, logits, labels)
-        if class_weight is not None:
-            class_weight = _weight("class_weight", class_weight, logits, plain)
-            arguments.class_weight_shape(tuple(class_weight.shape), logits.shape[form.options.axis])
-        if sample_weight is not None:
-            sample_weight = _expanded("sample_weight", sample_weight, logits, plain, form.loss_shape, "loss")
-        if out is not None:
-            _check_out(out, wrt, logits, labels=labels, class_weight=class_weight, sample_weight=sample_weight)
-        # the denominator of such a mean depends on the labels too
-        entangled = class_weight is not None and not sparse and options.reduction == "mean"
-        entangled = entangled and (labels.requires_grad or "labels" in wrt)
-        if wrt and (not plain or entangled or (form.broadcast and "labels" in wrt)):
+    if name is not None:
+        with torch.profiler.record_function(name):
+            return _softmax_loss(given, labels, logits, class_weight, sample_weight, out)
+    if class_weight is None and sample_weight is None and not wrt and _are_plain(logits, labels):
+        options = arguments.softmax_options(*given)
+        plan = _softmax_plans.get((options, *cpu.kind_of(logits, labels)))
+        if plan is not None:
+            return eager.softmax_loss(plan, logits, labels, None, None, options.reduction), ()
+    return _softmax_loss(given, labels, logits, class_weight, sample_weight, out)
 
-            def loss(labels: Tensor, logits: Tensor) -> Tensor:
-                return _softmax(logits, labels, class_weight, sample_weight, form, options.reduction, False)
 
-            return _value_and_grad(loss, wrt, labels, logits, out)
-        if wrt:
-            return _softmax_value_and_grad(logits, labels, class_weight, sample_weight, form, options, out)
-        plain = plain and not entangled
-        return _softmax(logits, labels, class_weight, sample_weight, form, options.reduction, plain), ()
+def _softmax_loss(
+    given: tuple[Any, ...], labels: Any, logits: Any, class_weight: Any, sample_weight: Any, out: Any
+) -> tuple[Any, tuple[Any, ...]]:
+    """Every check, and whatever way there is."""
+    labels = _tensor("labels", labels, logits)
+    plain = _are_plain(logits, labels)
+    if plain:
+        options = arguments.softmax_options(*given)
+        key = (options, logits.shape, logits.dtype, labels.shape, labels.dtype)
+        form = _forms.get(key) or keep(_forms, key, _form(options, logits, labels))
+    else:
+        options = arguments.checked_softmax_options(*given)
+        form = _form(options, logits, labels)
+    wrt, reduction = options.wrt, options.reduction
+    if class_weight is not None:
+        class_weight = _weight("class_weight", class_weight, logits, plain)
+        arguments.class_weight_shape(tuple(class_weight.shape), logits.shape[form.options.axis])
+    if sample_weight is not None:
+        sample_weight = _expanded("sample_weight", sample_weight, logits, plain, form.loss_shape, "loss")
+    if out is not None:
+        _check_out(out, wrt, logits, labels=labels, class_weight=class_weight, sample_weight=sample_weight)
+    # the denominator of such a mean depends on the labels too
+    entangled = class_weight is not None and not options.sparse and reduction == "mean"
+    entangled = entangled and (labels.requires_grad or "labels" in wrt)
+    plain = plain and not entangled
+    if not wrt:
+        return _softmax(logits, labels, class_weight, sample_weight, form, options, plain), ()
+    if plain and not (form.broadcast and "labels" in wrt):
+        return _softmax_value_and_grad(logits, labels, class_weight, sample_weight, form, options, out)
+
+    def loss(labels: Tensor, logits: Tensor) -> Tensor:
+        return _softmax(logits, labels, class_weight, sample_weight, form, options, False)
+
+    return _value_and_grad(loss, wrt, labels, logits, out)
 
 
 def _softmax(
@@ -97,31 +113,29 @@ def _softmax(
     class_weight: Tensor | None,
     sample_weight: Tensor | None,
     form: _Form,
-    reduction: str,
+    options: SoftmaxOptions,
     plain: bool,
 ) -> Tensor:
     """The loss of arguments that are checked."""
-    options = form.options
+    axis, reduction = form.options.axis, options.reduction
+    given_labels = labels
     if form.squeezed:
-        labels = labels.squeeze(options.axis)
-        sample_weight = None if sample_weight is None else sample_weight.squeeze(options.axis)
+        labels = labels.squeeze(axis)
+        sample_weight = None if sample_weight is None else sample_weight.squeeze(axis)
     elif form.broadcast:
-        if labels.requires_grad:
+        if labels.dtype.is_floating_point:
             labels = labels.to(loss_dtype(logits))  # its gradient is summed over the rows, and rounded only then
         labels = labels.expand(logits.shape)
-    if not plain:
-        value = traced.softmax(logits, labels, class_weight, sample_weight, options, reduction)
+    if plain:
+        plan = cpu.softmax_plan(logits, labels, form.options)
+        if labels is given_labels:
+            keep(_softmax_plans, (options, *cpu.kind_of(logits, labels)), plan)
+        value = eager.softmax_loss(
+            plan, logits, labels, cpu.doubles(class_weight), cpu.double(sample_weight), reduction
+        )
     else:
-        plan = cpu.softmax_plan(logits, labels, options)
-        class_weight = cpu.doubles(class_weight)
-        sample_weight = cpu.double(sample_weight)
-        if torch.is_grad_enabled() and (logits.requires_grad or labels.requires_grad):
-            value = eager.SoftmaxLoss.apply(logits, labels, plan, reduction, class_weight, sample_weight)
-        else:
-            value = eager.softmax(plan, logits, labels, class_weight, sample_weight, reduction, False, False)[0]
-    if form.squeezed and reduction == "none":
-        value = value.unsqueeze(options.axis)
-    return value
+        value = traced.softmax(logits, labels, class_weight, sample_weight, form.options, reduction)
+    return value.unsqueeze(axis) if form.squeezed and reduction == "none" else value
 
 
 def _softmax_value_and_grad(
@@ -144,6 +158,7 @@ def _softmax_value_and_grad(
     class_weight, sample_weight = cpu.doubles(class_weight), cpu.double(sample_weight)
     if out is not None and options.sparse:
         plan.check_range(labels, sample_weight)  # before anything is written into the caller's own memory
+    divisor = eager.softmax_divisor(plan, labels, class_weight, sample_weight) if options.reduction == "mean" else 1.0
     asked = ("logits" in options.wrt, "labels" in options.wrt)
     value, dx, dz = eager.softmax(
         plan,
@@ -152,6 +167,7 @@ def _softmax_value_and_grad(
         class_weight,
         sample_weight,
         options.reduction,
+        divisor,
         *asked,
         None if out is None else out.detach(),
     )
@@ -172,50 +188,55 @@ def sigmoid_loss(
     out: Any,
 ) -> tuple[Any, tuple[Any, ...]]:
     """Sigmoid cross-entropy."""
-    with _labelled(name):
-        if type(labels) is not Tensor:
-            labels = _tensor("labels", labels, logits)
-        plain = _is_plain(logits, labels)
-        check = arguments.sigmoid_options if plain else arguments.checked_sigmoid_options
-        options: SigmoidOptions = check(label_smoothing, reduction, wrt)
-        _check_logits("logits", logits)
-        _check_labels(labels, logits)
-        if labels.shape != logits.shape:
-            raise arguments.sigmoid_shapes(tuple(labels.shape), tuple(logits.shape))
-        if pos_weight is not None:
-            pos_weight = _weight("pos_weight", pos_weight, logits, plain)
-            arguments.weight_shape("pos_weight", tuple(pos_weight.shape), tuple(logits.shape), "logits")
-        if sample_weight is not None:
-            sample_weight = _expanded("sample_weight", sample_weight, logits, plain, tuple(logits.shape), "loss")
-        if out is not None:
-            _check_out(out, wrt, logits, labels=labels, pos_weight=pos_weight, sample_weight=sample_weight)
-        if plain:
-            plan = cpu.sigmoid_plan(logits, labels, options.label_smoothing)
-            pos_weight, sample_weight = cpu.double(pos_weight), cpu.weight(sample_weight)
-            if pos_weight is not None and pos_weight.dim():
-                pos_weight = pos_weight.expand(logits.shape)
-            if wrt:
-                asked = ("logits" in wrt, "labels" in wrt)
-                to = None if out is None else out.detach()
-                value, dx, dz = eager.sigmoid(
-                    plan, logits, labels, pos_weight, sample_weight, options.reduction, *asked, to
-                )
-                return value, _in_order(wrt, dx, dz, out)
-            if torch.is_grad_enabled() and (logits.requires_grad or labels.requires_grad):
-                return eager.SigmoidLoss.apply(
-                    logits, labels, plan, options.label_smoothing, options.reduction, pos_weight, sample_weight
-                ), ()
-            return eager.sigmoid(plan, logits, labels, pos_weight, sample_weight, options.reduction, False, False)[
-                0
-            ], ()
+    given = (label_smoothing, reduction, wrt)
+    if name is not None:
+        with torch.profiler.record_function(name):
+            return _sigmoid_loss(given, labels, logits, pos_weight, sample_weight, out)
+    if pos_weight is None and sample_weight is None and not wrt and _are_plain(logits, labels):
+        options = arguments.sigmoid_options(*given)
+        plan = _sigmoid_plans.get((options, *cpu.kind_of(logits, labels)))
+        if plan is not None:
+            return eager.sigmoid_loss(plan, logits, labels, None, None, options.reduction), ()
+    return _sigmoid_loss(given, labels, logits, pos_weight, sample_weight, out)
 
-        if pos_weight is not None:
+
+def _sigmoid_loss(
+    given: tuple[Any, ...], labels: Any, logits: Any, pos_weight: Any, sample_weight: Any, out: Any
+) -> tuple[Any, tuple[Any, ...]]:
+    """Every check, and whatever way there is."""
+    labels = _tensor("labels", labels, logits)
+    plain = _are_plain(logits, labels)
+    options = arguments.sigmoid_options(*given) if plain else arguments.checked_sigmoid_options(*given)
+    _check_logits("logits", logits)
+    _check_labels(labels, logits)
+    if labels.shape != logits.shape:
+        raise arguments.sigmoid_shapes(tuple(labels.shape), tuple(logits.shape))
+    if pos_weight is not None:
+        pos_weight = _weight("pos_weight", pos_weight, logits, plain)
+        arguments.weight_shape("pos_weight", tuple(pos_weight.shape), tuple(logits.shape), "logits")
+        if pos_weight.dim() or not plain:  # the kernels take one number for all as such
             pos_weight = pos_weight.expand(logits.shape)
+    if sample_weight is not None:
+        sample_weight = _expanded("sample_weight", sample_weight, logits, plain, tuple(logits.shape), "loss")
+    wrt, reduction, smoothing = options.wrt, options.reduction, options.label_smoothing
+    if out is not None:
+        _check_out(out, wrt, logits, labels=labels, pos_weight=pos_weight, sample_weight=sample_weight)
+    if not plain:
 
         def loss(labels: Tensor, logits: Tensor) -> Tensor:
-            return traced.sigmoid(logits, labels, pos_weight, sample_weight, options.label_smoothing, options.reduction)
+            return traced.sigmoid(logits, labels, pos_weight, sample_weight, smoothing, reduction)
 
         return _value_and_grad(loss, wrt, labels, logits, out) if wrt else (loss(labels, logits), ())
+    plan = cpu.sigmoid_plan(logits, labels, smoothing)
+    pos_weight, sample_weight = cpu.double(pos_weight), cpu.weight(sample_weight)
+    if not wrt:
+        keep(_sigmoid_plans, (options, *cpu.kind_of(logits, labels)), plan)
+        return eager.sigmoid_loss(plan, logits, labels, pos_weight, sample_weight, reduction), ()
+    divisor = eager.sigmoid_divisor(logits, sample_weight) if reduction == "mean" else 1.0
+    asked = ("logits" in wrt, "labels" in wrt)
+    to = None if out is None else out.detach()
+    value, dx, dz = eager.sigmoid(plan, logits, labels, pos_weight, sample_weight, reduction, divisor, *asked, to)
+    return value, _in_order(wrt, dx, dz, out)
 
 
 def softmax_map(x: Any, axis: Any, kind: str) -> Any:
@@ -233,15 +254,7 @@ def elementwise(x: Any, kind: str) -> Any:
 # ------------------------------------------------------------------------------------------------------------- checks
 
 
-def _labelled(name: str | None) -> Any:
-    """The call under its name in torch's profiler."""
-    return _NOTHING if name is None else torch.profiler.record_function(name)
-
-
-_NOTHING = contextlib.nullcontext()
-
-
-def _is_plain(logits: Tensor, labels: Tensor) -> bool:
+def _are_plain(logits: Any, labels: Any) -> bool:
     """Whether the kernels may read these where they lie: strided CPU tensors, and no transform of torch at work."""
     return (
         not torch.compiler.is_compiling()
@@ -254,6 +267,7 @@ def _is_plain(logits: Tensor, labels: Tensor) -> bool:
         and eager.no_transforms()
         and not logits.is_neg()
         and not labels.is_neg()
+        and not logits.is_nested
         and eager.compiled()
     )
 
@@ -353,7 +367,7 @@ def _expanded(name: str, given: Any, logits: Tensor, plain: bool, shape: tuple[i
     return weight.expand(shape)
 
 
-# -------------------------------------------------------------------------------------------------- values and gradients
+# ---------------------------------------------------------------------------------------------- values and gradients
 
 
 def _value_and_grad(

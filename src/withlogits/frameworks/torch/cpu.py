@@ -105,9 +105,8 @@ class SoftmaxPlan:
     ) -> None:
         """Fill the losses (at the address `loss`) and the gradients; `factor` are the rows' weights, float64."""
         key = (
-            class_weight is None, None if factor is None else factor.stride(), loss_kind,
-            None if gradient is None else gradient.stride(),
-            None if label_gradient is None else label_gradient.stride(),
+            loss_kind, class_weight is None, None if factor is None else factor.stride(),
+            None if gradient is None else gradient.stride(), label_gradient is None,
         )  # fmt: skip
         plan = self._plans.get(key)
         if plan is None:
@@ -183,10 +182,10 @@ class SoftmaxPlan:
 class SigmoidPlan:
     """What the shapes, strides, dtypes and options of a call decide."""
 
-    __slots__ = ("_kinds", "_plans", "_shape", "_size", "_smoothing", "gradients", "label_gradients", "losses")
+    __slots__ = ("_kinds", "_plans", "_shape", "_size", "gradients", "label_gradients", "label_smoothing", "losses")
 
     def __init__(self, logits: Tensor, labels: Tensor, label_smoothing: float) -> None:
-        self._shape, self._size, self._smoothing = tuple(logits.shape), logits.numel(), label_smoothing
+        self._shape, self._size, self.label_smoothing = tuple(logits.shape), logits.numel(), label_smoothing
         self._kinds = (KINDS[logits.dtype], byte_strides(logits), KINDS[labels.dtype], byte_strides(labels))
         self.losses = Room(self._shape, loss_dtype(logits), logits)
         self.gradients = Room(self._shape, logits.dtype, logits)
@@ -227,7 +226,7 @@ class SigmoidPlan:
         if plan is None:
             x_kind, x_strides, z_kind, z_strides = self._kinds
             plan = host_sigmoid.plan_of(
-                self._shape, "loss", self._smoothing, x_kind, x_strides, z_kind, z_strides,
+                self._shape, "loss", self.label_smoothing, x_kind, x_strides, z_kind, z_strides,
                 None if loss is None else byte_strides(loss), None if gradient is None else byte_strides(gradient),
                 None if label_gradient is None else KINDS[label_gradient.dtype],
                 None if label_gradient is None else byte_strides(label_gradient),
@@ -255,13 +254,18 @@ _softmax_plans: dict[tuple[Any, ...], SoftmaxPlan] = {}
 _sigmoid_plans: dict[tuple[Any, ...], SigmoidPlan] = {}
 
 
+def kind_of(logits: Tensor, labels: Tensor) -> tuple[Any, ...]:
+    """What of two tensors a plan depends on."""
+    return logits.shape, logits.stride(), logits.dtype, labels.shape, labels.stride(), labels.dtype
+
+
 def softmax_plan(logits: Tensor, labels: Tensor, options: Softmax) -> SoftmaxPlan:
-    key = (options, logits.shape, logits.stride(), logits.dtype, labels.stride(), labels.dtype)
+    key = (options, *kind_of(logits, labels))
     return _softmax_plans.get(key) or keep(_softmax_plans, key, SoftmaxPlan(logits, labels, options))
 
 
 def sigmoid_plan(logits: Tensor, labels: Tensor, label_smoothing: float) -> SigmoidPlan:
-    key = (label_smoothing, logits.shape, logits.stride(), logits.dtype, labels.stride(), labels.dtype)
+    key = (label_smoothing, *kind_of(logits, labels))
     return _sigmoid_plans.get(key) or keep(_sigmoid_plans, key, SigmoidPlan(logits, labels, label_smoothing))
 
 

@@ -41,104 +41,131 @@ def compiled() -> bool:
 
 
 class SoftmaxLoss(torch.autograd.Function):
-    """The loss of a plan; weights are float64."""
+    """A loss that was made already, with what its gradient needs."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        labels: Tensor,
-        plan: SoftmaxPlan,
-        reduction: str,
-        class_weight: Tensor | None,
-        sample_weight: Tensor | None,
-    ) -> Tensor:
-        ctx.plan, ctx.reduction = plan, reduction
-        ctx.divisor = softmax_divisor(plan, labels, class_weight, sample_weight, reduction)
-        wanted = _now(ctx, reduction, logits, labels)
-        value, dx, dz = softmax(
-            plan, logits, labels, class_weight, sample_weight, reduction, *wanted, divisor=ctx.divisor
-        )
-        ctx.save_for_backward(logits, labels, class_weight, sample_weight, dx, dz)
-        return value
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, made: tuple[Any, ...]) -> Tensor:
+        value, dx, dz, class_weight, sample_weight, *ctx.made = made
+        ctx.save_for_backward(logits, labels, dx, dz, class_weight, sample_weight)
+        found: Tensor = value
+        return found
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        logits, labels, class_weight, sample_weight, dx, dz = ctx.saved_tensors
-        for_logits, for_labels = ctx.needs_input_grad[:2]
-        plan = ctx.plan
+        logits, labels, dx, dz, class_weight, sample_weight = ctx.saved_tensors
+        plan, reduction, divisor = ctx.made
+        for_logits, for_labels, _ = ctx.needs_input_grad
         if _elsewhere(upstream):
             again = torch.is_grad_enabled()
             with torch.enable_grad():
-                value = traced.softmax(logits, labels, class_weight, sample_weight, plan.options, ctx.reduction)
-            return *_differentiated(value, logits, labels, for_logits, for_labels, upstream, again), *(None,) * 4
+                value = traced.softmax(logits, labels, class_weight, sample_weight, plan.options, reduction)
+            return *_differentiated(value, logits, labels, for_logits, for_labels, upstream, again), None
         kept = _keeps_graph()
         scale, factor = 1.0, sample_weight
-        if ctx.reduction == "none":
+        if reduction == "none":
             factor = share(upstream, sample_weight, torch.float64)
         else:
             weight = upstream.item()
             if weight == 1.0 and (dx is not None or dz is not None):
-                return *_handed_over(dx, dz, kept), *(None,) * 4
-            scale = weight / ctx.divisor if ctx.divisor else 0.0
+                return *_handed_over(dx, dz, kept), None
+            scale = weight / divisor if divisor else 0.0
         gradient = _room(plan.gradients, dx, kept) if for_logits else None
         label_gradient = _room(plan.label_gradients, dz, kept) if for_labels else None
         if scale == 0.0:
             _clear(gradient, label_gradient)
         else:
             plan.total(logits, labels, class_weight, factor, gradient, label_gradient, scale)
-        return gradient, label_gradient, None, None, None, None
+        return gradient, label_gradient, None
 
 
 class SigmoidLoss(torch.autograd.Function):
-    """The loss of a plan; `pos_weight` is float64, `sample_weight` float32 or float64."""
+    """A loss that was made already, with what its gradient needs."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        labels: Tensor,
-        plan: SigmoidPlan,
-        label_smoothing: float,
-        reduction: str,
-        pos_weight: Tensor | None,
-        sample_weight: Tensor | None,
-    ) -> Tensor:
-        ctx.plan, ctx.reduction, ctx.label_smoothing = plan, reduction, label_smoothing
-        ctx.divisor = sigmoid_divisor(logits, sample_weight, reduction)
-        wanted = _now(ctx, reduction, logits, labels)
-        value, dx, dz = sigmoid(
-            plan, logits, labels, pos_weight, sample_weight, reduction, *wanted, divisor=ctx.divisor
-        )
-        ctx.save_for_backward(logits, labels, pos_weight, sample_weight, dx, dz)
-        return value
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, made: tuple[Any, ...]) -> Tensor:
+        value, dx, dz, pos_weight, sample_weight, *ctx.made = made
+        ctx.save_for_backward(logits, labels, dx, dz, pos_weight, sample_weight)
+        found: Tensor = value
+        return found
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        logits, labels, pos_weight, sample_weight, dx, dz = ctx.saved_tensors
-        for_logits, for_labels = ctx.needs_input_grad[:2]
-        plan = ctx.plan
+        logits, labels, dx, dz, pos_weight, sample_weight = ctx.saved_tensors
+        plan, reduction, divisor = ctx.made
+        for_logits, for_labels, _ = ctx.needs_input_grad
         if _elsewhere(upstream):
             again = torch.is_grad_enabled()
+            whole = pos_weight if pos_weight is None else pos_weight.expand(logits.shape)
             with torch.enable_grad():
-                value = traced.sigmoid(logits, labels, pos_weight, sample_weight, ctx.label_smoothing, ctx.reduction)
-            return *_differentiated(value, logits, labels, for_logits, for_labels, upstream, again), *(None,) * 5
+                value = traced.sigmoid(logits, labels, whole, sample_weight, plan.label_smoothing, reduction)
+            return *_differentiated(value, logits, labels, for_logits, for_labels, upstream, again), None
         kept = _keeps_graph()
         scale, factor = 1.0, sample_weight
-        if ctx.reduction == "none":
+        if reduction == "none":
             factor = share(upstream, sample_weight, upstream.dtype)
         else:
             weight = upstream.item()
             if weight == 1.0 and (dx is not None or dz is not None):
-                return *_handed_over(dx, dz, kept), *(None,) * 5
-            scale = weight / ctx.divisor if ctx.divisor else 0.0
+                return *_handed_over(dx, dz, kept), None
+            scale = weight / divisor if divisor else 0.0
         gradient = _room(plan.gradients, dx, kept) if for_logits else None
         label_gradient = _room(plan.label_gradients, dz, kept) if for_labels else None
         if scale == 0.0:
             _clear(gradient, label_gradient)
         else:
             plan.run(logits, labels, pos_weight, factor, None, gradient, label_gradient, scale)
-        return gradient, label_gradient, None, None, None, None, None
+        return gradient, label_gradient, None
+
+
+# `Function.apply` looks for transforms first, which was done here already; this is what it then calls
+_softmax_node = super(torch.autograd.Function, SoftmaxLoss).apply
+_sigmoid_node = super(torch.autograd.Function, SigmoidLoss).apply
+
+
+def softmax_loss(
+    plan: SoftmaxPlan,
+    logits: Tensor,
+    labels: Tensor,
+    class_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    reduction: str,
+) -> Tensor:
+    """The loss, differentiable where it is wanted; weights are float64."""
+    divisor = softmax_divisor(plan, labels, class_weight, sample_weight) if reduction == "mean" else 1.0
+    for_logits, for_labels = logits.requires_grad, labels.requires_grad
+    wanted = (for_logits or for_labels) and torch.is_grad_enabled()
+    now = wanted and reduction != "none" and logits.dtype is not torch.float16 and labels.dtype is not torch.float16
+    value, dx, dz = softmax(
+        plan, logits, labels, class_weight, sample_weight, reduction, divisor, now and for_logits, now and for_labels
+    )
+    if not wanted:
+        return value
+    made = (value, dx, dz, class_weight, sample_weight, plan, reduction, divisor)
+    found: Tensor = _softmax_node(logits, labels, made)
+    return found
+
+
+def sigmoid_loss(
+    plan: SigmoidPlan,
+    logits: Tensor,
+    labels: Tensor,
+    pos_weight: Tensor | None,
+    sample_weight: Tensor | None,
+    reduction: str,
+) -> Tensor:
+    """The loss, differentiable where it is wanted; `pos_weight` is float64, `sample_weight` float32 or float64."""
+    divisor = sigmoid_divisor(logits, sample_weight) if reduction == "mean" else 1.0
+    for_logits, for_labels = logits.requires_grad, labels.requires_grad
+    wanted = (for_logits or for_labels) and torch.is_grad_enabled()
+    now = wanted and reduction != "none" and logits.dtype is not torch.float16 and labels.dtype is not torch.float16
+    value, dx, dz = sigmoid(
+        plan, logits, labels, pos_weight, sample_weight, reduction, divisor, now and for_logits, now and for_labels
+    )
+    if not wanted:
+        return value
+    made = (value, dx, dz, pos_weight, sample_weight, plan, reduction, divisor)
+    found: Tensor = _sigmoid_node(logits, labels, made)
+    return found
 
 
 def softmax(
@@ -148,10 +175,10 @@ def softmax(
     class_weight: Tensor | None,
     sample_weight: Tensor | None,
     reduction: str,
+    divisor: float,
     for_logits: bool,
     for_labels: bool,
     out: Tensor | None = None,
-    divisor: float | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss and the gradients of its sum or mean, in one pass; `out` takes that of the logits."""
     gradient = out if out is not None else plan.gradients.tensor() if for_logits else None
@@ -159,26 +186,23 @@ def softmax(
     if reduction == "none":
         loss = plan.values(logits, labels, class_weight, sample_weight, gradient, label_gradient)
         return loss, gradient, label_gradient
-    if divisor is None:
-        divisor = softmax_divisor(plan, labels, class_weight, sample_weight, reduction)
     scale = 1.0 / divisor if divisor else 0.0
     total = plan.total(logits, labels, class_weight, sample_weight, gradient, label_gradient, scale)
     return torch.scalar_tensor(total / divisor if divisor else 0.0, dtype=plan.losses.dtype), gradient, label_gradient
 
 
 def softmax_divisor(
-    plan: SoftmaxPlan, labels: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None, reduction: str
+    plan: SoftmaxPlan, labels: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None
 ) -> float:
-    """What a mean divides by; else 1."""
-    if reduction != "mean":
-        return 1.0
+    """What a mean divides by."""
     ignored = plan.options.ignore_index
     if class_weight is None and sample_weight is None:
         if ignored is None:
-            return float(plan.count)
+            return plan.count
         return float(np.count_nonzero(labels.numpy() != ignored))
-    rows = torch.empty(plan.losses.shape)
-    return float(traced.softmax_divisor(rows, labels, class_weight, sample_weight, plan.options))
+    with torch.no_grad():
+        rows = torch.empty(plan.losses.shape)
+        return float(traced.softmax_divisor(rows, labels, class_weight, sample_weight, plan.options))
 
 
 def sigmoid(
@@ -188,10 +212,10 @@ def sigmoid(
     pos_weight: Tensor | None,
     sample_weight: Tensor | None,
     reduction: str,
+    divisor: float,
     for_logits: bool,
     for_labels: bool,
     out: Tensor | None = None,
-    divisor: float | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss and the gradients of its sum or mean, in one pass; `out` takes that of the logits."""
     gradient = out if out is not None else plan.gradients.tensor() if for_logits else None
@@ -200,23 +224,14 @@ def sigmoid(
         loss = plan.losses.tensor()
         plan.run(logits, labels, pos_weight, sample_weight, loss, gradient, label_gradient)
         return loss, gradient, label_gradient
-    if divisor is None:
-        divisor = sigmoid_divisor(logits, sample_weight, reduction)
     scale = 1.0 / divisor if divisor else 0.0
     total = plan.run(logits, labels, pos_weight, sample_weight, None, gradient, label_gradient, scale)
     return torch.scalar_tensor(total / divisor if divisor else 0.0, dtype=plan.losses.dtype), gradient, label_gradient
 
 
-def sigmoid_divisor(logits: Tensor, sample_weight: Tensor | None, reduction: str) -> float:
-    """What a mean divides by; else 1."""
-    return 1.0 if reduction != "mean" else float(traced.sigmoid_divisor(logits, sample_weight))
-
-
-def _now(ctx: Any, reduction: str, logits: Tensor, labels: Tensor) -> tuple[bool, bool]:
-    """Which gradients are made together with the loss."""
-    if reduction == "none" or torch.float16 in (logits.dtype, labels.dtype):
-        return False, False
-    return ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+def sigmoid_divisor(logits: Tensor, sample_weight: Tensor | None) -> float:
+    """What a mean divides by."""
+    return float(traced.sigmoid_divisor(logits, sample_weight))
 
 
 def _elsewhere(upstream: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Every formula in torch operations: the values and gradients where no kernel of ours runs, second derivatives everywhere.
+"""Every formula in torch operations: for devices without a kernel of ours, and for second derivatives everywhere.
 
 The letters are those of `withlogits.reference`. Each family has three functions: the losses, their gradient (first
 derivatives times an upstream u), and the product of their Hessian with a pair of directions (v for the logits, h for

@@ -20,6 +20,8 @@ def softmax(
     reduction: str,
 ) -> Tensor:
     """A softmax loss of labels in the form of the operators: indices without the class axis, or the logits' shape."""
+    if reduction == "mean" and class_weight is not None and labels.requires_grad:
+        labels = wide(labels)  # their gradient has two parts, one through the divisor: added up, and rounded only then
     loss: Tensor = softmax_rows(logits, labels, class_weight, sample_weight, *options)[0]
     if reduction == "none":
         return loss
