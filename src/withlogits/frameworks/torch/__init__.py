@@ -302,7 +302,8 @@ def _tensor(name: str, given: Any, logits: Tensor) -> Tensor:
     """A tensor, or what becomes one beside the logits: numbers, lists, NumPy arrays."""
     if isinstance(given, Tensor):
         return given
-    arguments.known_array(name, given, "PyTorch")
+    if not isinstance(given, (int, float)):  # of which torch.compile does not see the ancestry
+        arguments.known_array(name, given, "PyTorch")
     try:
         return torch.as_tensor(given, device=logits.device)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -26,6 +26,8 @@ from withlogits.frameworks.torch.cpu import SigmoidPlan, SoftmaxPlan, share
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 _transforms_active = torch._C._are_functorch_transforms_active
 _modes = torch._C._len_torch_dispatch_stack
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_is_batched = torch._C._functorch.is_legacy_batchedtensor  # what `is_grads_batched` and gradcheck map with
 _keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
 
 
@@ -236,7 +238,13 @@ def sigmoid_divisor(logits: Tensor, sample_weight: Tensor | None) -> float:
 
 def _elsewhere(upstream: Tensor) -> bool:
     """Whether this backward pass is differentiated, or mapped over."""
-    return torch.is_grad_enabled() or type(upstream) is not Tensor or not no_transforms()
+    return (
+        torch.is_grad_enabled()
+        or type(upstream) is not Tensor
+        or _is_wrapped(upstream)
+        or _is_batched(upstream)
+        or not no_transforms()
+    )
 
 
 def _differentiated(

@@ -164,7 +164,7 @@ def _run(
 
 
 def run_at(plan: Plan, x: int, z: int, o: int, g: int, h: int, q: int, s: int, number: float, scale: float) -> float:
-    """A planned call on the arrays at these addresses (see `SIGMOID_JOB`): the sum of the losses that no array takes."""
+    """A planned call on the arrays at these addresses (see `SIGMOID_JOB`): the sum of losses that no array takes."""
     if o and plan.whole:
         plan.run(SIGMOID_JOB.fill(x, z, o, g, h, q, s, 0, number, scale))
         return 0.0

@@ -1,0 +1,9 @@
+"""What can only be imported with a framework is not searched for doctests without it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+collect_ignore_glob = []
+if importlib.util.find_spec("torch") is None:
+    collect_ignore_glob += ["src/withlogits/frameworks/torch/*"]
