@@ -11,6 +11,9 @@ ever forming p. What they share:
 - What has `sample_weight` 0, or carries `ignore_index`, costs exactly 0 and has gradient 0, even if it holds NaN.
 - NaN in the logits gives NaN. A logit of −inf is a class that cannot occur: free, unless a label wants it (then inf).
 - `name` labels the call in the framework's profiler, where there is one.
+- PyTorch tensors give PyTorch tensors on the same device, differentiable by logits and labels as often as wanted.
+  Where a look at the values would make the host wait for a device, a label out of range gives NaN and no gradient
+  instead of an error, and weights are not looked at.
 """
 
 from __future__ import annotations
@@ -274,7 +277,7 @@ def value_and_grad(
     loss : function
         One of the four losses of this library.
     wrt : "logits", "labels" or a tuple of them
-        What to differentiate by. Class indices have no gradient.
+        What to differentiate by. Class indices have no gradient. Of PyTorch tensors, value and gradient carry no graph.
 
     Returns
     -------

@@ -202,29 +202,38 @@ def softmax_hessian(
     if wrong is not None:
         share = torch.where(wrong, 0.0, share)
     live = share != 0.0
-    p = torch.softmax(y, -1)
+    p, top = torch.softmax(y, -1), y.argmax(-1, keepdim=True)
     lse = torch.logsumexp(y, -1, keepdim=True)
     for_x, for_z = torch.zeros_like(x), torch.zeros_like(x)
     if v is not None:
         v = wide(v).movedim(options.axis, -1)
         c = v * slope
-        top = c.gather(-1, y.argmax(-1, keepdim=True))
-        mean = (p * (c - top)).sum(-1, keepdim=True)
-        centred = (c - top) - mean
+        highest = c.gather(-1, top)
+        mean = (p * (c - highest)).sum(-1, keepdim=True)
+        centred = (c - highest) - mean
         for_y = (total + 2.0 * options.z_loss * lse) * p * centred
         if options.z_loss:
-            for_y = for_y + 2.0 * options.z_loss * (mean + top) * p
+            for_y = for_y + 2.0 * options.z_loss * (mean + highest) * p
         for_x = for_y * slope
         if options.softcap is not None:
             bend = -2.0 / options.softcap * torch.tanh(x / options.softcap) * slope
-            for_x = for_x + v * bend * (total * p - t + 2.0 * options.z_loss * lse * p)
+            for_x = for_x + v * bend * (2.0 * options.z_loss * lse * p - less_share(p, t, top, -1))
         for_z = -steep * centred
     if h is not None:
-        weight = wide(h).movedim(options.axis, -1) * steep
-        for_x = for_x + (p * weight.sum(-1, keepdim=True) - weight) * slope
+        for_x = for_x - less_share(p, wide(h).movedim(options.axis, -1) * steep, top, -1) * slope
     for_x = torch.where(live, for_x * share, 0.0).movedim(-1, options.axis)
     for_z = torch.where(live, for_z * share, 0.0).movedim(-1, options.axis)
     return rounded(for_x, logits.dtype), rounded(for_z, label_gradient_dtype(labels, logits))
+
+
+def less_share(p: Tensor, w: Tensor, top: Tensor, axis: int) -> Tensor:
+    """w − p Σ w for probabilities p of which the largest is at `top`: there 1 − p is the sum of the others, and keeps
+    its digits.
+    """
+    at_top = torch.zeros_like(p, dtype=torch.bool).scatter(axis, top, True)
+    rest = torch.where(at_top, 0.0, p).sum(axis, keepdim=True)
+    others = torch.where(at_top, 0.0, w).sum(axis, keepdim=True)
+    return torch.where(at_top, w * rest - p * others, w - p * w.sum(axis, keepdim=True))
 
 
 # ----------------------------------------------------------------------------------------------------------- sigmoid

@@ -22,7 +22,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from withlogits import engine
-from withlogits.frameworks.torch import cpu, formulas
+from withlogits.frameworks.torch import cpu, cuda, formulas
 from withlogits.frameworks.torch.cpu import or_nothing
 from withlogits.frameworks.torch.formulas import Softmax, label_gradient_dtype, loss_dtype, times
 
@@ -39,6 +39,8 @@ def _operator(schema: str, compute: Callable[..., Any], shapes: Callable[..., An
     name = schema.partition("(")[0]
     library.impl(name, compute, "CompositeExplicitAutograd")
     library.impl(name, _on_cpu(getattr(cpu, name), compute), "CPU")
+    if name in cuda.KERNELS:
+        library.impl(name, _on_cuda(cuda.KERNELS[name], compute, schema), "CUDA")
     torch.library.register_fake(f"withlogits::{name}", shapes, lib=library)
     operator = getattr(torch.ops.withlogits, name).default
     torch.library.register_vmap(f"withlogits::{name}", _batching(operator), lib=library)
@@ -51,6 +53,16 @@ def _on_cpu(kernel: Callable[..., Any], compute: Callable[..., Any]) -> Callable
 
     def run(*args: Any) -> Any:
         return (kernel if engine.select().NAME == "numba" else compute)(*args)
+
+    return run
+
+
+def _on_cuda(kernel: Callable[..., Any], compute: Callable[..., Any], schema: str) -> Callable[..., Any]:
+    """The Triton kernel, or the formulas for what it does not take."""
+    logits = schema.split(", ").index("Tensor logits") if "Tensor upstream" in schema else 0
+
+    def run(*args: Any) -> Any:
+        return (kernel if cuda.serves(args[logits]) else compute)(*args)
 
     return run
 
@@ -193,7 +205,8 @@ def _rows_shape(logits: Tensor, axis: int) -> list[int]:
 
 def _softmax_shapes(logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, axis: int, *_: Any) -> Any:
     rows = _rows_shape(logits, axis)
-    return logits.new_empty(rows, dtype=loss_dtype(logits)), logits.new_empty(0)
+    stats = logits.new_empty((2, *rows), dtype=torch.float32) if cuda.serves(logits) else logits.new_empty(0)
+    return logits.new_empty(rows, dtype=loss_dtype(logits)), stats
 
 
 def _gradient_shapes(logits: Tensor, labels: Tensor, for_logits: bool, for_labels: bool) -> Any:
@@ -366,9 +379,9 @@ def _softmax_map_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]
     if kind == "logsumexp":
         g = p * u.unsqueeze(axis)
     elif kind == "log_softmax":
-        g = u - p * u.sum(axis, keepdim=True)
+        g = formulas.less_share(p, u, x.argmax(axis, keepdim=True), axis)
     else:
-        g = _centred(p, u, x, axis)
+        g = p * _centred(p, u, x, axis)
     return g.to(x.dtype), None, None
 
 
@@ -378,16 +391,16 @@ def _softmax_map_push(saved: list[Any], tangents: Any) -> Any:
     if kind == "logsumexp":
         t = (p * v).sum(axis)
     elif kind == "log_softmax":
-        t = v - (p * v).sum(axis, keepdim=True)
-    else:
         t = _centred(p, v, x, axis)
+    else:
+        t = p * _centred(p, v, x, axis)
     return t.to(x.dtype)
 
 
 def _centred(p: Tensor, c: Tensor, x: Tensor, axis: int) -> Tensor:
-    """p ⊙ (c − Σ p c); see `formulas.softmax_hessian`."""
+    """c − Σ p c; see `formulas.softmax_hessian`."""
     c = c - c.gather(axis, x.argmax(axis, keepdim=True))
-    return p * (c - (p * c).sum(axis, keepdim=True))
+    return c - (p * c).sum(axis, keepdim=True)
 
 
 def _slope(x: Tensor, kind: str) -> Tensor:
