@@ -170,7 +170,7 @@ def planned_anew() -> Iterator[None]:
 
 def forget() -> None:
     for host in (host_softmax, host_sigmoid):
-        host._plan.cache_clear()
+        host.plan_of.cache_clear()
     for cases in (front._softmax_cases, front._sigmoid_cases, front._maps):
         cases.clear()
 

@@ -159,9 +159,7 @@ class SoftmaxPlan:
 
     def check_range(self, labels: Tensor, factor: Tensor | None) -> None:
         """Raise for a label that counts and is no class."""
-        host_softmax.check_range(
-            labels.numpy(), self._classes, self.options.ignore_index, None if factor is None else factor.numpy()
-        )
+        check_range(labels, self._classes, self.options.ignore_index, factor)
 
     def total(
         self,
@@ -185,6 +183,11 @@ class SoftmaxPlan:
         at = ctypes.addressof(few)
         self.run(logits, labels, class_weight, factor, at, FLOAT64, gradient, label_gradient, scale)
         return sum(few)
+
+
+def check_range(labels: Tensor, classes: int, ignore_index: int | None, factor: Tensor | None) -> None:
+    """Raise for a label that counts and is no class."""
+    host_softmax.check_range(labels.numpy(), classes, ignore_index, None if factor is None else factor.numpy())
 
 
 class SigmoidPlan:

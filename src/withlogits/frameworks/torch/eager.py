@@ -21,7 +21,7 @@ from torch.autograd import forward_ad
 
 from withlogits import engine
 from withlogits.frameworks.torch import traced
-from withlogits.frameworks.torch.cpu import SigmoidPlan, SoftmaxPlan, share
+from withlogits.frameworks.torch.cpu import FEW, SigmoidPlan, SoftmaxPlan, share
 
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 _transforms_active = torch._C._are_functorch_transforms_active
@@ -201,6 +201,8 @@ def softmax_divisor(
     if class_weight is None and sample_weight is None:
         if ignored is None:
             return plan.count
+        if plan.count <= FEW and labels.dim() == 1:
+            return plan.count - labels.tolist().count(ignored)
         return float(np.count_nonzero(labels.numpy() != ignored))
     with torch.no_grad():
         rows = torch.empty(plan.losses.shape)

@@ -184,7 +184,10 @@ def _wanted(tangent: Tensor | None, asked: bool) -> Tensor | None:
 
 
 def _softmax_anywhere(logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, *options: Any) -> Any:
-    return formulas.softmax_rows(logits, labels, class_weight, sample_weight, Softmax(*options)), logits.new_empty(0)
+    chosen = Softmax(*options)
+    if chosen.sparse and logits.device.type == "cpu":
+        cpu.check_range(labels, logits.shape[chosen.axis], chosen.ignore_index, sample_weight)
+    return formulas.softmax_rows(logits, labels, class_weight, sample_weight, chosen), logits.new_empty(0)
 
 
 def _softmax_backward_anywhere(

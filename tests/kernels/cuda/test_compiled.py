@@ -1,0 +1,95 @@
+"""The kernels compile for real GPUs, which needs none: the interpreter would run what the compiler refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+# Stands in for the driver of a GPU: kernels are compiled as for a call, and not called. Prints PTX's long loads and
+# stores, and how many loads and stores there are at all.
+SCRIPT = """
+import json, re, sys
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+class Driver:
+    get_current_target = lambda self: GPUTarget("cuda", int(sys.argv[1]), 32)
+    get_current_device = lambda self: 0
+    get_current_stream = lambda self, device: 0
+
+driver.set_active(Driver())
+call, found = JITFunction.run, []
+
+def compiled(self, *arguments, grid, warmup, **options):
+    kernel = call(self, *arguments, grid=grid, warmup=True, **options)
+    ptx = kernel.asm["ptx"]
+    assert len(kernel.asm["cubin"]) > 1000
+    long = re.findall(r"(?:ld|st)\\.global[\\w.:]*\\.v[48]\\.", ptx)
+    found.append([len(long), len(re.findall("(?:ld|st).global", ptx))])
+
+JITFunction.run = compiled
+from withlogits.kernels import cuda
+
+options = dict(label_smoothing=0.0, ignore_index=None, temperature=1.0, softcap=None, z_loss=0.0)
+
+def softmax(shape, dtype, z=None, w=None, s=None, **more):
+    x = torch.empty(shape, dtype=dtype)
+    sparse = z is None
+    z = torch.empty((shape[0], shape[2]), dtype=torch.int64) if sparse else torch.empty(shape, dtype=z)
+    row = torch.empty((1, 1)).expand(shape[0], shape[2])
+    loss, stats = torch.empty(row.shape), torch.empty((2, *row.shape))
+    w, s = (torch.empty(shape[1]) if w else None), (row if s else None)
+    cuda.softmax_forward(x, z, w, s, loss, stats, sparse=sparse, **options | more)
+    cuda.softmax_backward(row, stats, x, z, w, s, torch.empty_like(x), None if sparse else torch.empty_like(z),
+                          sparse=sparse, **options | more)
+
+bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
+if len(sys.argv) > 2:
+    softmax((64, 32000, 1), bf16, ignore_index=-100)
+    softmax((64, 1000, 1), fp32)
+    softmax((64, 10, 1), fp32, label_smoothing=0.1)
+    softmax((64, 50257, 1), fp16, w=True, s=True, label_smoothing=0.1, ignore_index=2**64 - 1, temperature=2.0,
+            softcap=30.0, z_loss=1e-4)
+    softmax((4, 100, 64), bf16, z=fp32, softcap=30.0)
+    x = torch.empty((64, 100))
+    q = torch.empty(100).expand(64, 100)
+    cuda.sigmoid_forward(x.to(bf16), x > 0, q, x, x, label_smoothing=0.1)
+    cuda.sigmoid_backward(x, x, x.double(), q, x, x, x, label_smoothing=0.1)
+else:
+    softmax((64, 5000, 1), fp32, z=fp32, temperature=2.0)
+print(json.dumps(found))
+"""
+
+
+def loads_and_stores(target: int, tmp_path: Path, *more: str) -> Any:
+    source = Path(__file__).resolve().parents[3] / "src"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(source)}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(target), *more], capture_output=True, text=True, env=environment, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_for_the_gpus_of_today(tmp_path: Path) -> None:
+    """And that a row's logits are loaded 16 bytes at a time where rows begin at such places, at C = 1000 too."""
+    found = loads_and_stores(90, tmp_path, "all")
+    assert len(found) == 12
+    for long, every in found[:4]:
+        assert long * 4 > every - 8, found
+
+
+def test_for_older_ones(tmp_path: Path) -> None:
+    assert len(loads_and_stores(80, tmp_path)) == 2
