@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-# Stands in for the driver of a GPU: kernels are compiled as for a call, and not called. Prints PTX's long loads and
-# stores, and how many loads and stores there are at all.
+# Stands in for the driver of a GPU: kernels are compiled as for a call, and not called. Of each it prints the loads and
+# stores of more than one element, all loads and stores, and what tells it from others.
 SCRIPT = """
 import json, re, sys
 import torch
@@ -36,7 +36,7 @@ def compiled(self, *arguments, grid, warmup, **options):
     ptx = kernel.asm["ptx"]
     assert len(kernel.asm["cubin"]) > 1000
     long = re.findall(r"(?:ld|st)\\.global[\\w.:]*\\.v[48]\\.", ptx)
-    found.append([len(long), len(re.findall("(?:ld|st).global", ptx))])
+    found.append([len(long), len(re.findall("(?:ld|st).global", ptx)), kernel.hash])
 
 JITFunction.run = compiled
 from withlogits.kernels import cuda
@@ -66,6 +66,16 @@ if len(sys.argv) > 2:
     q = torch.empty(100).expand(64, 100)
     cuda.sigmoid_forward(x.to(bf16), x > 0, q, x, x, label_smoothing=0.1)
     cuda.sigmoid_backward(x, x, x.double(), q, x, x, x, label_smoothing=0.1)
+elif sys.argv[1] == "90":
+    for rows in (64, 63):
+        x = torch.empty((100, rows)).t().unsqueeze(-1)
+        z = torch.empty((100, rows)).t().unsqueeze(-1)
+        u = torch.empty((rows, 1))
+        for part in (slice(None), slice(1, None)):
+            given = dict(sparse=False, **options)
+            cuda.softmax_forward(x[part], z[part], None, None, u[part], torch.empty((2, *u[part].shape)), **given)
+            cuda.softmax_backward(u[part], torch.empty((2, *u[part].shape)), x[part], z[part], None, None,
+                                  x[part], z[part], **given)
 else:
     softmax((64, 5000, 1), fp32, z=fp32, temperature=2.0)
 print(json.dumps(found))
@@ -87,8 +97,14 @@ def test_for_the_gpus_of_today(tmp_path: Path) -> None:
     """And that a row's logits are loaded 16 bytes at a time where rows begin at such places, at C = 1000 too."""
     found = loads_and_stores(90, tmp_path, "all")
     assert len(found) == 12
-    for long, every in found[:4]:
+    for long, every, _ in found[:4]:
         assert long * 4 > every - 8, found
+
+
+def test_a_transposed_matrix_has_one_kernel_for_every_number_of_rows(tmp_path: Path) -> None:
+    """Else a row's bits might depend on its batch."""
+    found = loads_and_stores(90, tmp_path)
+    assert len({kernel for _, _, kernel in found[::2]}) == len({kernel for _, _, kernel in found[1::2]}) == 1
 
 
 def test_for_older_ones(tmp_path: Path) -> None:

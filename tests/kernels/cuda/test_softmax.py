@@ -131,7 +131,7 @@ def test_every_option(name: str, way: str) -> None:
 @pytest.mark.parametrize("name", ["plain", "all", "temperature"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype: str, name: str, way: str) -> None:
-    for classes in (1, 3, 10, 48, 100):
+    for classes in (3, 10, 48):
         x = rows(ROWS, classes, oracle.DTYPES[dtype], seed=classes)
         with np.errstate(all="ignore"):
             # a gradient that is of half precision itself is made with fewer digits
@@ -153,7 +153,7 @@ def test_long_rows(classes: int, dtype: str, way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(layout: str, way: str) -> None:
-    for classes in (3, 16, 40):
+    for classes in (3, 40):
         x = rows(ROWS, classes, seed=classes)
         check_softmax(x, labels_of(x, way), layout=layout, **spread(OPTIONS["all"], x))
 
@@ -191,7 +191,7 @@ def test_unsigned_labels_are_not_taken_for_negative_ones() -> None:
 
 @pytest.mark.parametrize("dtype", [*INTEGERS, *DTYPES.values()], ids=str)
 def test_dense_labels_of_every_type(dtype: Any) -> None:
-    x = rows(ROWS, 20)
+    x = rows(12, 20)
     z = (labels_of(x, "dense") * 3 + 0.5).astype(np.uint8)
     expected = softmax(x, z.astype(np.float32))
     got = softmax(x, tensor(z.astype(np.int64)).to(dtype))

@@ -1,0 +1,272 @@
+"""Under torch's transforms losses are what they are without: torch.func, compile, export, tracing, meta tensors."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import withlogits
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+
+from torch import func  # noqa: E402
+from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from frameworks.torch_cases import ACTIVATIONS, CASES, FEW, SOFTMAX_MAPS, Case, differentiated, ours  # noqa: E402
+
+few_cases = pytest.mark.parametrize("case", FEW, ids=str)
+assert_close = torch.testing.assert_close
+
+
+# ---------------------------------------------------------------------------------------------------------- torch.func
+
+
+def theirs(loss: str) -> Any:
+    """Torch's own loss, which is right for these ordinary numbers in float64; it has no jvp of a jvp of the binary."""
+    if loss == "sigmoid":
+        return lambda z, x: (functional.softplus(x) - z * x).mean()
+    return lambda z, x: functional.cross_entropy(x, z, reduction="mean")
+
+
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning")  # torch's linearize, always
+@pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
+def test_func_gives_what_it_gives_of_torchs_own_losses(loss: str) -> None:
+    labels, logits = Case(loss, "").tensors()
+    v, w = torch.randn(2, 4, 3, dtype=torch.float64)
+    ways: dict[str, Any] = {
+        "grad": lambda f: func.grad(f)(logits),
+        "grad_and_value": lambda f: func.grad_and_value(f)(logits),
+        "vjp": lambda f: func.vjp(f, logits)[1](torch.tensor(0.7, dtype=torch.float64)),
+        "jvp": lambda f: func.jvp(f, (logits,), (v,)),
+        "jacrev": lambda f: func.jacrev(f)(logits),
+        "jacfwd": lambda f: func.jacfwd(f)(logits),
+        "hessian": lambda f: func.hessian(f)(logits),
+        "jacrev of jacrev": lambda f: func.jacrev(func.jacrev(f))(logits),
+        "jacfwd of jacfwd": lambda f: func.jacfwd(func.jacfwd(f))(logits),
+        "jacrev of jacfwd": lambda f: func.jacrev(func.jacfwd(f))(logits),
+        "jvp of jvp": lambda f: func.jvp(lambda x: func.jvp(f, (x,), (v,))[1], (logits,), (w,)),
+        "jvp of grad": lambda f: func.jvp(func.grad(f), (logits,), (v,)),
+        "grad of jvp": lambda f: func.grad(lambda x: func.jvp(f, (x,), (v,))[1])(logits),
+        "linearize": lambda f: func.linearize(f, logits)[1](v),
+    }
+    own, other = Case(loss, "", {"reduction": "mean"}), theirs(loss)
+    for name, way in ways.items():
+        assert_close(way(lambda x: own(labels, x)), way(lambda x: other(labels, x)), msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_jacobian_and_hessian_is_autograds(case: Case) -> None:
+    labels, logits = case.tensors()
+    args = (logits,) if case.loss == "sparse" else (logits, labels)
+    which = tuple(range(len(args)))
+
+    def of(x: Any, z: Any = labels) -> Any:
+        return case(z, x)
+
+    def total(x: Any, z: Any = labels) -> Any:
+        return case(z, x).sum()
+
+    expected = torch.autograd.functional.jacobian(of, args)
+    assert_close(func.jacrev(of, which)(*args), expected)
+    assert_close(func.jacfwd(of, which)(*args), expected)
+    second = torch.autograd.functional.hessian(total, args)
+    assert_close(func.hessian(total, which)(*args), second)
+    assert_close(func.jacrev(func.jacrev(total, which), which)(*args), second)
+    assert_close(func.jacfwd(func.jacfwd(total, which), which)(*args), second)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), case=st.sampled_from([c for c in CASES if c.shape == (4, 3)]), seed=st.integers(0, 999))
+def test_vmap_over_anything(data: Any, case: Case, seed: int) -> None:
+    """Logits, labels and weights, each mapped over some axis or over none: the same as one by one."""
+    batch = data.draw(st.sampled_from([1, 2, 3]), "batch")
+    some = [case.tensors(seed=seed + i) for i in range(batch)]
+    scale = torch.linspace(0.5, 2.0, batch, dtype=torch.float64)
+    names = [n for n in ("class_weight", "sample_weight", "pos_weight") if n in case.options]
+    weights = [[torch.as_tensor(case.options[n]) * s for s in scale] for n in names]
+    columns = [[z for z, _ in some], [x for _, x in some], *weights]
+    dims = [data.draw(st.sampled_from([None, *range(column[0].dim() + 1)])) for column in columns]
+    if all(dim is None for dim in dims):
+        dims[1] = 0
+    stacked = [c[0] if d is None else torch.stack(c, d) for c, d in zip(columns, dims, strict=True)]
+
+    def one(z: Any, x: Any, *given: Any) -> Any:
+        return case(z, x, **dict(zip(names, given, strict=True)))
+
+    def gradient(z: Any, x: Any, *given: Any) -> Any:
+        return func.grad(lambda a: one(z, a, *given).sum())(x)
+
+    for function in (one, gradient):
+        each = [function(*(c[0 if d is None else i] for c, d in zip(columns, dims, strict=True))) for i in range(batch)]
+        assert_close(torch.vmap(function, tuple(dims))(*stacked), torch.stack(each))
+
+
+@pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_vmap_in_vmap_and_over_nothing(loss: str, reduction: str) -> None:
+    case = Case(loss, "", {"reduction": reduction}, (2, 5, 4, 3))
+    labels, logits = case.tensors()
+    flat = Case(loss, "", {"reduction": reduction})
+    for inner in (flat, func.grad(lambda z, x: flat(z, x).sum(), argnums=1)):
+        got = torch.vmap(torch.vmap(inner, (0, 0)), (0, 0))(labels, logits)
+        assert_close(got, torch.stack([torch.stack([inner(z, x) for z, x in zip(a, b, strict=True)])
+                                       for a, b in zip(labels, logits, strict=True)]))  # fmt: skip
+        turned = torch.vmap(torch.vmap(inner, (0, 1)), (1, 2))(labels, logits.movedim((1, 2), (2, 1)).transpose(0, 1))
+        assert_close(turned, got.transpose(0, 1))
+        if reduction == "none":  # torch divides no number by another under an empty vmap
+            shape = inner(labels[0, 0], logits[0, 0]).shape
+            assert torch.vmap(inner)(labels[0][:0], logits[0][:0]).shape == (0, *shape)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_under_vmap(name: str) -> None:
+    x = torch.rand(2, 3, 4, dtype=torch.float64)
+    function = getattr(withlogits, name)
+    for dim in range(3):
+        for options in ({}, {"axis": 0}) if name in SOFTMAX_MAPS else ({},):
+            mapped = torch.vmap(lambda a, o=options: function(a, **o), dim)(x)
+            assert_close(mapped, torch.stack([function(a, **options) for a in x.unbind(dim)]))
+
+
+def test_an_error_in_a_transform_is_ours() -> None:
+    case = Case("sparse", "")
+    with pytest.raises(ValueError, match=r"class indices of shape \(4,\) or \(4, 1\) are expected"):
+        func.grad(lambda x: case(torch.zeros(5, dtype=torch.int64), x).sum())(torch.zeros(4, 3))
+
+
+# ------------------------------------------------------------------------------------------------- compile and export
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_compiled_without_a_graph_break(case: Case) -> None:
+    torch._dynamo.reset()
+    labels, logits = case.tensors(np.float32, grad=True)
+    compiled = torch.compile(case.of_tensors(), fullgraph=True, backend="aot_eager")
+    expected = differentiated(case, labels, logits)
+    for got, other in zip(differentiated(compiled, labels, logits), expected, strict=True):
+        assert_close(got, other, rtol=1e-6, atol=1e-7)
+        assert got.dtype == other.dtype
+    with torch.no_grad():
+        assert_close(compiled(labels, logits), expected[0], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_one_graph_serves_all_batch_sizes(loss: str, reduction: str) -> None:
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    options = {"reduction": reduction, **({} if loss == "sigmoid" else {"label_smoothing": 0.1})}
+    compiled = torch.compile(
+        lambda z, x: Case(loss, "", options)(z, x), fullgraph=True, dynamic=None, backend=counter
+    )  # the first size alone, the second as any
+    for rows in (3, 5, 6, 7, 40):
+        case = Case(loss, "", options, (rows, 4))
+        labels, logits = case.tensors(grad=True)
+        for got, expected in zip(differentiated(compiled, labels, logits), differentiated(case, labels, logits),
+                                 strict=True):  # fmt: skip
+            assert_close(got, expected)
+    assert counter.frame_count == 2
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own, in its compiler
+@pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_inductor() -> None:
+    torch._dynamo.reset()
+    case = Case("sparse", "", {"reduction": "mean", "label_smoothing": 0.1})
+    labels, logits = case.tensors(np.float32, grad=True)
+    compiled = torch.compile(lambda z, x: case(z, x * 2.0) + 1.0, fullgraph=True)
+    expected = differentiated(lambda z, x: case(z, x * 2.0) + 1.0, labels, logits)
+    assert_close(differentiated(compiled, labels, logits), expected)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@few_cases
+def test_exported(case: Case, strict: bool) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, labels: Any, logits: Any) -> Any:
+            return case(labels, logits)
+
+    case = case.of_tensors()
+    labels, logits = case.tensors(np.float32)
+    rows = torch.export.Dim("rows", min=2, max=100)
+    free = case.shape == (4, 3) and "sample_weight" not in case.options
+    program = torch.export.export(
+        Model(), (labels, logits), dynamic_shapes=({0: rows}, {0: rows}) if free else None, strict=strict
+    )
+    operator = "sigmoid_elements" if case.loss == "sigmoid" else "softmax_rows"
+    assert f"withlogits.{operator}" in str(program.graph)
+    assert_close(program.module()(labels, logits), case(labels, logits))
+    if free:
+        again = torch.cat([labels, labels]), torch.cat([logits, logits])
+        assert_close(program.module()(*again), case(*again))
+
+
+# -------------------------------------------------------------------------------------- operators, tracing, no memory
+
+
+def samples(dtype: Any) -> dict[str, tuple[Any, ...]]:
+    x, rows, index = torch.randn(4, 3).to(dtype), torch.ones(4), torch.tensor([0, 2, 1, -1])
+    z, w, s, nothing = torch.rand(4, 3).to(dtype), torch.rand(3), torch.rand(4), torch.empty(0, dtype=dtype)
+    options = (0.1, -1, 1.5, 3.0, 0.2)
+    return {
+        "softmax_rows": (x, index, w, s, 1, True, *options),
+        "softmax_rows_backward": (rows, nothing, x, z, w, s, 1, False, *options, True, True),
+        "sigmoid_elements": (x, z, torch.rand(4, 3), s[:, None].expand(4, 3), 0.1),
+        "sigmoid_elements_backward": (torch.ones(4, 3), x, z, None, None, 0.1, True, True),
+        "softmax_map": (x, 1, "log_softmax"),
+        "elementwise": (x, "softplus"),
+    }
+
+
+@pytest.mark.parametrize("differentiable", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", samples(torch.float32))
+def test_torchs_own_checks_of_the_operators(name: str, dtype: Any, differentiable: bool) -> None:
+    withlogits.softmax(torch.zeros(1))  # which loads them
+    args = [
+        a.clone().requires_grad_() if differentiable and isinstance(a, torch.Tensor) and a.dtype == dtype and a.numel()
+        and a.shape == (4, 3) else a for a in samples(dtype)[name]
+    ]  # fmt: skip
+    result = torch.library.opcheck(getattr(torch.ops.withlogits, name).default, args)
+    assert set(result.values()) == {"SUCCESS"}
+
+
+@few_cases
+def test_traced_by_make_fx(case: Case) -> None:
+    labels, logits = case.tensors()
+
+    def both(z: Any, x: Any) -> Any:
+        x = x.detach().requires_grad_()
+        value = case(z, x)
+        return value, torch.autograd.grad(value.sum(), x)[0]
+
+    for mode in ("real", "fake", "symbolic"):
+        traced = make_fx(both, tracing_mode=mode)(labels, logits)
+        assert ours([node.target for node in traced.graph.nodes if node.op == "call_function"])
+        assert_close(traced(labels, logits), both(labels, logits))
+
+
+@few_cases
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_shapes_without_memory(case: Case, dtype: Any) -> None:
+    """On fake tensors and on the device "meta": the shapes, strides and dtypes of the results, and no numbers."""
+    labels, logits = case.tensors(dtype, grad=True)
+    expected = [(t.shape, t.stride(), t.dtype) for t in differentiated(case, labels, logits)]
+    with FakeTensorMode() as mode:
+        wrap = mode.from_tensor
+        weights = {n: wrap(v) if isinstance(v, torch.Tensor) else v for n, v in case.of_tensors().options.items()}
+        faked = differentiated(replace(case, options=weights), wrap(labels), wrap(logits))
+    assert [(t.shape, t.stride(), t.dtype) for t in faked] == expected
+    on_meta = [t.detach().to("meta").requires_grad_(t.requires_grad) for t in (labels, logits)]
+    got = differentiated(case.of_tensors("meta"), *on_meta)
+    assert [(t.shape, t.stride(), t.dtype) for t in got] == expected
+    assert {t.device.type for t in got} == {"meta"}
