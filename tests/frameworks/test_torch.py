@@ -481,3 +481,14 @@ def test_out_takes_the_gradient() -> None:
     assert torch.equal(out, expected[1])
     wl.value_and_grad(sparse_loss)(labels=y, logits=x, out=x)
     assert torch.equal(x, expected[1])
+
+
+def test_all_64_bits_of_an_ignored_label_count() -> None:
+    labels = torch.tensor([-1, 1]).view(torch.uint64)
+    loss = sparse_loss(labels=labels, logits=torch.zeros(2, 3), ignore_index=2**64 - 1, reduction="mean")
+    assert loss.item() == pytest.approx(np.log(3), rel=1e-6)
+
+
+def test_a_sum_beyond_the_largest_number_is_infinite() -> None:
+    logits = torch.tensor([[3e38, -3e38]] * 3)
+    assert sparse_loss(labels=torch.ones(3, dtype=torch.int64), logits=logits, reduction="sum").isinf()

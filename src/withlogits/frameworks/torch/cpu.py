@@ -138,8 +138,9 @@ class SoftmaxPlan:
             0.0,
         )
         if wrong:
+            ignored = ignored_among(labels, self.options.ignore_index)
             raise arguments.label_out_of_range(
-                labels.numpy(), self._classes, self.options.ignore_index, None if factor is None else factor.numpy()
+                labels.numpy(), self._classes, ignored, None if factor is None else factor.numpy()
             )
 
     def values(
@@ -187,7 +188,13 @@ class SoftmaxPlan:
 
 def check_range(labels: Tensor, classes: int, ignore_index: int | None, factor: Tensor | None) -> None:
     """Raise for a label that counts and is no class."""
-    host_softmax.check_range(labels.numpy(), classes, ignore_index, None if factor is None else factor.numpy())
+    ignored = ignored_among(labels, ignore_index)
+    host_softmax.check_range(labels.numpy(), classes, ignored, None if factor is None else factor.numpy())
+
+
+def ignored_among(labels: Tensor, ignore_index: int | None) -> int | None:
+    """The index as it stands among the labels: signed in the options, and not so in uint64 labels."""
+    return ignore_index if ignore_index is None or labels.dtype != torch.uint64 else ignore_index % 2**64
 
 
 class SigmoidPlan:

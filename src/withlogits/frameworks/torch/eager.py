@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from withlogits import engine
-from withlogits.frameworks.torch import traced
+from withlogits.frameworks.torch import cpu, traced
 from withlogits.frameworks.torch.cpu import FEW, SigmoidPlan, SoftmaxPlan, share
 
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
@@ -190,14 +190,21 @@ def softmax(
         return loss, gradient, label_gradient
     scale = 1.0 / divisor if divisor else 0.0
     total = plan.total(logits, labels, class_weight, sample_weight, gradient, label_gradient, scale)
-    return torch.scalar_tensor(total / divisor if divisor else 0.0, dtype=plan.losses.dtype), gradient, label_gradient
+    return _number(total / divisor if divisor else 0.0, plan.losses.dtype), gradient, label_gradient
+
+
+def _number(x: float, dtype: torch.dtype) -> Tensor:
+    """A tensor of no axis; infinite where the dtype ends, of which `scalar_tensor` alone makes an error."""
+    if dtype == torch.float32 and abs(x) > 3.4e38:
+        return torch.scalar_tensor(x, dtype=torch.float64).to(dtype)
+    return torch.scalar_tensor(x, dtype=dtype)
 
 
 def softmax_divisor(
     plan: SoftmaxPlan, labels: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None
 ) -> float:
     """What a mean divides by."""
-    ignored = plan.options.ignore_index
+    ignored = cpu.ignored_among(labels, plan.options.ignore_index)
     if class_weight is None and sample_weight is None:
         if ignored is None:
             return plan.count
@@ -230,7 +237,7 @@ def sigmoid(
         return loss, gradient, label_gradient
     scale = 1.0 / divisor if divisor else 0.0
     total = plan.run(logits, labels, pos_weight, sample_weight, None, gradient, label_gradient, scale)
-    return torch.scalar_tensor(total / divisor if divisor else 0.0, dtype=plan.losses.dtype), gradient, label_gradient
+    return _number(total / divisor if divisor else 0.0, plan.losses.dtype), gradient, label_gradient
 
 
 def sigmoid_divisor(logits: Tensor, sample_weight: Tensor | None) -> float:
