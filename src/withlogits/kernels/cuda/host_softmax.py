@@ -42,9 +42,10 @@ def softmax_forward(
     vector = 1 if plain and x.element_size() == 4 else unit
     tile = softmax_tile(classes, vector, _along(x), forward=True)
     tiles = -(-rows // tile.rows)
-    kernels.softmax_forward[(outer * tiles,)](
+    kernel = kernels.forward_transposed if _transposed(x) else kernels.softmax_forward
+    kernel[(outer * tiles,)](
         x, z, w, s, loss, stats,
-        _strides(x, unit), _strides(z, 1 if sparse else unit), _strides(s),
+        _strides(x, unit), _strides(z, 1 if sparse else unit), _strides(s), _step(x), _step(z),
         classes // unit, rows, tiles, outer * rows,
         **_options(classes, sparse, label_smoothing, ignore_index, temperature, softcap, z_loss),
         SINGLE=tile.classes >= classes, FAST=x.element_size() == 2,
@@ -78,10 +79,11 @@ def softmax_backward(
     tiles = -(-rows // tile.rows)
     visited = not sparse or (label_smoothing != 0.0 and w is not None)  # then a program has the whole row
     chunks = 1 if visited else -(-classes // tile.classes)
-    kernels.softmax_backward[(outer * tiles, chunks)](
+    kernel = kernels.backward_transposed if _transposed(x) else kernels.softmax_backward
+    kernel[(outer * tiles, chunks)](
         u, stats, x, z, w, s, dx, dz,
         _strides(u), _strides(x, unit), _strides(z, 1 if sparse else unit), _strides(s),
-        _strides(dx, unit), _strides(dz, unit),
+        _strides(dx, unit), _strides(dz, unit), _step(x), _step(z), _step(dx), _step(dz),
         classes // unit, rows, tiles, outer * rows, inverse=_single(1.0 / temperature),
         **_options(classes, sparse, label_smoothing, ignore_index, temperature, softcap, z_loss),
         FAST=x.element_size() == 2,
@@ -95,21 +97,26 @@ def _shape(x: Array) -> tuple[int, int, int]:
     return (1, outer, classes) if inner == 1 else (outer, inner, classes)
 
 
-def _strides(array: Array | None, unit: int = 1) -> tuple[int, int, int]:
-    """Of the outer axis, the classes (0 where there are none) and the rows, as `_shape` has them.
-
-    In elements; those of the outer axis and of the rows in units of so many.
-    """
+def _strides(array: Array | None, unit: int = 1) -> tuple[int, int]:
+    """Of the outer axis and of the rows, as `_shape` has them, in units of so many elements."""
     if array is None:
-        return (0, 0, 0)
-    outer, *classes, inner = array.stride()
-    step = classes[0] if classes else 0
-    return (0, step, outer // unit) if array.shape[-1] == 1 else (outer // unit, step, inner // unit)
+        return (0, 0)
+    outer, *_, inner = array.stride()
+    return (0, outer // unit) if array.shape[-1] == 1 else (outer // unit, inner // unit)
+
+
+def _step(array: Array | None) -> int:
+    """From a class to the next, in elements; 0 where there are none."""
+    return 0 if array is None or len(array.shape) == 2 else array.stride()[1]
 
 
 def _along(x: Array) -> bool:
-    _, classes, rows = _strides(x)
-    return classes <= rows or classes == 1 or rows == 0
+    rows = _strides(x)[1]
+    return _step(x) <= rows or _step(x) == 1 or rows == 0
+
+
+def _transposed(x: Array) -> bool:
+    return bool(x.shape[-1] == 1 and not _along(x))
 
 
 def _unit(x: Array, *others: Array | None) -> int:
@@ -117,8 +124,8 @@ def _unit(x: Array, *others: Array | None) -> int:
     unit = LOAD // int(x.element_size())
     for array in (x, *others):
         if array is not None:
-            outer, classes, rows = _strides(array)
-            if classes != 1 or (outer | rows | array.shape[1]) % unit or array.data_ptr() % LOAD:
+            outer, rows = _strides(array)
+            if _step(array) != 1 or (outer | rows | array.shape[1]) % unit or array.data_ptr() % LOAD:
                 return 1
     return unit
 

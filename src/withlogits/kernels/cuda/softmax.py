@@ -74,11 +74,11 @@ def row_numbers(rows, tiles, ROWS: tl.constexpr):
 
 @triton.jit
 def row_starts(array, strides, outer, row, UNIT: tl.constexpr):
-    """Where the rows of an (outer, C, row) array begin; but for the classes', strides are in units of UNIT.
+    """Where the rows of an array begin. Its strides are in units of UNIT elements.
 
     So the compiler knows that rows begin where a load of UNIT elements may.
     """
-    outer_units, _, row_units = strides
+    outer_units, row_units = strides
     return array + (outer * outer_units + row * row_units) * UNIT
 
 
@@ -95,8 +95,8 @@ def row_standing(z, z_strides, s, s_strides, outer, row, exists, classes, ignore
 
     Index labels are compared in 64 bits.
     """
-    z_outer, _, z_row = z_strides
-    s_outer, _, s_row = s_strides
+    z_outer, z_row = z_strides
+    s_outer, s_row = s_strides
     counts = exists
     sample = tl.full(row.shape, 1.0, tl.float32)
     if s is not None:
@@ -172,7 +172,7 @@ def gathered(
 
 @triton.jit
 def softmax_forward(
-    x, z, w, s, loss, stats, x_strides, z_strides, s_strides,
+    x, z, w, s, loss, stats, x_strides, z_strides, s_strides, x_class, z_class,
     groups, rows, tiles, count, ignore, keep, share, z_loss, cap, inverse_cap, inverse_high, inverse_low,
     SPARSE: tl.constexpr, SMOOTH: tl.constexpr, IGNORE: tl.constexpr, CAPPED: tl.constexpr, TEMPERED: tl.constexpr,
     SQUARED: tl.constexpr, SINGLE: tl.constexpr, FAST: tl.constexpr,
@@ -191,13 +191,13 @@ def softmax_forward(
     BENT: tl.constexpr = CAPPED or TEMPERED
 
     m, high, low, sums, cost, total = gathered(
-        x_rows, x_strides[1], z_rows, z_strides[1], w, label, 0, classes, live, keep, share,
+        x_rows, x_class, z_rows, z_class, w, label, 0, classes, live, keep, share,
         cap, inverse_cap, inverse_high, inverse_low, SPARSE, SUMMED, CAPPED, TEMPERED, FAST, LANES, VECTOR,
     )  # fmt: skip
     if not SINGLE:
         for start in range(LANES * VECTOR, classes, LANES * VECTOR):
             new, new_high, new_low, new_sums, new_cost, new_total = gathered(
-                x_rows, x_strides[1], z_rows, z_strides[1], w, label, start, classes, live, keep, share,
+                x_rows, x_class, z_rows, z_class, w, label, start, classes, live, keep, share,
                 cap, inverse_cap, inverse_high, inverse_low, SPARSE, SUMMED, CAPPED, TEMPERED, FAST, LANES, VECTOR,
             )  # fmt: skip
             larger = new > m  # never of NaN, which is the smaller one then, and makes the sum NaN
@@ -239,7 +239,7 @@ def softmax_forward(
         value = wide_sum(cost) + wide_sum(total) * r
     else:
         at = label.to(tl.int64)
-        x_y = tl.load(row_starts(x, x_strides, outer, row, UNIT) + at * x_strides[1], mask=live, other=0.0)
+        x_y = tl.load(row_starts(x, x_strides, outer, row, UNIT) + at * x_class, mask=live, other=0.0)
         x_y = x_y.to(tl.float32)
         y_high, y_low = bent(x_y, cap, inverse_cap, inverse_high, inverse_low, CAPPED, TEMPERED)
         gap = top_high.to(tl.float64) - y_high.to(tl.float64)
@@ -264,6 +264,7 @@ def softmax_forward(
 @triton.jit
 def softmax_backward(
     u, stats, x, z, w, s, dx, dz, u_strides, x_strides, z_strides, s_strides, dx_strides, dz_strides,
+    x_class, z_class, dx_class, dz_class,
     groups, rows, tiles, count, ignore, keep, share, z_loss, cap, inverse_cap, inverse_high, inverse_low,
     inverse,
     SPARSE: tl.constexpr, SMOOTH: tl.constexpr, IGNORE: tl.constexpr, CAPPED: tl.constexpr, TEMPERED: tl.constexpr,
@@ -276,7 +277,7 @@ def softmax_backward(
     goes through the row twice: the first time for T and, apart from it, the sum of the targets that do not stand at
     the maximum, which T − t would have lost.
     """
-    u_outer, _, u_row = u_strides
+    u_outer, u_row = u_strides
     classes = groups * UNIT
     outer, row, exists = row_numbers(rows, tiles, ROWS)
     sample, label, counts, valid = row_standing(
@@ -313,8 +314,8 @@ def softmax_backward(
         for start in range(0, classes, STEP):
             column = column_numbers(start, LANES, VECTOR)
             there = (column < classes) & live[:, None, None]
-            value = tl.load(x_rows + column.to(tl.int64) * x_strides[1], mask=there, other=0.0).to(tl.float32)
-            t = targets(z_rows, z_strides[1], w, label, column, there, keep, share, SPARSE)
+            value = tl.load(x_rows + column.to(tl.int64) * x_class, mask=there, other=0.0).to(tl.float32)
+            t = targets(z_rows, z_class, w, label, column, there, keep, share, SPARSE)
             highest = value == top[:, None, None]
             at_top += tl.sum(tl.where(highest, t, 0.0), axis=2)
             below += tl.sum(tl.where(highest, 0.0, t), axis=2)
@@ -339,7 +340,7 @@ def softmax_backward(
         inside = (column < classes) & exists[:, None, None]
         there = inside & live[:, None, None]
         at = column.to(tl.int64)
-        value = tl.load(x_rows + at * x_strides[1], mask=there, other=0.0).to(tl.float32)
+        value = tl.load(x_rows + at * x_class, mask=there, other=0.0).to(tl.float32)
         high, low = bent(value, cap, inverse_cap, inverse_high, inverse_low, CAPPED, TEMPERED)
         d, left = two_sum(high, -top_high[:, None, None])
         if BENT:
@@ -351,7 +352,7 @@ def softmax_backward(
                 e = exp_biased(d, left, FAST)
             chosen = column == label[:, None, None]
             if VISITED:
-                t = targets(z_rows, z_strides[1], w, label, column, there, keep, share, SPARSE)
+                t = targets(z_rows, z_class, w, label, column, there, keep, share, SPARSE)
                 rest = tl.zeros_like(t) + others[:, None, None]
             else:
                 t = tl.where(chosen, keep * w_y[:, None, None], 0.0)
@@ -365,7 +366,7 @@ def softmax_backward(
                 g *= slope_of(value, inverse_cap, inverse, CAPPED)
             g = tl.where(there, g * factor, 0.0)
             dx_rows = row_starts(dx, dx_strides, outer, row, UNIT)[:, None, None]
-            tl.store(dx_rows + at * dx_strides[1], g.to(dx.dtype.element_ty), mask=inside)
+            tl.store(dx_rows + at * dx_class, g.to(dx.dtype.element_ty), mask=inside)
         if dz is not None:
             h = tl.where(d == -float("inf"), r - d, (r - tl.where(left == left, left, 0.0)) - d)
             if WEIGHTED:
@@ -375,4 +376,14 @@ def softmax_backward(
             h = tl.where((steep == 0.0) & (h == float("inf")), 0.0, steep * h)
             h = tl.where(there, h * factor, 0.0)
             dz_rows = row_starts(dz, dz_strides, outer, row, UNIT)[:, None, None]
-            tl.store(dz_rows + at * dz_strides[1], h.to(dz.dtype.element_ty), mask=inside)
+            tl.store(dz_rows + at * dz_class, h.to(dz.dtype.element_ty), mask=inside)
+
+
+# Of a transposed matrix the classes are N apart, and whether N is a multiple of 16, or where a part of a batch begins,
+# would decide how threads share the lanes, and so in which order these are added up. There the compiler is not told.
+COUNTS = ["rows", "tiles", "count"]
+PLACES = ["x", "z", "s", "u", "loss", "stats", "dx", "dz", "x_class", "z_class", "dx_class", "dz_class"]
+forward_transposed, backward_transposed = (
+    triton.jit(kernel.fn, do_not_specialize=COUNTS, do_not_specialize_on_alignment=PLACES)
+    for kernel in (softmax_forward, softmax_backward)
+)
