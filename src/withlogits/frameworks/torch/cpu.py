@@ -357,7 +357,7 @@ def or_nothing(pair: tuple[Tensor | None, Tensor | None], like: Tensor) -> tuple
 
 
 def share(upstream: Tensor, sample_weight: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """What the gradient of each loss is multiplied by; 0 of something infinite is 0."""
+    """What the gradient of each loss is multiplied by."""
     upstream = upstream.to(dtype)
     return upstream if sample_weight is None else upstream * sample_weight
 
