@@ -27,6 +27,22 @@ def assert_equal(got: Any, expected: Any) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+# ------------------------------------------------------------------------------------------------- where dtypes end
+
+
+@pytest.mark.parametrize("count", [3, 300])
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float32, 3e38), (np.float64, 1.7e308)])
+def test_a_sum_beyond_the_largest_number_is_infinite(engine: Any, dtype: Any, largest: float, count: int) -> None:
+    """And says nothing: that NumPy warns of it is no news to who looks at the loss."""
+    x = np.tile(np.array([largest, 0.0], dtype), (count, 1))
+    z = np.tile(np.array([0.0, 1.0], dtype), (count, 1))
+    for loss, labels in ((sigmoid_loss, z), (softmax_loss, z), (sparse_loss, np.ones(count, int))):
+        value, gradient = value_and_grad(loss)(labels=labels, logits=x, reduction="sum")
+        assert value == np.inf
+        assert value.dtype == dtype
+        assert gradient[0, 0] == 1.0
+
+
 # ------------------------------------------------------------------------------------------------- views that alias
 
 

@@ -1,6 +1,7 @@
 """Block by block or all at once, the losses are the same; and what is wrong is named by its place in the whole file."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 import withlogits
 from withlogits.evaluation import losses
-from withlogits.evaluation.files import BadFile, open_array
+from withlogits.evaluation.files import ArrayFile, BadFile, open_array
 from withlogits.evaluation.losses import choose_loss, evaluate, pair_up
 from withlogits.evaluation.tiles import size
 
@@ -179,6 +180,27 @@ def test_a_label_out_of_range_is_named_by_its_place_in_the_file(saved, budget, s
         f"{z.name}: labels[{place}] = 12 is outside [0, 5) for logits with 5 classes; "
         "to skip padding pass ignore_index=12"
     )
+
+
+@pytest.mark.parametrize("form", ["npy", "npz"])
+def test_files_are_closed_before_an_error_is_seen(saved, budget, form, monkeypatch):
+    """And not when the error, which keeps hold of them, is forgotten."""
+    streams = []
+    open_file = ArrayFile._opened
+
+    @contextmanager
+    def opened(array):
+        with open_file(array) as stream:
+            streams.append(stream)
+            yield stream
+
+    monkeypatch.setattr(ArrayFile, "_opened", opened)
+    logits, labels = example("sparse", (40, 5), -1)
+    labels[23] = 12
+    with pytest.raises(BadFile):
+        evaluate(pair_up(saved("logits", logits, form), saved("labels", labels, form), "sparse"))
+    assert len(streams) == 3
+    assert all(stream.closed for stream in streams)
 
 
 def test_labels_that_count_from_one_are_recognised_across_blocks(saved, budget):

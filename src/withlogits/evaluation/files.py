@@ -17,7 +17,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, Any, Literal
@@ -63,8 +63,10 @@ class ArrayFile:
         """The same elements under a shape that differs by axes of length 1."""
         return replace(self, shape=shape)
 
-    def blocks(self, tiling: Tiling, announce: Callable[[str], None] | None = None) -> Iterator[Array]:
+    def blocks(self, tiling: Tiling, announce: Callable[[str], None] | None = None) -> Generator[Array]:
         """The blocks one after another; each is valid until the next is asked for, and not to be written to.
+
+        Who does not ask for all of them closes the generator, and with it the file.
 
         `announce` hears of a temporary file, should one be needed.
         """

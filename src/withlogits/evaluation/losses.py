@@ -7,7 +7,8 @@ where the cuts fall can change its last digit at most.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,7 +89,7 @@ class Pair:
     def loss_dtype(self) -> np.dtype[Any]:
         return np.dtype(np.float64 if self.logits.dtype == np.float64 else np.float32)
 
-    def label_blocks(self, announce: Announce | None = None) -> Iterator[Array]:
+    def label_blocks(self, announce: Announce | None = None) -> Generator[Array]:
         """A block of labels for each block of logits."""
         if self.loss == "sparse":
             yield from self.labels.reshaped(self.rows.shape).blocks(self.rows, announce)
@@ -175,21 +176,21 @@ def evaluate(
     totals: list[float] = []
     found: dict[str, Oddity] = {}
     count = ignored = 0
-    blocks = zip(pair.rows, pair.logits.blocks(pair.tiling, announce), pair.label_blocks(announce), strict=True)
-    for tile, x, z in blocks:
-        block = _loss_of(pair, x if keep is not None else x.astype(np.float64), z, ignore_index)
-        skipped = int(np.count_nonzero(z == ignore_index)) if ignore_index is not None else 0
-        ignored += skipped
-        count += block.size - skipped
-        total = float(block.sum(dtype=np.float64))
-        if not math.isfinite(total):
-            _note(found, "nan", np.isnan(block), pair, tile, x, z)
-            _note(found, "infinite", np.isinf(block), pair, tile, x, z)
-        totals.append(total)
-        if keep is not None:
-            keep(block)
-        if progress is not None:
-            progress(x.size)
+    with closing(pair.logits.blocks(pair.tiling, announce)) as xs, closing(pair.label_blocks(announce)) as zs:
+        for tile, x, z in zip(pair.rows, xs, zs, strict=True):
+            block = _loss_of(pair, x if keep is not None else x.astype(np.float64), z, ignore_index)
+            skipped = int(np.count_nonzero(z == ignore_index)) if ignore_index is not None else 0
+            ignored += skipped
+            count += block.size - skipped
+            total = float(block.sum(dtype=np.float64))
+            if not math.isfinite(total):
+                _note(found, "nan", np.isnan(block), pair, tile, x, z)
+                _note(found, "infinite", np.isinf(block), pair, tile, x, z)
+            totals.append(total)
+            if keep is not None:
+                keep(block)
+            if progress is not None:
+                progress(x.size)
     total = math.fsum(totals) if all(map(math.isfinite, totals)) else sum(totals)
     return Summary(total, count, ignored, found.get("nan"), found.get("infinite"))
 
@@ -253,14 +254,15 @@ def _first_label_outside(pair: Pair, ignore_index: int | None) -> BadFile | None
     labels = pair.labels.reshaped(pair.rows.shape)
     tiling = cut(labels.shape, None, BUDGET)
     first, value, lowest, highest = None, 0, classes, 0
-    for tile, z in zip(tiling, labels.blocks(tiling), strict=True):
-        lowest, highest = min(lowest, int(z.min())), max(highest, int(z.max()))
-        wrong = (z < 0) | (z >= classes)
-        if ignore_index is not None:
-            wrong &= z != ignore_index
-        if first is None and wrong.any():
-            flat = int(np.argmax(wrong))
-            first, value = _position(flat, pair, tile), int(z.reshape(-1)[flat])
+    with closing(labels.blocks(tiling)) as blocks:
+        for tile, z in zip(tiling, blocks, strict=True):
+            lowest, highest = min(lowest, int(z.min())), max(highest, int(z.max()))
+            wrong = (z < 0) | (z >= classes)
+            if ignore_index is not None:
+                wrong &= z != ignore_index
+            if first is None and wrong.any():
+                flat = int(np.argmax(wrong))
+                first, value = _position(flat, pair, tile), int(z.reshape(-1)[flat])
     if first is None:
         return None
     from_one = value == classes and lowest >= 1 and highest == classes
@@ -271,13 +273,14 @@ def _first_odd_row(labels: ArrayFile, axis: int, announce: Announce | None) -> s
     """A label row that is no distribution, in words; None if all are."""
     tiling = cut(labels.shape, axis, BUDGET, labels.fortran)
     close = CLOSE.get(labels.dtype.name, CLOSE_ENOUGH)
-    for tile, z in zip(tiling.without(axis), labels.blocks(tiling, announce), strict=True):
-        sums = z.sum(axis=axis, dtype=np.float64)
-        odd = ~(np.abs(sums - 1.0) <= close) | (z.min(axis=axis) < 0)
-        if odd.any():
-            inside = np.unravel_index(int(np.argmax(odd)), odd.shape)
-            where = ", ".join(str(part.start + int(i)) for part, i in zip(tile, inside, strict=True))
-            return f"row [{where}] sums to {sums[inside]:g}"
+    with closing(labels.blocks(tiling, announce)) as blocks:
+        for tile, z in zip(tiling.without(axis), blocks, strict=True):
+            sums = z.sum(axis=axis, dtype=np.float64)
+            odd = ~(np.abs(sums - 1.0) <= close) | (z.min(axis=axis) < 0)
+            if odd.any():
+                inside = np.unravel_index(int(np.argmax(odd)), odd.shape)
+                where = ", ".join(str(part.start + int(i)) for part, i in zip(tile, inside, strict=True))
+                return f"row [{where}] sums to {sums[inside]:g}"
     return None
 
 

@@ -17,12 +17,11 @@ from torch import Tensor
 from withlogits import arguments
 from withlogits.frameworks.torch.formulas import Softmax, label_gradient_dtype, loss_dtype
 from withlogits.kernels.cpu import buffers, host_sigmoid, host_softmax
+from withlogits.kernels.cpu.call import FEW, FLOAT64, total
 from withlogits.kernels.cpu.layout import address
 from withlogits.memo import keep
 
-FLOAT64 = np.dtype(np.float64)
 BYTE = np.dtype(np.uint8)
-FEW = 64  # up to so many numbers, Python adds them in half the time that NumPy takes to begin
 
 
 class Kind(NamedTuple):
@@ -177,7 +176,7 @@ class SoftmaxPlan:
             losses = np.empty(self.count)
             at = address(losses)
             self.run(logits, labels, class_weight, factor, at, FLOAT64, gradient, label_gradient, scale)
-            return float(np.add.reduce(losses))
+            return total(losses)
         if not self.count:
             return 0.0
         few = self._few()

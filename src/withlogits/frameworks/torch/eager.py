@@ -21,7 +21,8 @@ from torch.autograd import forward_ad
 
 from withlogits import engine
 from withlogits.frameworks.torch import cpu, traced
-from withlogits.frameworks.torch.cpu import FEW, SigmoidPlan, SoftmaxPlan, share
+from withlogits.frameworks.torch.cpu import SigmoidPlan, SoftmaxPlan, share
+from withlogits.kernels.cpu.call import FEW
 
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 _transforms_active = torch._C._are_functorch_transforms_active

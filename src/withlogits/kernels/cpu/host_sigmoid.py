@@ -11,7 +11,7 @@ import numpy as np
 from withlogits.memo import keep
 
 from . import buffers
-from .call import FLOAT64, Dtype, Plan, in_order, known, label_gradient_dtype, loss_dtype
+from .call import FLOAT64, Dtype, Plan, in_order, known, label_gradient_dtype, loss_dtype, scalar
 from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
 from .layout import Array, Strides, address, two_levels
 
@@ -109,7 +109,7 @@ class _Loss:
             total = _run(plan, logits, labels, loss, gradient, label_gradient, weights, sample_weight, number, scale)
         value: Any = loss
         if loss is None:
-            value = self._kind.type(total / divisor if divisor else 0.0)
+            value = scalar(total / divisor if divisor else 0.0, self._kind)
         return value, in_order(self._wrt, gradient, label_gradient)
 
 

@@ -14,7 +14,7 @@ from withlogits import arguments
 from withlogits.memo import keep
 
 from . import buffers
-from .call import FLOAT64, Dtype, Plan, heap, in_order, known, label_gradient_dtype, loss_dtype
+from .call import FLOAT64, Dtype, Plan, heap, in_order, known, label_gradient_dtype, loss_dtype, scalar, total
 from .job import SOFTMAX_JOB, STREAM, SoftmaxSpec
 from .layout import Array, Strides, address, two_levels, without
 
@@ -99,7 +99,7 @@ class _Loss:
             if class_weight is not None and divisor and self._label_gradients is not None:
                 # the denominator depends on the labels, so their gradient needs the value first
                 self._fill(logits, labels, class_weight, sample_weight, loss, None, None, 1.0, 0.0)
-                kappa = float(np.add.reduce(loss, axis=None)) / divisor
+                kappa = total(loss) / divisor
         gradient = label_gradient = None
         if self._gradients is not None:
             gradient = self._gradients.array(logits.dtype) if out is None else out
@@ -112,7 +112,7 @@ class _Loss:
             raise arguments.label_out_of_range(labels, self._classes, self._ignore, sample_weight)
         value: Any = loss
         if self._reduction != "none":
-            value = self._kind.type(np.add.reduce(loss, None) / divisor if divisor else 0.0)
+            value = scalar(total(loss) / divisor if divisor else 0.0, self._kind)
         return value, in_order(self._wrt, gradient, label_gradient)
 
     def _fill(

@@ -176,7 +176,7 @@ def row_parts(spec: SoftmaxSpec) -> SimpleNamespace:
     @traced
     def factors(total: Value, below: Value, share: Value, z_loss: Value, m: Value, r: Value) -> tuple[Value, ...]:
         """What multiplies exp(x_j − m), and what stands at an only maximum beside T − t_j."""
-        pull = (m + r) * 2.0 * z_loss
+        pull = z_loss * 2.0 * (m + r)  # in this order: 2 m may be infinite
         return (total + pull) * share, fma(pull, share, -total * below)
 
     @traced
