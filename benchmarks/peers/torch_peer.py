@@ -1,4 +1,4 @@
-"""PyTorch: `torch.nn.functional`, eager or through `torch.compile`."""
+"""PyTorch: `torch.nn.functional`, eager or through `torch.compile`; and withlogits on the same tensors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from benchmarks.cases import POS_WEIGHT, Case, Inputs
 from benchmarks.peers import Absent
+from benchmarks.peers.withlogits_peer import LOSSES
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -27,12 +28,13 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class TorchPeer:
-    def __init__(self, threads: int, compiled: bool) -> None:
+    def __init__(self, threads: int, variant: str) -> None:
         torch.set_num_threads(threads)
-        self.compiled = compiled
-        self.name = "torch.compile" if compiled else "torch"
+        compiled = variant == "compile"
+        self.compiled, self.ours = compiled, variant == "withlogits"
+        self.name = f"torch.{variant}" if variant else "torch"
         self.version = torch.__version__
-        self.note = "`torch.nn.functional`, gradient by `torch.autograd.grad`" + (
+        self.note = f"`{'withlogits' if self.ours else 'torch.nn.functional'}`, gradient by `torch.autograd.grad`" + (
             "; the loss compiled for each shape (`dynamic=False`, default backend)" if compiled else ""
         )
         if compiled and not (shutil.which("g++") or shutil.which("clang++")):
@@ -54,6 +56,14 @@ class TorchPeer:
 
             def loss(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
                 return F.cross_entropy(x, z, reduction=reduction)
+
+        if self.ours:
+            # the weighted loss is the sigmoid's; TensorFlow's name for it takes no reduction
+            function = LOSSES["sigmoid" if case.what == "weighted" else case.what]
+            options = {"pos_weight": POS_WEIGHT} if case.what == "weighted" else {}
+
+            def loss(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+                return function(labels=z, logits=x, reduction=reduction, **options)
 
         if self.compiled:
             # Without the reset, the second shape of a function would be compiled for shapes unknown.
@@ -95,4 +105,4 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def make(threads: int, variant: str = "") -> TorchPeer:
-    return TorchPeer(threads, compiled=variant == "compile")
+    return TorchPeer(threads, variant)

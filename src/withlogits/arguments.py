@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from withlogits.memo import keep
 
+FEW = 64  # up to so many numbers, Python looks at them in half the time that NumPy takes to begin
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Shape = tuple[int, ...]
@@ -492,11 +494,17 @@ def weight_shape(name: str, shape: Shape, target: Shape, of: str) -> None:
 # ------------------------------------------------------------------------------------------------------------ values
 
 
-def bad_weight(name: str, weight: NDArray[Any]) -> ValueError:
-    """For weights of which at least one is negative or not finite."""
+def weight_values(name: str, weight: NDArray[Any]) -> None:
+    """Weights must be finite and 0 or more."""
+    if weight.size <= FEW:
+        few: list[float] = weight.ravel().tolist()
+        if all(0.0 <= w < math.inf for w in few):
+            return
+    elif weight.min() >= 0.0 and weight.max() < math.inf:  # NaN is neither
+        return
     bad = np.flatnonzero(~((weight >= 0.0) & (weight < np.inf)))[0]
     entry = _entry(name, np.unravel_index(bad, weight.shape))
-    return ValueError(f"{entry} is {weight.flat[bad].item()!r}, where a finite weight of 0 or more is expected")
+    raise ValueError(f"{entry} is {weight.flat[bad].item()!r}, where a finite weight of 0 or more is expected")
 
 
 def label_out_of_range(

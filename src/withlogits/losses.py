@@ -88,7 +88,9 @@ def sigmoid_cross_entropy_with_logits(
     >>> withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (1, 3)
     array([[1.26928011e-01, 3.13261688e-01, 2.06115362e-09]])
     """
-    return _sigmoid((), labels, logits, name, pos_weight, label_smoothing, sample_weight, reduction)[0]
+    return front_end(logits).sigmoid_loss(
+        (), labels, logits, name, pos_weight, label_smoothing, sample_weight, reduction, None
+    )[0]
 
 
 @arguments.by_keyword
@@ -198,9 +200,9 @@ def softmax_cross_entropy_with_logits(
     >>> withlogits.softmax_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (2,)
     array([4.12230724e-09, 8.61994804e-01])
     """
-    return _softmax(
+    return front_end(logits).softmax_loss(
         False, (), labels, logits, axis, dim, name, class_weight, label_smoothing, None, temperature, softcap, z_loss,
-        sample_weight, reduction,
+        sample_weight, reduction, None,
     )[0]  # fmt: skip
 
 
@@ -261,9 +263,9 @@ def sparse_softmax_cross_entropy_with_logits(
     >>> withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits, ignore_index=-1)  # shape (3,)
     array([4.12230724e-09, 8.61994804e-01, 0.00000000e+00])
     """
-    return _softmax(
+    return front_end(logits).softmax_loss(
         True, (), labels, logits, axis, None, name, class_weight, label_smoothing, ignore_index, temperature, softcap,
-        z_loss, sample_weight, reduction,
+        z_loss, sample_weight, reduction, None,
     )[0]  # fmt: skip
 
 

@@ -18,7 +18,9 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 from frameworks.torch_cases import (  # noqa: E402
     ACTIVATIONS,
     CASES,
+    EVERY,
     FEW,
+    REDUCTIONS,
     SOFTMAX_MAPS,
     Case,
     assert_ulps,
@@ -29,7 +31,7 @@ from frameworks.torch_cases import (  # noqa: E402
 
 sparse_loss = withlogits.sparse_softmax_cross_entropy_with_logits
 few_cases = pytest.mark.parametrize("case", FEW, ids=str)
-REDUCTIONS = pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 
 def inputs(case: Case, wrt: str) -> tuple[Any, ...]:
@@ -42,7 +44,10 @@ def inputs(case: Case, wrt: str) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize(
     ("case", "wrt"),
-    [(c, wrt) for c in CASES for wrt in ("logits", "labels", "both") if wrt == "logits" or c.loss != "sparse"],
+    [
+        *((c, wrt) for c in CASES for wrt in ("logits", "labels") if wrt == "logits" or c.loss != "sparse"),
+        *((c, "logits" if c.loss == "sparse" else "both") for c in EVERY),
+    ],
     ids=str,
 )
 def test_derivatives_by_differences(case: Case, wrt: str) -> None:
@@ -103,7 +108,7 @@ def test_the_mixed_second_derivative(loss: str, name: str) -> None:
     "rows", [4, 90_000]
 )  # the gradient of the second is larger than 1 MiB: memory that is used again
 @pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
-@REDUCTIONS
+@every_reduction
 def test_backward_again_and_again(loss: str, reduction: str, rows: int) -> None:
     """Whatever a caller does to a gradient, the next one is right; and so are those of other upstreams."""
     case = Case(loss, "", {"reduction": reduction}, (rows, 5))
@@ -115,14 +120,16 @@ def test_backward_again_and_again(loss: str, reduction: str, rows: int) -> None:
     kept = [g.clone() for g in first]
     for g in first:
         g.fill_(torch.nan)
-    for factor in (1.0, 4.0, -0.5, 0.0, 1.0):
+    second = grad(value, wrt, one, retain_graph=True)
+    for factor in (4.0, -0.5, 0.0, 1.0):
         for got, expected in zip(grad(value, wrt, one * factor, retain_graph=True), kept, strict=True):
             assert torch.equal(got, expected * factor)
     last = grad(value, wrt, one * 2.0)
     other = case(labels.detach().flip(0), logits.detach().flip(0).requires_grad_())
     other.backward(torch.ones_like(other))  # and another call does not write where that lies
-    for got, expected in zip(last, kept, strict=True):
+    for got, earlier, expected in zip(last, second, kept, strict=True):
         assert torch.equal(got, expected * 2.0)
+        assert torch.equal(earlier, expected)
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         grad(value, wrt, one)
 
@@ -231,7 +238,7 @@ def test_hooks_and_checkpoints_change_nothing(case: Case) -> None:
         assert all(torch.equal(p.grad, e) for p, e in zip(head.parameters(), expected, strict=True))
 
 
-@REDUCTIONS
+@every_reduction
 def test_a_hook_of_a_tensor_may_change_its_gradient(reduction: str) -> None:
     case = Case("sparse", "", {"reduction": reduction})
     labels, logits = case.tensors(grad=True)
@@ -244,13 +251,21 @@ def test_a_hook_of_a_tensor_may_change_its_gradient(reduction: str) -> None:
 
 
 @few_cases
-def test_logits_that_are_changed_afterwards_are_an_error(case: Case) -> None:
+def test_logits_that_are_changed_afterwards_are_an_error_where_they_are_read_again(case: Case) -> None:
     labels, leaf = case.tensors(grad=True)
-    logits = leaf * 1.0
-    value = case(labels.detach(), logits).sum()
-    logits.mul_(2.0)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        value.backward()
+    _, expected, *_ = differentiated(case, labels.detach(), leaf)
+    for upstream in (1.0, 3.0):
+        logits = leaf * 1.0
+        value = case(labels.detach(), logits).sum()
+        logits.mul_(2.0)
+        try:  # a gradient that was made with the loss is handed over as it is
+            (gradient,) = torch.autograd.grad(value, leaf, torch.tensor(upstream, dtype=value.dtype))
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+        else:
+            assert upstream == 1.0
+            torch.testing.assert_close(gradient, expected)
 
 
 @few_cases
@@ -272,18 +287,18 @@ def test_no_gradient_where_none_is_asked(case: Case) -> None:
 def test_the_kernels_make_only_the_gradients_that_are_asked_for(
     case: Case, wrt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host = pytest.importorskip("withlogits.frameworks.torch.cpu", reason="there is no Numba, so there are no kernels")
+    job = pytest.importorskip("withlogits.kernels.cpu.job", reason="there is no Numba, so there are no kernels")
     made: set[str] = set()
 
-    def watched(run_at: Any, first: int) -> Any:
-        def run(*args: Any) -> Any:
+    def watched(fill: Any, first: int) -> Any:
+        def filled(*args: Any) -> Any:
             made.update(name for name, at in zip(("logits", "labels"), args[first:], strict=False) if at)
-            return run_at(*args)
+            return fill(*args)
 
-        return run
+        return filled
 
-    monkeypatch.setattr(host.host_softmax, "run_at", watched(host.host_softmax.run_at, 3))
-    monkeypatch.setattr(host.host_sigmoid, "run_at", watched(host.host_sigmoid.run_at, 4))
+    monkeypatch.setattr(job.SOFTMAX_JOB, "fill", watched(job.SOFTMAX_JOB.fill, 2))
+    monkeypatch.setattr(job.SIGMOID_JOB, "fill", watched(job.SIGMOID_JOB.fill, 3))
     labels, logits = case.tensors(np.float32)
     labels.requires_grad_(wrt in ("labels", "both") and case.loss != "sparse")
     logits.requires_grad_(wrt in ("logits", "both"))
@@ -296,7 +311,7 @@ def test_the_kernels_make_only_the_gradients_that_are_asked_for(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@REDUCTIONS
+@every_reduction
 def test_autocast_leaves_the_loss_in_float32(dtype: Any, reduction: str) -> None:
     x = torch.randn(4, 3, requires_grad=True)
     with torch.autocast("cpu", dtype=dtype):

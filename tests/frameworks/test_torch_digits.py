@@ -72,10 +72,15 @@ def test_second_derivatives_of_a_softmax_loss(name: str, dtype: str) -> None:
     assert_digits(columns(dx, logits), hessian, dtype, most)
     assert_digits(columns(dx, labels), mixed, dtype, most)
     assert_digits(columns(dz, logits), np.array(mixed).T.tolist(), dtype, most)
-    (v,) = torch.func.jvp(torch.func.grad(lambda a: LOSSES["sparse"](
-        labels=torch.tensor([int(np.argmax(x))]), logits=a, reduction="sum"
-    )), (logits.detach(),), (torch.eye(len(x), dtype=DTYPES[dtype])[:1],))[1:]  # fmt: skip
+
+    def loss(a: Any) -> Any:
+        return LOSSES["sparse"](labels=torch.tensor([int(np.argmax(x))]), logits=a, reduction="sum")
+
+    first = torch.eye(len(x), dtype=DTYPES[dtype])[:1]
+    (v,) = torch.func.jvp(torch.func.grad(loss), (logits.detach(),), (first,))[1:]
     assert_digits(v.double().numpy(), [[row[0] for row in hessian]], dtype, most)
+    whole = torch.func.hessian(loss)(logits.detach())[0, :, 0]
+    assert_digits(whole.double().numpy(), hessian, dtype, most)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

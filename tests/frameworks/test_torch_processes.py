@@ -53,6 +53,23 @@ def test_torch_is_loaded_by_nobody_but_the_caller() -> None:
     assert out == "False False\n"
 
 
+def test_the_first_call_of_all_may_be_one_that_is_compiled() -> None:
+    out = run(
+        """
+        import torch, withlogits
+
+        @torch.compile(fullgraph=True, backend="aot_eager")
+        def step(x, y):
+            return withlogits.sparse_softmax_cross_entropy_with_logits(labels=y, logits=x, reduction="mean")
+
+        x = torch.zeros(2, 4, requires_grad=True)
+        step(x, torch.tensor([0, 1])).backward()
+        print(x.grad[0].tolist())
+        """
+    )
+    assert out == "[-0.375, 0.125, 0.125, 0.125]\n"
+
+
 def test_without_numba_the_formulas_compute(tmp_path: Any) -> None:
     """WITHLOGITS_ENGINE=reference: every case, with its gradients, is that of the kernels; and no Numba is loaded."""
     code = """

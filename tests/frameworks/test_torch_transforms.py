@@ -21,7 +21,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from frameworks.torch_cases import ACTIVATIONS, CASES, FEW, SOFTMAX_MAPS, Case, differentiated, ours  # noqa: E402
+from frameworks.torch_cases import (  # noqa: E402
+    ACTIVATIONS,
+    CASES,
+    EVERY,
+    FEW,
+    SOFTMAX_MAPS,
+    Case,
+    differentiated,
+    ours,
+)
 
 few_cases = pytest.mark.parametrize("case", FEW, ids=str)
 assert_close = torch.testing.assert_close
@@ -63,7 +72,7 @@ def test_func_gives_what_it_gives_of_torchs_own_losses(loss: str) -> None:
         assert_close(way(lambda x: own(labels, x)), way(lambda x: other(labels, x)), msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", EVERY, ids=str)
 def test_every_jacobian_and_hessian_is_autograds(case: Case) -> None:
     labels, logits = case.tensors()
     args = (logits,) if case.loss == "sparse" else (logits, labels)
@@ -78,6 +87,7 @@ def test_every_jacobian_and_hessian_is_autograds(case: Case) -> None:
     expected = torch.autograd.functional.jacobian(of, args)
     assert_close(func.jacrev(of, which)(*args), expected)
     assert_close(func.jacfwd(of, which)(*args), expected)
+    assert_close(func.grad(total, which)(*args), torch.autograd.functional.jacobian(total, args))
     second = torch.autograd.functional.hessian(total, args)
     assert_close(func.hessian(total, which)(*args), second)
     assert_close(func.jacrev(func.jacrev(total, which), which)(*args), second)
@@ -112,7 +122,7 @@ def test_vmap_over_anything(data: Any, case: Case, seed: int) -> None:
 
 @pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
 @pytest.mark.parametrize("reduction", ["none", "mean"])
-def test_vmap_in_vmap_and_over_nothing(loss: str, reduction: str) -> None:
+def test_vmap_of_one_in_vmap_and_over_nothing(loss: str, reduction: str) -> None:
     case = Case(loss, "", {"reduction": reduction}, (2, 5, 4, 3))
     labels, logits = case.tensors()
     flat = Case(loss, "", {"reduction": reduction})
@@ -122,9 +132,23 @@ def test_vmap_in_vmap_and_over_nothing(loss: str, reduction: str) -> None:
                                        for a, b in zip(labels, logits, strict=True)]))  # fmt: skip
         turned = torch.vmap(torch.vmap(inner, (0, 1)), (1, 2))(labels, logits.movedim((1, 2), (2, 1)).transpose(0, 1))
         assert_close(turned, got.transpose(0, 1))
+        z, x = labels[0], logits[0]
+        assert_close(torch.vmap(inner, (0, None))(z, x[0]), torch.stack([inner(a, x[0]) for a in z]))
+        assert_close(torch.vmap(inner, (None, 0))(z[0], x), torch.stack([inner(z[0], b) for b in x]))
         if reduction == "none":  # torch divides no number by another under an empty vmap
             shape = inner(labels[0, 0], logits[0, 0]).shape
             assert torch.vmap(inner)(labels[0][:0], logits[0][:0]).shape == (0, *shape)
+
+
+@pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
+def test_vmap_over_weights_alone(loss: str) -> None:
+    labels, logits = Case(loss, "").tensors()
+    weights = torch.linspace(0.0, 2.0, 9, dtype=torch.float64).view(3, 3)
+
+    def weighted(w: Any) -> Any:
+        return Case(loss, "")(labels, logits, **{"pos_weight" if loss == "sigmoid" else "class_weight": w})
+
+    assert_close(torch.vmap(weighted)(weights), torch.stack([weighted(w) for w in weights]))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -159,22 +183,42 @@ def test_compiled_without_a_graph_break(case: Case) -> None:
         assert_close(compiled(labels, logits), expected[0], rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
-@pytest.mark.parametrize("reduction", ["none", "mean"])
-def test_one_graph_serves_all_batch_sizes(loss: str, reduction: str) -> None:
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_compiled_without_a_graph_break(name: str) -> None:
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend("aot_eager")
-    options = {"reduction": reduction, **({} if loss == "sigmoid" else {"label_smoothing": 0.1})}
-    compiled = torch.compile(
-        lambda z, x: Case(loss, "", options)(z, x), fullgraph=True, dynamic=None, backend=counter
-    )  # the first size alone, the second as any
-    for rows in (3, 5, 6, 7, 40):
-        case = Case(loss, "", options, (rows, 4))
-        labels, logits = case.tensors(grad=True)
-        for got, expected in zip(differentiated(compiled, labels, logits), differentiated(case, labels, logits),
-                                 strict=True):  # fmt: skip
-            assert_close(got, expected)
-    assert counter.frame_count == 2
+    function = getattr(withlogits, name)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    x = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    expected = differentiated(lambda _, a: function(a), x.detach(), x)
+    assert_close(differentiated(lambda _, a: compiled(a), x.detach(), x), expected)
+
+
+@pytest.mark.parametrize(
+    ("case", "dynamic", "graphs"),
+    [
+        *((c, None, 2) for c in EVERY if c.name in ("plain, none", "plain, mean", "smoothed, none", "smoothed, mean")),
+        *((c, True, 1) for c in EVERY if (c.shape, c.labels, c.options.get("reduction")) == ((4, 3), "full", "mean")),
+    ],
+    ids=str,
+)
+def test_one_graph_serves_all_batch_sizes(case: Case, dynamic: bool | None, graphs: int) -> None:
+    """Or two, where the first size is not known to be one of many."""
+    torch._dynamo.reset()
+    options = case.of_tensors().options
+    if "sample_weight" in options:
+        options["sample_weight"] = options["sample_weight"][:1]
+
+    def loss(z: Any, x: Any) -> Any:
+        return Case(case.loss, "", options)(z, x * 2.0)
+
+    counter, made = CompileCounterWithBackend("aot_eager"), set()
+    compiled = torch.compile(loss, fullgraph=True, dynamic=dynamic, backend=counter)
+    for rows in (5, 4, 6, 7, 40):
+        labels, logits = replace(case, shape=(rows, 3)).tensors(grad=True)
+        expected = differentiated(loss, labels, logits)
+        assert_close(differentiated(compiled, labels, logits), expected)
+        made.add(counter.frame_count)  # which counts what torch starts anew, too
+    assert len(made) == graphs
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own, in its compiler
@@ -214,21 +258,22 @@ def test_exported(case: Case, strict: bool) -> None:
 
 
 def samples(dtype: Any) -> dict[str, tuple[Any, ...]]:
-    x, rows, index = torch.randn(4, 3).to(dtype), torch.ones(4), torch.tensor([0, 2, 1, -1])
+    wide = torch.promote_types(dtype, torch.float32)
+    x, rows, index = torch.randn(4, 3).to(dtype), torch.ones(4, dtype=wide), torch.tensor([0, 2, 1, -1])
     z, w, s, nothing = torch.rand(4, 3).to(dtype), torch.rand(3), torch.rand(4), torch.empty(0, dtype=dtype)
     options = (0.1, -1, 1.5, 3.0, 0.2)
     return {
         "softmax_rows": (x, index, w, s, 1, True, *options),
         "softmax_rows_backward": (rows, nothing, x, z, w, s, 1, False, *options, True, True),
         "sigmoid_elements": (x, z, torch.rand(4, 3), s[:, None].expand(4, 3), 0.1),
-        "sigmoid_elements_backward": (torch.ones(4, 3), x, z, None, None, 0.1, True, True),
+        "sigmoid_elements_backward": (torch.ones(4, 3, dtype=wide), x, z, None, None, 0.1, True, True),
         "softmax_map": (x, 1, "log_softmax"),
         "elementwise": (x, "softplus"),
     }
 
 
 @pytest.mark.parametrize("differentiable", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", samples(torch.float32))
 def test_torchs_own_checks_of_the_operators(name: str, dtype: Any, differentiable: bool) -> None:
     withlogits.softmax(torch.zeros(1))  # which loads them

@@ -135,6 +135,7 @@ SOFTMAX_OPTIONS: dict[str, dict[str, Any]] = {
     "mean": {"reduction": "mean"},
     "class weights": {"class_weight": CLASS_WEIGHT},
     "class-weighted mean": {"class_weight": CLASS_WEIGHT, "reduction": "mean"},
+    "class weights, smoothed": {"class_weight": np.array([0.5, 0.0, 2.0]), "label_smoothing": 0.2},
     "a class of weight 0": {"class_weight": np.array([0.0, 2.0, 1.0]), "reduction": "sum"},
     "sample weights": {"sample_weight": SAMPLE_WEIGHT},
     "sample-weighted mean": {"sample_weight": SAMPLE_WEIGHT, "reduction": "mean"},
@@ -142,6 +143,7 @@ SOFTMAX_OPTIONS: dict[str, dict[str, Any]] = {
     "temperature": {"temperature": 0.6, "reduction": "mean"},
     "softcap": {"softcap": 2.5},
     "z-loss": {"z_loss": 0.3, "reduction": "sum"},
+    "without weights": {"label_smoothing": 0.1, "temperature": 0.5, "softcap": 5.0, "z_loss": 0.1},
     "all": ALL,
     "all, mean": {**ALL, "reduction": "mean"},
 }
@@ -166,11 +168,19 @@ CASES = [
     Case("sigmoid", "pos_weight of each class", {"pos_weight": CLASS_WEIGHT, "reduction": "mean"}),
     Case("sigmoid", "sample weights", {"sample_weight": SAMPLE_WEIGHT[:, None]}),
     Case("sigmoid", "sample-weighted mean", {"sample_weight": SAMPLE_WEIGHT[:, None], "reduction": "mean"}),
+    Case("sigmoid", "weights of each element", {"sample_weight": SAMPLE_WEIGHT[:, None] * [[1.0, 0.0, 0.3]]}),
     Case("sigmoid", "all", SIGMOID_ALL),
     Case("sigmoid", "a single number", {"pos_weight": 2.0}, ()),
     Case("weighted", "weighted", {"pos_weight": 3.0}),
     Case("weighted", "weights of each class", {"pos_weight": CLASS_WEIGHT}),
 ]
+# each with every reduction
+REDUCTIONS = ("none", "sum", "mean")
+EVERY = [case for case in CASES if case.loss == "weighted"] + list({
+    (c.loss, c.shape, c.labels, repr(options)): replace(c, name=f"{c.name}, {reduction}", options=options)
+    for c in reversed(CASES) if c.loss != "weighted"
+    for reduction in REDUCTIONS for options in [{**c.options, "reduction": reduction}]
+}.values())  # fmt: skip
 # one of each family and reduction, for what does not depend on the other options
 FEW = [case for case in CASES if case.name in ("plain", "mean", "all", "all, mean", "ignored mean", "kept axis")]
 

@@ -6,7 +6,6 @@ checks that need an array, with the texts of `withlogits.arguments`.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,7 +55,6 @@ class FrontEnd(Protocol):
 
 
 _front_ends: dict[type, FrontEnd] = {np.ndarray: numpy_front}
-_homes = {"torch": "withlogits.frameworks.torch"}  # where a class that tensors descend from is at home
 
 
 def front_end(array: Any) -> FrontEnd:
@@ -73,8 +71,7 @@ def front_end(array: Any) -> FrontEnd:
 
 def _found(kind: type) -> FrontEnd:
     found: Any = numpy_front
-    for base in kind.__mro__:
-        home = _homes.get(base.__module__.partition(".")[0])
-        if home is not None and base.__name__ == "Tensor":
-            found = importlib.import_module(home)
+    if any(base.__name__ == "Tensor" and base.__module__.partition(".")[0] == "torch" for base in kind.__mro__):
+        # by a statement, which torch.compile follows, as it does not follow `importlib`
+        from withlogits.frameworks import torch as found
     return _front_ends.setdefault(kind, found)

@@ -291,13 +291,7 @@ def _weight(name: str, given: Any, keep_single: bool = False) -> Array:
             raise arguments.number_dtype(name, array.dtype.name)
         single = keep_single and array.dtype == np.float32
         array = np.asarray(array, np.float32 if single else np.float64, order="C")
-    if array.ndim == 0:
-        fine = 0.0 <= array.item() < np.inf
-    else:
-        flat = array.reshape(-1)
-        fine = not flat.size or (np.minimum.reduce(flat) >= 0.0 and np.maximum.reduce(flat) < np.inf)
-    if not fine:
-        raise arguments.bad_weight(name, array)
+    arguments.weight_values(name, array)
     return array
 
 

@@ -7,13 +7,14 @@ torch.func, go through the operators (`operators`, `traced`), which know what ru
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from withlogits import arguments
-from withlogits.arguments import SoftmaxOptions
+from withlogits import arguments, engine
+from withlogits.arguments import SigmoidOptions, SoftmaxOptions
 from withlogits.frameworks.torch import cpu, eager, operators, traced
 from withlogits.frameworks.torch.formulas import Softmax, loss_dtype
 from withlogits.memo import keep
@@ -35,9 +36,9 @@ class _Form(NamedTuple):
 
 
 _forms: dict[tuple[Any, ...], _Form] = {}
-# Of tensors that go to the kernels as they are: the plan for each kind of call
-_softmax_plans: dict[tuple[Any, ...], cpu.SoftmaxPlan] = {}
-_sigmoid_plans: dict[tuple[Any, ...], cpu.SigmoidPlan] = {}
+# Of tensors that go to the kernels as they are, without weights: what computes each kind of call
+_looks = attrgetter("__class__", "is_cpu", "layout", "dtype", "shape")
+_calls: dict[tuple[Any, ...], Callable[[Tensor, Tensor], Tensor]] = {}
 
 
 def softmax_loss(
@@ -63,11 +64,10 @@ def softmax_loss(
     if name is not None:
         with torch.profiler.record_function(name):
             return _softmax_loss(given, labels, logits, class_weight, sample_weight, out)
-    if class_weight is None and sample_weight is None and not wrt and _are_plain(logits, labels):
-        options = arguments.softmax_options(*given)
-        plan = _softmax_plans.get((options, *cpu.kind_of(logits, labels)))
-        if plan is not None:
-            return eager.softmax_loss(plan, logits, labels, None, None, options.reduction), ()
+    if class_weight is None and sample_weight is None and not wrt and eager.no_transforms():
+        call = _known(arguments.softmax_options(*given), logits, labels)
+        if call is not None:
+            return call(logits, labels), ()
     return _softmax_loss(given, labels, logits, class_weight, sample_weight, out)
 
 
@@ -95,11 +95,12 @@ def _softmax_loss(
     # the denominator of such a mean depends on the labels too
     entangled = class_weight is not None and not options.sparse and reduction == "mean"
     entangled = entangled and (labels.requires_grad or "labels" in wrt)
-    plain = plain and not entangled
     if not wrt:
-        return _softmax(logits, labels, class_weight, sample_weight, form, options, plain), ()
-    if plain and not (form.broadcast and "labels" in wrt):
+        return _softmax(logits, labels, class_weight, sample_weight, form, options, plain and not entangled), ()
+    if plain and not entangled and not (form.broadcast and "labels" in wrt):
         return _softmax_value_and_grad(logits, labels, class_weight, sample_weight, form, options, out)
+    if plain:  # as from the kernels, what comes back takes no further part in autograd
+        labels, logits = labels.detach(), logits.detach()
 
     def loss(labels: Tensor, logits: Tensor) -> Tensor:
         return _softmax(logits, labels, class_weight, sample_weight, form, options, False)
@@ -128,11 +129,9 @@ def _softmax(
         labels = labels.expand(logits.shape)
     if plain:
         plan = cpu.softmax_plan(logits, labels, form.options)
-        if labels is given_labels:
-            keep(_softmax_plans, (options, *cpu.kind_of(logits, labels)), plan)
-        value = eager.softmax_loss(
-            plan, logits, labels, cpu.doubles(class_weight), cpu.double(sample_weight), reduction
-        )
+        if labels is given_labels and class_weight is None and sample_weight is None:
+            _prepare(options, plan, logits, labels)
+        value = eager.loss(plan, logits, labels, cpu.doubles(class_weight), cpu.double(sample_weight), reduction)
     else:
         value = traced.softmax(logits, labels, class_weight, sample_weight, form.options, reduction)
     return value.unsqueeze(axis) if form.squeezed and reduction == "none" else value
@@ -158,18 +157,10 @@ def _softmax_value_and_grad(
     class_weight, sample_weight = cpu.doubles(class_weight), cpu.double(sample_weight)
     if out is not None and options.sparse:
         plan.check_range(labels, sample_weight)  # before anything is written into the caller's own memory
-    divisor = eager.softmax_divisor(plan, labels, class_weight, sample_weight) if options.reduction == "mean" else 1.0
     asked = ("logits" in options.wrt, "labels" in options.wrt)
-    value, dx, dz = eager.softmax(
-        plan,
-        logits,
-        labels,
-        class_weight,
-        sample_weight,
-        options.reduction,
-        divisor,
-        *asked,
-        None if out is None else out.detach(),
+    to = None if out is None else out.detach()
+    value, dx, dz, _ = eager.value_and_gradients(
+        plan, logits, labels, class_weight, sample_weight, options.reduction, *asked, to
     )
     if form.squeezed and options.reduction == "none":
         value = value.unsqueeze(axis)
@@ -192,11 +183,10 @@ def sigmoid_loss(
     if name is not None:
         with torch.profiler.record_function(name):
             return _sigmoid_loss(given, labels, logits, pos_weight, sample_weight, out)
-    if pos_weight is None and sample_weight is None and not wrt and _are_plain(logits, labels):
-        options = arguments.sigmoid_options(*given)
-        plan = _sigmoid_plans.get((options, *cpu.kind_of(logits, labels)))
-        if plan is not None:
-            return eager.sigmoid_loss(plan, logits, labels, None, None, options.reduction), ()
+    if pos_weight is None and sample_weight is None and not wrt and eager.no_transforms():
+        call = _known(arguments.sigmoid_options(*given), logits, labels)
+        if call is not None:
+            return call(logits, labels), ()
     return _sigmoid_loss(given, labels, logits, pos_weight, sample_weight, out)
 
 
@@ -230,12 +220,12 @@ def _sigmoid_loss(
     plan = cpu.sigmoid_plan(logits, labels, smoothing)
     pos_weight, sample_weight = cpu.double(pos_weight), cpu.weight(sample_weight)
     if not wrt:
-        keep(_sigmoid_plans, (options, *cpu.kind_of(logits, labels)), plan)
-        return eager.sigmoid_loss(plan, logits, labels, pos_weight, sample_weight, reduction), ()
-    divisor = eager.sigmoid_divisor(logits, sample_weight) if reduction == "mean" else 1.0
+        if pos_weight is None and sample_weight is None:
+            _prepare(options, plan, logits, labels)
+        return eager.loss(plan, logits, labels, pos_weight, sample_weight, reduction), ()
     asked = ("logits" in wrt, "labels" in wrt)
     to = None if out is None else out.detach()
-    value, dx, dz = eager.sigmoid(plan, logits, labels, pos_weight, sample_weight, reduction, divisor, *asked, to)
+    value, dx, dz, _ = eager.value_and_gradients(plan, logits, labels, pos_weight, sample_weight, reduction, *asked, to)
     return value, _in_order(wrt, dx, dz, out)
 
 
@@ -251,20 +241,41 @@ def elementwise(x: Any, kind: str) -> Any:
     return operators.elementwise(x, kind)
 
 
+def _key(options: SoftmaxOptions | SigmoidOptions, logits: Any, labels: Any) -> tuple[Any, ...]:
+    return options, engine.select(), *_looks(logits), logits.stride(), *_looks(labels), labels.stride()
+
+
+def _known(
+    options: SoftmaxOptions | SigmoidOptions, logits: Any, labels: Any
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """What computed such a call before."""
+    try:
+        call = _calls.get(_key(options, logits, labels))
+    except (AttributeError, RuntimeError):  # no tensor, or one that has no shape or no strides
+        return None
+    return None if call is None or logits.is_neg() or labels.is_neg() else call
+
+
+def _prepare(options: SoftmaxOptions | SigmoidOptions, plan: eager.Plan, logits: Tensor, labels: Tensor) -> None:
+    """For the next call of this kind, on plain tensors."""
+    key = _key(options, logits, labels)
+    if key not in _calls:
+        keep(_calls, key, eager.prepared(plan, options.reduction))
+
+
 # ------------------------------------------------------------------------------------------------------------- checks
 
 
 def _are_plain(logits: Any, labels: Any) -> bool:
     """Whether the kernels may read these where they lie: strided CPU tensors, and no transform of torch at work."""
     return (
-        not torch.compiler.is_compiling()
+        eager.no_transforms()
         and type(logits) in eager.PLAIN
         and type(labels) in eager.PLAIN
         and logits.is_cpu
         and labels.is_cpu
         and logits.layout is torch.strided
         and labels.layout is torch.strided
-        and eager.no_transforms()
         and not logits.is_neg()
         and not labels.is_neg()
         and not logits.is_nested
@@ -353,10 +364,8 @@ def _weight(name: str, given: Any, logits: Tensor, plain: bool) -> Tensor:
         raise arguments.weight_gradient(name)
     if weight.dtype not in (torch.float32, torch.float64):
         weight = weight.to(torch.float32 if weight.dtype in FLOATS else loss_dtype(logits))
-    if plain and weight.numel():
-        low, high = torch.aminmax(weight)
-        if not (low.item() >= 0.0 and high.item() < float("inf")):
-            raise arguments.bad_weight(name, weight.numpy())
+    if plain:
+        arguments.weight_values(name, weight.numpy())
     return weight
 
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from withlogits import arguments
+from withlogits.arguments import FEW
 from withlogits.frameworks.torch.formulas import Softmax, label_gradient_dtype, loss_dtype
-from withlogits.kernels.cpu import buffers, host_sigmoid, host_softmax
-from withlogits.kernels.cpu.call import FEW, FLOAT64, total
+from withlogits.kernels.cpu import buffers, call, host_sigmoid, host_softmax
+from withlogits.kernels.cpu.call import FLOAT64, total
 from withlogits.kernels.cpu.layout import address
 from withlogits.memo import keep
 
@@ -51,30 +52,31 @@ def byte_strides(tensor: Tensor) -> tuple[int, ...]:
 class Room:
     """Makes uninitialised tensors of one shape and dtype, laid out as `torch.empty_like` would lay them out."""
 
-    __slots__ = ("_nbytes", "_strides", "byte_strides", "dtype", "shape")
+    __slots__ = ("_nbytes", "byte_strides", "dtype", "shape", "strides")
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, like: Tensor | None = None) -> None:
         template = torch.empty(shape, dtype=dtype, device="meta")
         if like is not None:
             template = torch.empty_like(torch.empty_strided(shape, like.stride(), dtype=dtype, device="meta"))
-        self.shape, self._strides, self.dtype = tuple(shape), template.stride(), dtype
+        self.shape, self.strides, self.dtype = tuple(shape), template.stride(), dtype
         self._nbytes = template.numel() * template.itemsize
         self.byte_strides = byte_strides(template)
 
     def tensor(self) -> Tensor:
         if self._nbytes < buffers.SMALLEST:
-            return torch.empty_strided(self.shape, self._strides, dtype=self.dtype)
+            return torch.empty_strided(self.shape, self.strides, dtype=self.dtype)
         flat = torch.from_numpy(buffers.empty((self._nbytes,), BYTE)).view(self.dtype)
-        return flat.as_strided(self.shape, self._strides)
+        return flat.as_strided(self.shape, self.strides)
 
 
 class SoftmaxPlan:
     """What the shapes, strides, dtypes and options of a call decide."""
 
     __slots__ = (
-        "_classes", "_few", "_kinds", "_options", "_plans", "_shape", "count", "gradients", "label_gradients", "losses",
-        "options",
+        "_classes", "_few", "_kinds", "_options", "_plans", "_rows", "_shape", "count", "gradients", "label_gradients",
+        "losses", "options",
     )  # fmt: skip
+    factor_dtype = torch.float64
 
     def __init__(self, logits: Tensor, labels: Tensor, options: Softmax) -> None:
         axis = options.axis
@@ -84,7 +86,8 @@ class SoftmaxPlan:
         self._options = (
             options.label_smoothing, options.ignore_index, options.temperature, options.softcap, options.z_loss
         )  # fmt: skip
-        self._classes, self.count, self.options = self._shape[axis], math.prod(rows), options
+        self._classes, self.options = self._shape[axis], options
+        self._rows, self.count = rows, math.prod(rows)
         self._few = ctypes.c_double * min(self.count, FEW)
         self.losses = Room(rows, loss_dtype(logits))
         self.gradients = Room(self._shape, logits.dtype, logits)
@@ -93,11 +96,38 @@ class SoftmaxPlan:
             self.label_gradients = Room(self._shape, label_gradient_dtype(labels, logits), logits)
         self._plans: dict[tuple[Any, ...], Any] = {}
 
+    def kernel(
+        self,
+        loss_kind: Any,
+        weighted: bool,
+        factor: Tensor | None,
+        gradient: tuple[int, ...] | None,
+        for_labels: bool,
+    ) -> call.Plan:
+        """The planned call that makes losses of this kind and gradients with these strides."""
+        key = (loss_kind, weighted, None if factor is None else factor.stride(), gradient, for_labels)
+        plan = self._plans.get(key)
+        if plan is None:
+            x_kind, x_strides, z_kind, z_strides = self._kinds
+            size = x_kind.itemsize
+            h = self.label_gradients if for_labels else None
+            plan = host_softmax.plan_of(
+                self._shape, self.options.axis, self.options.sparse, "loss", weighted, self._options,
+                x_kind, x_strides, z_kind, z_strides,
+                None if gradient is None else tuple(step * size for step in gradient),
+                None if h is None else KINDS[h.dtype],
+                None if h is None else h.byte_strides,
+                None if factor is None else byte_strides(factor),
+                loss_kind,
+            )  # fmt: skip
+            keep(self._plans, key, plan)
+        return plan
+
     def run(
         self,
         logits: Tensor,
         labels: Tensor,
-        class_weight: Tensor | None,
+        weight: Tensor | None,
         factor: Tensor | None,
         loss: int,
         loss_kind: Any,
@@ -106,47 +136,43 @@ class SoftmaxPlan:
         scale: float = 1.0,
     ) -> None:
         """Fill the losses (at the address `loss`) and the gradients; `factor` are the rows' weights, float64."""
-        key = (
-            loss_kind, class_weight is None, None if factor is None else factor.stride(),
-            None if gradient is None else gradient.stride(), label_gradient is None,
-        )  # fmt: skip
-        plan = self._plans.get(key)
-        if plan is None:
-            x_kind, x_strides, z_kind, z_strides = self._kinds
-            plan = host_softmax.plan_of(
-                self._shape, self.options.axis, self.options.sparse, "loss", class_weight is not None, self._options,
-                x_kind, x_strides, z_kind, z_strides,
-                None if gradient is None else byte_strides(gradient),
-                None if label_gradient is None else KINDS[label_gradient.dtype],
-                None if label_gradient is None else byte_strides(label_gradient),
-                None if factor is None else byte_strides(factor),
-                loss_kind,
-            )  # fmt: skip
-            keep(self._plans, key, plan)
+        strides = None if gradient is None else gradient.stride()
         wrong = host_softmax.run_at(
-            plan,
+            self.kernel(loss_kind, weight is not None, factor, strides, label_gradient is not None),
             logits.data_ptr(),
             labels.data_ptr(),
             0 if gradient is None else gradient.data_ptr(),
             0 if label_gradient is None else label_gradient.data_ptr(),
             host_softmax.ONE_AT if factor is None else factor.data_ptr(),
-            host_softmax.ONE_AT if class_weight is None else class_weight.data_ptr(),
+            host_softmax.ONE_AT if weight is None else weight.data_ptr(),
             loss,
             loss_kind.itemsize,
             scale,
             0.0,
         )
         if wrong:
-            ignored = ignored_among(labels, self.options.ignore_index)
-            raise arguments.label_out_of_range(
-                labels.numpy(), self._classes, ignored, None if factor is None else factor.numpy()
-            )
+            raise self.label_out_of_range(labels, factor)
+
+    def label_out_of_range(self, labels: Tensor, factor: Tensor | None = None) -> ValueError:
+        """What to raise when a kernel has met a label that counts and is no class."""
+        ignored = ignored_among(labels, self.options.ignore_index)
+        weight = None if factor is None else factor.numpy()
+        return arguments.label_out_of_range(labels.numpy(), self._classes, ignored, weight)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the rows are so few that Python adds up their losses."""
+        return 0 < self.count <= FEW
+
+    def few_losses(self) -> Any:
+        """Room for the losses of few rows, in float64."""
+        return self._few()
 
     def values(
         self,
         logits: Tensor,
         labels: Tensor,
-        class_weight: Tensor | None,
+        weight: Tensor | None,
         factor: Tensor | None,
         gradient: Tensor | None = None,
         label_gradient: Tensor | None = None,
@@ -154,35 +180,79 @@ class SoftmaxPlan:
         """The loss of each row."""
         loss, kind = self.losses.tensor(), KINDS[self.losses.dtype]
         if self.count:
-            self.run(logits, labels, class_weight, factor, loss.data_ptr(), kind, gradient, label_gradient)
+            self.run(logits, labels, weight, factor, loss.data_ptr(), kind, gradient, label_gradient)
         return loss
 
     def check_range(self, labels: Tensor, factor: Tensor | None) -> None:
         """Raise for a label that counts and is no class."""
         check_range(labels, self._classes, self.options.ignore_index, factor)
 
+    def fill(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        factor: Tensor | None,
+        gradient: Tensor | None,
+        label_gradient: Tensor | None,
+        scale: float = 1.0,
+    ) -> Any:
+        """Fill the gradients, times `scale`; the losses of the rows, in float64, come along."""
+        losses: Any
+        if self.count > FEW:
+            losses = np.empty(self.count)
+            at = address(losses)
+        else:
+            losses = self.few_losses()
+            at = ctypes.addressof(losses)
+        if self.count:
+            self.run(logits, labels, weight, factor, at, FLOAT64, gradient, label_gradient, scale)
+        return losses
+
     def total(
         self,
         logits: Tensor,
         labels: Tensor,
-        class_weight: Tensor | None,
+        weight: Tensor | None,
         factor: Tensor | None,
         gradient: Tensor | None,
         label_gradient: Tensor | None,
         scale: float,
     ) -> float:
-        """The sum of the losses; `scale` is for their gradients alone."""
-        if self.count > FEW:
-            losses = np.empty(self.count)
-            at = address(losses)
-            self.run(logits, labels, class_weight, factor, at, FLOAT64, gradient, label_gradient, scale)
-            return total(losses)
-        if not self.count:
-            return 0.0
-        few = self._few()
-        at = ctypes.addressof(few)
-        self.run(logits, labels, class_weight, factor, at, FLOAT64, gradient, label_gradient, scale)
-        return sum(few)
+        """Fill the gradients, times `scale`; the sum of the losses."""
+        losses = self.fill(logits, labels, weight, factor, gradient, label_gradient, scale)
+        return total(losses) if self.count > FEW else sum(losses[:])
+
+    def divisor(self, labels: Tensor, weight: Tensor | None, sample_weight: Tensor | None) -> float:
+        """What a mean divides by."""
+        ignored = self.options.ignore_index
+        if weight is None and sample_weight is None and ignored is None:
+            return self.count
+        ignored = ignored_among(labels, ignored)
+        if (
+            self.options.sparse
+            and sample_weight is None
+            and max(self.count, 0 if weight is None else self._classes) <= FEW
+        ):
+            few: list[int] = labels.flatten().tolist()
+            if weight is None:
+                return self.count - few.count(ignored)  # type: ignore[arg-type]
+            weights: list[float] = weight.tolist()
+            try:
+                return sum([weights[y] for y in few if y != ignored])
+            except IndexError:
+                return 1.0  # the kernel will refuse these labels
+        given, read = labels.detach(), None
+        if given.dtype == torch.bfloat16:  # which NumPy does not have
+            given, read = given.view(torch.int16), _of_bfloat16
+        return host_softmax.divisor_of(
+            given.numpy(), self.options.axis, self.options.sparse, None if weight is None else weight.numpy(), ignored,
+            None if sample_weight is None else sample_weight.numpy(), self._rows, read,
+        )  # fmt: skip
+
+
+def _of_bfloat16(bits: Any) -> Any:
+    return np.left_shift(bits, 16, dtype=np.int32).view(np.float32)
 
 
 def check_range(labels: Tensor, classes: int, ignore_index: int | None, factor: Tensor | None) -> None:
@@ -199,12 +269,16 @@ def ignored_among(labels: Tensor, ignore_index: int | None) -> int | None:
 class SigmoidPlan:
     """What the shapes, strides, dtypes and options of a call decide."""
 
-    __slots__ = ("_kinds", "_plans", "_shape", "_size", "gradients", "label_gradients", "label_smoothing", "losses")
+    __slots__ = (
+        "_kinds", "_plans", "_shape", "_size", "factor_dtype", "gradients", "label_gradients", "label_smoothing",
+        "losses",
+    )  # fmt: skip
 
     def __init__(self, logits: Tensor, labels: Tensor, label_smoothing: float) -> None:
         self._shape, self._size, self.label_smoothing = tuple(logits.shape), logits.numel(), label_smoothing
         self._kinds = (KINDS[logits.dtype], byte_strides(logits), KINDS[labels.dtype], byte_strides(labels))
         self.losses = Room(self._shape, loss_dtype(logits), logits)
+        self.factor_dtype = self.losses.dtype
         self.gradients = Room(self._shape, logits.dtype, logits)
         self.label_gradients = Room(self._shape, label_gradient_dtype(labels, logits), logits)
         self._plans: dict[tuple[Any, ...], Any] = {}
@@ -213,28 +287,29 @@ class SigmoidPlan:
         self,
         logits: Tensor,
         labels: Tensor,
-        pos_weight: Tensor | None,
+        weight: Tensor | None,
         factor: Tensor | None,
         loss: Tensor | None,
         gradient: Tensor | None,
         label_gradient: Tensor | None,
         scale: float = 1.0,
+        alone: bool = False,
     ) -> float:
-        """Fill the losses and the gradients; the sum of the losses if no tensor takes them.
+        """Fill the losses and the gradients, or these `alone`; the sum of the losses if no tensor takes them.
 
-        `pos_weight` (float64) and `factor`, the elements' weights (float32 or float64), have the shape of the logits,
-        with any strides; a `pos_weight` of no axis is one number for all.
+        `weight` (float64) and `factor`, the elements' weights (float32 or float64), have the shape of the logits,
+        with any strides; a `weight` of no axis is one number for all.
         """
         if not self._size:
             return 0.0
         number, many = 1.0, None
-        if pos_weight is not None:
-            if pos_weight.dim():
-                many = pos_weight
+        if weight is not None:
+            if weight.dim():
+                many = weight
             else:
-                number = pos_weight.item()
+                number = weight.item()
         key = (
-            pos_weight is None, None if many is None else many.stride(),
+            alone, weight is None, None if many is None else many.stride(),
             None if factor is None else (factor.dtype, factor.stride()),
             None if loss is None else loss.stride(), None if gradient is None else gradient.stride(),
             None if label_gradient is None else label_gradient.stride(),
@@ -242,12 +317,13 @@ class SigmoidPlan:
         plan = self._plans.get(key)
         if plan is None:
             x_kind, x_strides, z_kind, z_strides = self._kinds
+            what = "gradient" if alone else "loss"
             plan = host_sigmoid.plan_of(
-                self._shape, "loss", self.label_smoothing, x_kind, x_strides, z_kind, z_strides,
+                self._shape, what, self.label_smoothing, x_kind, x_strides, z_kind, z_strides,
                 None if loss is None else byte_strides(loss), None if gradient is None else byte_strides(gradient),
                 None if label_gradient is None else KINDS[label_gradient.dtype],
                 None if label_gradient is None else byte_strides(label_gradient),
-                "" if pos_weight is None else "one" if many is None else "many",
+                "" if weight is None else "one" if many is None else "many",
                 None if many is None else byte_strides(many),
                 None if factor is None else KINDS[factor.dtype],
                 None if factor is None else byte_strides(factor),
@@ -264,7 +340,52 @@ class SigmoidPlan:
             0 if factor is None else factor.data_ptr(),
             number,
             scale,
+            alone,
         )
+
+    def values(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        factor: Tensor | None,
+        gradient: Tensor | None = None,
+        label_gradient: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of each element."""
+        loss = self.losses.tensor()
+        self.run(logits, labels, weight, factor, loss, gradient, label_gradient)
+        return loss
+
+    def total(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        factor: Tensor | None,
+        gradient: Tensor | None,
+        label_gradient: Tensor | None,
+        scale: float,
+    ) -> float:
+        """Fill the gradients, times `scale`; the sum of the losses."""
+        return self.run(logits, labels, weight, factor, None, gradient, label_gradient, scale)
+
+    def fill(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        weight: Tensor | None,
+        factor: Tensor | None,
+        gradient: Tensor | None,
+        label_gradient: Tensor | None,
+        scale: float = 1.0,
+    ) -> None:
+        """Fill the gradients, times `scale`."""
+        self.run(logits, labels, weight, factor, None, gradient, label_gradient, scale, alone=True)
+
+    def divisor(self, labels: Tensor, weight: Tensor | None, sample_weight: Tensor | None) -> float:
+        """What a mean divides by."""
+        return self._size if sample_weight is None else float(sample_weight.sum(dtype=torch.float64))
 
 
 _softmax_plans: dict[tuple[Any, ...], SoftmaxPlan] = {}
@@ -312,7 +433,7 @@ def softmax_rows_backward(
     gradient = plan.gradients.tensor() if for_logits else None
     label_gradient = plan.label_gradients.tensor() if for_labels and plan.label_gradients is not None else None
     factor = share(upstream, sample_weight, torch.float64)
-    plan.total(logits, labels, doubles(class_weight), factor, gradient, label_gradient, 1.0)
+    plan.fill(logits, labels, doubles(class_weight), factor, gradient, label_gradient)
     return or_nothing((gradient, label_gradient), logits)
 
 
@@ -325,9 +446,7 @@ def sigmoid_elements(
 ) -> Tensor:
     """The losses of the elements."""
     plan = sigmoid_plan(logits, labels, label_smoothing)
-    loss = plan.losses.tensor()
-    plan.run(logits, labels, double(pos_weight), weight(sample_weight), loss, None, None)
-    return loss
+    return plan.values(logits, labels, double(pos_weight), weight(sample_weight))
 
 
 def sigmoid_elements_backward(
@@ -345,7 +464,7 @@ def sigmoid_elements_backward(
     gradient = plan.gradients.tensor() if for_logits else None
     label_gradient = plan.label_gradients.tensor() if for_labels else None
     factor = share(upstream, sample_weight, upstream.dtype)
-    plan.run(logits, labels, double(pos_weight), weight(factor), None, gradient, label_gradient)
+    plan.fill(logits, labels, double(pos_weight), weight(factor), gradient, label_gradient)
     return or_nothing((gradient, label_gradient), logits)
 
 

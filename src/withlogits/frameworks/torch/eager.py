@@ -12,18 +12,24 @@ A backward pass that is itself differentiated, or mapped over, is left to the op
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from withlogits import engine
-from withlogits.frameworks.torch import cpu, traced
-from withlogits.frameworks.torch.cpu import SigmoidPlan, SoftmaxPlan, share
-from withlogits.kernels.cpu.call import FEW
+from withlogits.frameworks.torch import traced
+from withlogits.frameworks.torch.cpu import KINDS, SigmoidPlan, SoftmaxPlan, share
+from withlogits.kernels.cpu.call import FLOAT64
+from withlogits.kernels.cpu.host_softmax import ONE_AT
+from withlogits.kernels.cpu.job import SOFTMAX_JOB
 
+Plan = SoftmaxPlan | SigmoidPlan
+
+HALF = torch.float16  # a mean's gradient would vanish in it before a loss scale reaches it
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
 _transforms_active = torch._C._are_functorch_transforms_active
 _modes = torch._C._len_torch_dispatch_stack
@@ -34,7 +40,12 @@ _keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
 
 def no_transforms() -> bool:
     """Whether operations happen now, as they are written: no torch.func, no tracing, no forward mode."""
-    return not _transforms_active() and not _modes() and forward_ad._current_level < 0
+    return (
+        not torch.compiler.is_compiling()
+        and not _transforms_active()
+        and not _modes()
+        and forward_ad._current_level < 0
+    )
 
 
 def compiled() -> bool:
@@ -43,207 +54,147 @@ def compiled() -> bool:
     return name == "numba"
 
 
-class SoftmaxLoss(torch.autograd.Function):
-    """A loss that was made already, with what its gradient needs."""
+class Loss(torch.autograd.Function):
+    """A loss that was made already, with what its gradient needs.
+
+    A small gradient is kept beside the saved tensors, whose unpacking takes longer than the gradient took.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, made: tuple[Any, ...]) -> Tensor:
-        value, dx, dz, class_weight, sample_weight, *ctx.made = made
-        ctx.save_for_backward(logits, labels, dx, dz, class_weight, sample_weight)
+    def forward(ctx: Any, logits: Tensor, labels: Tensor | None, made: tuple[Any, ...]) -> Tensor:
+        value, kept, ctx.small, ctx.made = made
+        ctx.save_for_backward(*kept)
         found: Tensor = value
         return found
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        logits, labels, dx, dz, class_weight, sample_weight = ctx.saved_tensors
+        elsewhere, kept, small = _elsewhere(upstream), _keeps_graph(), ctx.small
+        if not kept:
+            ctx.small = None
+        if small is not None and not elsewhere and upstream.item() == 1.0:
+            return small.clone() if kept else small, None, None
+        logits, labels, dx, *more = ctx.saved_tensors
+        dz, weight, sample_weight = more or (None, None, None)
         plan, reduction, divisor = ctx.made
-        for_logits, for_labels, _ = ctx.needs_input_grad
-        if _elsewhere(upstream):
-            again = torch.is_grad_enabled()
-            with torch.enable_grad():
-                value = traced.softmax(logits, labels, class_weight, sample_weight, plan.options, reduction)
-            return *_differentiated(value, logits, labels, for_logits, for_labels, upstream, again), None
-        kept = _keeps_graph()
+        if elsewhere:
+            wanted = ctx.needs_input_grad[:2]
+            return *_differentiated(plan, logits, labels, weight, sample_weight, reduction, wanted, upstream), None
         scale, factor = 1.0, sample_weight
         if reduction == "none":
-            factor = share(upstream, sample_weight, torch.float64)
+            factor = share(upstream, sample_weight, plan.factor_dtype)
         else:
-            weight = upstream.item()
-            if weight == 1.0 and (dx is not None or dz is not None):
+            scale = upstream.item()
+            if scale == 1.0 and (dx is not None or dz is not None):
                 return *_handed_over(dx, dz, kept), None
-            scale = weight / divisor if divisor else 0.0
+            scale = scale / divisor if divisor else 0.0
+        for_logits, for_labels, _ = ctx.needs_input_grad
         gradient = _room(plan.gradients, dx, kept) if for_logits else None
         label_gradient = _room(plan.label_gradients, dz, kept) if for_labels else None
         if scale == 0.0:
             _clear(gradient, label_gradient)
         else:
-            plan.total(logits, labels, class_weight, factor, gradient, label_gradient, scale)
-        return gradient, label_gradient, None
-
-
-class SigmoidLoss(torch.autograd.Function):
-    """A loss that was made already, with what its gradient needs."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, made: tuple[Any, ...]) -> Tensor:
-        value, dx, dz, pos_weight, sample_weight, *ctx.made = made
-        ctx.save_for_backward(logits, labels, dx, dz, pos_weight, sample_weight)
-        found: Tensor = value
-        return found
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        logits, labels, dx, dz, pos_weight, sample_weight = ctx.saved_tensors
-        plan, reduction, divisor = ctx.made
-        for_logits, for_labels, _ = ctx.needs_input_grad
-        if _elsewhere(upstream):
-            again = torch.is_grad_enabled()
-            whole = pos_weight if pos_weight is None else pos_weight.expand(logits.shape)
-            with torch.enable_grad():
-                value = traced.sigmoid(logits, labels, whole, sample_weight, plan.label_smoothing, reduction)
-            return *_differentiated(value, logits, labels, for_logits, for_labels, upstream, again), None
-        kept = _keeps_graph()
-        scale, factor = 1.0, sample_weight
-        if reduction == "none":
-            factor = share(upstream, sample_weight, upstream.dtype)
-        else:
-            weight = upstream.item()
-            if weight == 1.0 and (dx is not None or dz is not None):
-                return *_handed_over(dx, dz, kept), None
-            scale = weight / divisor if divisor else 0.0
-        gradient = _room(plan.gradients, dx, kept) if for_logits else None
-        label_gradient = _room(plan.label_gradients, dz, kept) if for_labels else None
-        if scale == 0.0:
-            _clear(gradient, label_gradient)
-        else:
-            plan.run(logits, labels, pos_weight, factor, None, gradient, label_gradient, scale)
+            plan.fill(logits, labels, weight, factor, gradient, label_gradient, scale)
         return gradient, label_gradient, None
 
 
 # `Function.apply` looks for transforms first, which was done here already; this is what it then calls
-_softmax_node = super(torch.autograd.Function, SoftmaxLoss).apply
-_sigmoid_node = super(torch.autograd.Function, SigmoidLoss).apply
+_node = super(torch.autograd.Function, Loss).apply
 
 
-def softmax_loss(
-    plan: SoftmaxPlan,
-    logits: Tensor,
-    labels: Tensor,
-    class_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    reduction: str,
+def loss(
+    plan: Plan, logits: Tensor, labels: Tensor, weight: Tensor | None, sample_weight: Tensor | None, reduction: str
 ) -> Tensor:
-    """The loss, differentiable where it is wanted; weights are float64."""
-    divisor = softmax_divisor(plan, labels, class_weight, sample_weight) if reduction == "mean" else 1.0
+    """The loss, differentiable where it is wanted; the weights are as the plan takes them."""
     for_logits, for_labels = logits.requires_grad, labels.requires_grad
     wanted = (for_logits or for_labels) and torch.is_grad_enabled()
-    now = wanted and reduction != "none" and logits.dtype is not torch.float16 and labels.dtype is not torch.float16
-    value, dx, dz = softmax(
-        plan, logits, labels, class_weight, sample_weight, reduction, divisor, now and for_logits, now and for_labels
+    now = wanted and reduction != "none" and logits.dtype is not HALF and labels.dtype is not HALF
+    value, dx, dz, divisor = value_and_gradients(
+        plan, logits, labels, weight, sample_weight, reduction, now and for_logits, now and for_labels
     )
     if not wanted:
         return value
-    made = (value, dx, dz, class_weight, sample_weight, plan, reduction, divisor)
-    found: Tensor = _softmax_node(logits, labels, made)
+    kept = [logits, labels, dx]
+    if dz is not None or weight is not None or sample_weight is not None:
+        kept += [dz, weight, sample_weight]
+    found: Tensor = _node(logits, labels if for_labels else None, (value, kept, None, (plan, reduction, divisor)))
     return found
 
 
-def sigmoid_loss(
-    plan: SigmoidPlan,
-    logits: Tensor,
-    labels: Tensor,
-    pos_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    reduction: str,
-) -> Tensor:
-    """The loss, differentiable where it is wanted; `pos_weight` is float64, `sample_weight` float32 or float64."""
-    divisor = sigmoid_divisor(logits, sample_weight) if reduction == "mean" else 1.0
-    for_logits, for_labels = logits.requires_grad, labels.requires_grad
-    wanted = (for_logits or for_labels) and torch.is_grad_enabled()
-    now = wanted and reduction != "none" and logits.dtype is not torch.float16 and labels.dtype is not torch.float16
-    value, dx, dz = sigmoid(
-        plan, logits, labels, pos_weight, sample_weight, reduction, divisor, now and for_logits, now and for_labels
-    )
-    if not wanted:
-        return value
-    made = (value, dx, dz, pos_weight, sample_weight, plan, reduction, divisor)
-    found: Tensor = _sigmoid_node(logits, labels, made)
-    return found
+def prepared(plan: Plan, reduction: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """`loss` without weights, for calls of a kind that has come before.
+
+    Of few rows the arithmetic takes less time than Python takes to find its way there: the way is found here, once.
+    """
+    if not isinstance(plan, SoftmaxPlan) or not plan.is_short or plan.gradients.dtype is HALF:
+        return lambda logits, labels: loss(plan, logits, labels, None, None, reduction)
+    reduced, mean, dtype = reduction != "none", reduction == "mean", plan.losses.dtype
+    kind = FLOAT64 if reduced else KINDS[dtype]
+    alone = plan.kernel(kind, False, None, None, False)
+    with_gradient = plan.kernel(kind, False, None, plan.gradients.strides, False)
+    if not (alone.whole and with_gradient.whole and with_gradient.small):
+        return lambda logits, labels: loss(plan, logits, labels, None, None, reduction)
+
+    def call(logits: Tensor, labels: Tensor) -> Tensor:
+        if labels.requires_grad:
+            return loss(plan, logits, labels, None, None, reduction)
+        wanted = logits.requires_grad and torch.is_grad_enabled()
+        divisor = plan.divisor(labels, None, None) if mean else 1.0
+        scale = 1.0 / divisor if divisor else 0.0
+        dx, g, kernel = None, 0, alone
+        if wanted and reduced:
+            dx = plan.gradients.tensor()
+            g, kernel = dx.data_ptr(), with_gradient
+        if reduced:
+            few = plan.few_losses()
+            at = ctypes.addressof(few)
+        else:
+            value = plan.losses.tensor()
+            at = value.data_ptr()
+        if kernel.run(SOFTMAX_JOB.fill(logits.data_ptr(), labels.data_ptr(), g, 0, ONE_AT, ONE_AT, at, scale, 0.0)):
+            raise plan.label_out_of_range(labels)
+        if reduced:
+            value = _number(sum(few[:]) / divisor if divisor else 0.0, dtype)
+        if not wanted:
+            return value
+        found: Tensor = _node(logits, None, (value, (logits, labels, None), dx, (plan, reduction, divisor)))
+        return found
+
+    return call
 
 
-def softmax(
-    plan: SoftmaxPlan,
+def value_and_gradients(
+    plan: Plan,
     logits: Tensor,
     labels: Tensor,
-    class_weight: Tensor | None,
+    weight: Tensor | None,
     sample_weight: Tensor | None,
     reduction: str,
-    divisor: float,
     for_logits: bool,
     for_labels: bool,
     out: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The loss and the gradients of its sum or mean, in one pass; `out` takes that of the logits."""
+) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
+    """The loss and the gradients of its sum or mean, in one pass, and what a mean was divided by.
+
+    `out` takes the gradient of the logits.
+    """
+    divisor = plan.divisor(labels, weight, sample_weight) if reduction == "mean" else 1.0
     gradient = out if out is not None else plan.gradients.tensor() if for_logits else None
-    label_gradient = plan.label_gradients.tensor() if for_labels and plan.label_gradients else None
+    label_gradient = plan.label_gradients.tensor() if for_labels and plan.label_gradients is not None else None
     if reduction == "none":
-        loss = plan.values(logits, labels, class_weight, sample_weight, gradient, label_gradient)
-        return loss, gradient, label_gradient
-    scale = 1.0 / divisor if divisor else 0.0
-    total = plan.total(logits, labels, class_weight, sample_weight, gradient, label_gradient, scale)
-    return _number(total / divisor if divisor else 0.0, plan.losses.dtype), gradient, label_gradient
+        value = plan.values(logits, labels, weight, sample_weight, gradient, label_gradient)
+    else:
+        scale = 1.0 / divisor if divisor else 0.0
+        total = plan.total(logits, labels, weight, sample_weight, gradient, label_gradient, scale)
+        value = _number(total / divisor if divisor else 0.0, plan.losses.dtype)
+    return value, gradient, label_gradient, divisor
 
 
 def _number(x: float, dtype: torch.dtype) -> Tensor:
     """A tensor of no axis; infinite where the dtype ends, of which `scalar_tensor` alone makes an error."""
-    if dtype == torch.float32 and abs(x) > 3.4e38:
+    if abs(x) > 3.4e38 and dtype is torch.float32:
         return torch.scalar_tensor(x, dtype=torch.float64).to(dtype)
     return torch.scalar_tensor(x, dtype=dtype)
-
-
-def softmax_divisor(
-    plan: SoftmaxPlan, labels: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None
-) -> float:
-    """What a mean divides by."""
-    ignored = cpu.ignored_among(labels, plan.options.ignore_index)
-    if class_weight is None and sample_weight is None:
-        if ignored is None:
-            return plan.count
-        if plan.count <= FEW and labels.dim() == 1:
-            return plan.count - labels.tolist().count(ignored)
-        return float(np.count_nonzero(labels.numpy() != ignored))
-    with torch.no_grad():
-        rows = torch.empty(plan.losses.shape)
-        return float(traced.softmax_divisor(rows, labels, class_weight, sample_weight, plan.options))
-
-
-def sigmoid(
-    plan: SigmoidPlan,
-    logits: Tensor,
-    labels: Tensor,
-    pos_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    reduction: str,
-    divisor: float,
-    for_logits: bool,
-    for_labels: bool,
-    out: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The loss and the gradients of its sum or mean, in one pass; `out` takes that of the logits."""
-    gradient = out if out is not None else plan.gradients.tensor() if for_logits else None
-    label_gradient = plan.label_gradients.tensor() if for_labels else None
-    if reduction == "none":
-        loss = plan.losses.tensor()
-        plan.run(logits, labels, pos_weight, sample_weight, loss, gradient, label_gradient)
-        return loss, gradient, label_gradient
-    scale = 1.0 / divisor if divisor else 0.0
-    total = plan.run(logits, labels, pos_weight, sample_weight, None, gradient, label_gradient, scale)
-    return _number(total / divisor if divisor else 0.0, plan.losses.dtype), gradient, label_gradient
-
-
-def sigmoid_divisor(logits: Tensor, sample_weight: Tensor | None) -> float:
-    """What a mean divides by."""
-    return float(traced.sigmoid_divisor(logits, sample_weight))
 
 
 def _elsewhere(upstream: Tensor) -> bool:
@@ -258,12 +209,26 @@ def _elsewhere(upstream: Tensor) -> bool:
 
 
 def _differentiated(
-    value: Tensor, logits: Tensor, labels: Tensor, for_logits: bool, for_labels: bool, upstream: Tensor, again: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients by torch's autograd through the operators; differentiable `again`."""
-    wanted = [t for t, asked in ((logits, for_logits), (labels, for_labels)) if asked]
-    found = iter(torch.autograd.grad(value, wanted, upstream, create_graph=again))
-    return next(found) if for_logits else None, next(found) if for_labels else None
+    plan: Plan,
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    sample_weight: Tensor | None,
+    reduction: str,
+    wanted: tuple[bool, ...],
+    upstream: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """The gradients by torch's autograd through the operators; differentiable, if this is to be."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        if isinstance(plan, SoftmaxPlan):
+            value = traced.softmax(logits, labels, weight, sample_weight, plan.options, reduction)
+        else:
+            weight = weight if weight is None else weight.expand(logits.shape)
+            value = traced.sigmoid(logits, labels, weight, sample_weight, plan.label_smoothing, reduction)
+    inputs = [t for t, asked in zip((logits, labels), wanted, strict=True) if asked]
+    found = iter(torch.autograd.grad(value, inputs, upstream, create_graph=again))
+    return tuple(next(found) if asked else None for asked in wanted)
 
 
 def _handed_over(dx: Tensor | None, dz: Tensor | None, kept: bool) -> tuple[Tensor | None, Tensor | None]:

@@ -35,6 +35,11 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.device.type in NO_FLOAT64 else torch.float64)
 
 
+def summed(x: Tensor) -> Tensor:
+    """The sum of all, in the type of the arithmetic."""
+    return x.sum(dtype=torch.float32 if x.device.type in NO_FLOAT64 else torch.float64)
+
+
 def loss_dtype(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 

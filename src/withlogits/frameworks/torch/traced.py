@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withlogits.frameworks.torch.formulas import Softmax, as_signed, wide
+from withlogits.frameworks.torch.formulas import Softmax, as_signed, summed, wide
 from withlogits.frameworks.torch.operators import sigmoid_elements, softmax_rows
 
 
@@ -63,12 +63,12 @@ def sigmoid(
 
 
 def sigmoid_divisor(elements: Tensor, sample_weight: Tensor | None) -> Any:
-    return elements.numel() if sample_weight is None else wide(sample_weight).sum()
+    return elements.numel() if sample_weight is None else summed(sample_weight)
 
 
 def _reduced(loss: Tensor, divisor: Any) -> Tensor:
     """The sum over a divisor; of nothing 0."""
-    total = wide(loss).sum()
+    total = summed(loss)
     if isinstance(divisor, Tensor):
         total = total / torch.where(divisor == 0.0, 1.0, divisor)
     elif loss.numel():

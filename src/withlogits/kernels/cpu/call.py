@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from withlogits.arguments import FEW
+
 from . import compiler, pool
 
 SMALL = 12_000  # elements: below, a second thread costs more than it brings, and so does letting other threads in
-FEW = 64  # up to so many numbers, Python adds them in half the time that NumPy takes to begin
 NONE = ctypes.c_int64(0)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -81,20 +82,20 @@ class Plan:
     `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
     """
 
-    __slots__ = ("_all", "_alone", "_kernel", "_multiple", "_small", "_work", "count", "head", "offsets", "whole")
+    __slots__ = ("_all", "_alone", "_kernel", "_multiple", "_work", "count", "head", "offsets", "small", "whole")
 
     def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
         self._kernel = compiler.address(spec)
         self._alone = compiler.SHORT(self._kernel)
         self._all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
-        self._small = work < SMALL
+        self.small = work < SMALL
         self._multiple, self._work = multiple, work
         self.head, self.count, self.offsets = head, count, offsets
         self.whole = len(offsets) == 1
 
     def run(self, filled: bytes) -> int:
         """How many labels were out of range."""
-        if self._small:
+        if self.small:
             wrong: int = self._alone(self.head + filled, NONE, self._all)
             return wrong
         return pool.run(self._kernel, self.head + filled, self.count, self._work, self._multiple)

@@ -163,9 +163,14 @@ def _run(
     )
 
 
-def run_at(plan: Plan, x: int, z: int, o: int, g: int, h: int, q: int, s: int, number: float, scale: float) -> float:
-    """A planned call on the arrays at these addresses (see `SIGMOID_JOB`): the sum of losses that no array takes."""
-    if o and plan.whole:
+def run_at(
+    plan: Plan, x: int, z: int, o: int, g: int, h: int, q: int, s: int, number: float, scale: float, alone: bool = False
+) -> float:
+    """A planned call on the arrays at these addresses (see `SIGMOID_JOB`): the sum of losses that no array takes.
+
+    `alone` are gradients without a loss.
+    """
+    if (o or alone) and plan.whole:
         plan.run(SIGMOID_JOB.fill(x, z, o, g, h, q, s, 0, number, scale))
         return 0.0
     total = 0.0
@@ -180,7 +185,7 @@ def run_at(plan: Plan, x: int, z: int, o: int, g: int, h: int, q: int, s: int, n
 @lru_cache(maxsize=512)
 def plan_of(
     shape: tuple[int, ...],
-    what: str,
+    what: str,  # "loss" or, of kernels that make no loss, "gradient"; or an activation
     smoothing: float,
     x_dtype: Dtype,
     x_strides: Strides,
@@ -197,7 +202,7 @@ def plan_of(
 ) -> Plan:
     """Of a call on arrays with these shapes, strides (in bytes) and dtypes, of which name and itemsize are asked."""
     whole = [x_strides, z_strides, o_strides, g_strides, h_strides, q_strides, s_strides]
-    o_dtype = x_dtype if what != "loss" else loss_dtype(x_dtype)
+    o_dtype = loss_dtype(x_dtype) if what == "loss" else x_dtype
     sizes = [x_dtype.itemsize, z_dtype.itemsize if z_dtype else 0, o_dtype.itemsize, x_dtype.itemsize]
     sizes.append(h_dtype.itemsize if h_dtype else 0)
     rows, columns, steps, offsets = two_levels(shape, [s if s is not None else (0,) * len(shape) for s in whole])
@@ -209,6 +214,7 @@ def plan_of(
         strided=strided and columns > 1,
         q=q,
         s="" if s_dtype is None else s_dtype.name,
+        s_along=s_dtype is not None and not strided and steps[6][1] == s_dtype.itemsize,
         kept=o_strides is not None,
         gradient=g_strides is not None,
         label_gradient="" if h_dtype is None else h_dtype.name,

@@ -93,7 +93,7 @@ class _Loss:
         if self._reduction == "mean":
             divisor = self._count
             if class_weight is not None or sample_weight is not None or self._ignore is not None:
-                divisor = _divisor(
+                divisor = divisor_of(
                     labels, self._axis, self._sparse, class_weight, self._ignore, sample_weight, self._shape
                 )
             if class_weight is not None and divisor and self._label_gradients is not None:
@@ -279,7 +279,7 @@ def check_range(labels: Array, classes: int, ignore_index: int | None, sample_we
         raise arguments.label_out_of_range(labels, classes, ignore_index, sample_weight)
 
 
-def _divisor(
+def divisor_of(
     labels: Array,
     axis: int,
     sparse: bool,
@@ -287,21 +287,27 @@ def _divisor(
     ignore_index: int | None,
     sample_weight: Array | None,
     shape: tuple[int, ...],
+    read: Callable[[Array], Array] | None = None,
 ) -> float:
-    """Σ sᵢ Wᵢ over the rows that count: what a mean divides by. It needs labels and weights alone."""
-    weight: Any = np.ones(shape) if sample_weight is None else sample_weight
+    """Σ sᵢ Wᵢ over the rows that count: what a mean divides by. It needs labels and weights alone.
+
+    `read` makes numbers of labels that NumPy has no dtype for.
+    """
+    counts: Any = sample_weight
     if sparse and ignore_index is not None:
-        weight = weight * (labels != ignore_index)
+        counts = labels != ignore_index if counts is None else counts * (labels != ignore_index)
     if class_weight is None:
-        return float(np.add.reduce(weight, axis=None))
+        return float(math.prod(shape) if counts is None else np.add.reduce(counts, None, FLOAT64))
     if sparse:
-        mass = class_weight.take(np.clip(labels, 0, len(class_weight) - 1).astype(np.int64))
-        return float(np.add.reduce(mass * weight, axis=None))
-    rows, total = np.moveaxis(labels, axis, -1), 0.0
+        mass = class_weight.take(labels.astype(np.int64, copy=False), mode="clip")
+        return total(mass if counts is None else mass * counts)
+    counts = np.ones(shape) if counts is None else counts
+    rows, found = np.moveaxis(labels, axis, -1), 0.0
     step = max(1, 65536 // rows.shape[-1])
     for index in np.ndindex(*shape[:-1]):  # in blocks: labels may be as large as memory
         for start in range(0, shape[-1] if shape else 1, step):
             here = (*index, slice(start, start + step)) if shape else ()
-            counted = np.where((weight[here] != 0.0)[..., None], rows[here], 0.0).astype(FLOAT64)
-            total += float(np.add.reduce((counted * class_weight).sum(axis=-1) * weight[here], axis=None))
-    return total
+            block = rows[here] if read is None else read(rows[here])
+            counted = np.where((counts[here] != 0.0)[..., None], block, 0.0).astype(FLOAT64)
+            found += float(np.add.reduce((counted * class_weight).sum(axis=-1) * counts[here], axis=None))
+    return found

@@ -56,10 +56,11 @@ class SigmoidSpec:
 
     x: str
     z: str = ""  # kind of the labels
-    result: str = "loss"  # or "sigmoid", "log_sigmoid", "softplus", "logit"
+    result: str = "loss"  # or "gradient" (no loss), "sigmoid", "log_sigmoid", "softplus", "logit"
     strided: bool = False  # some array's elements do not lie side by side
     q: str = ""  # pos_weight: "", "one" (a number) or "many" (float64, any strides)
     s: str = ""  # kind of the sample weights, any strides
+    s_along: bool = False  # they lie side by side
     kept: bool = True  # each element's result is wanted, not the sums alone
     gradient: bool = False
     label_gradient: str = ""

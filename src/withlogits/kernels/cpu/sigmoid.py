@@ -29,6 +29,7 @@ AHEAD = 1 << 12  # bytes from here to what is asked of memory already
 def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     precise = spec.x == "float64"
     graded = spec.gradient or spec.label_gradient != ""
+    summed = spec.result == "loss" and not spec.kept
     lanes = LANES if spec.strided else WIDE
     full, numbers, flags = (simd.vector(kind, lanes) for kind in (F64, I64, simd.I1))
     result_kind = spec.x if spec.result != "loss" else "float64" if precise else "float32"
@@ -37,7 +38,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
         return Access(KINDS[kind], lanes, strided) if kind else None
 
     x_at, z_at, o_at = Access(KINDS[spec.x], lanes, spec.strided), access(spec.z), access(result_kind)
-    h_at, q_at, s_at = access(spec.label_gradient), access("float64", True), access(spec.s, True)
+    h_at, q_at, s_at = access(spec.label_gradient), access("float64", True), access(spec.s, not spec.s_along)
 
     def parts(x: Value) -> tuple[Value, Value]:
         """e = exp(−|x|) and u = log1p(e)."""
@@ -122,6 +123,10 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
         return simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
 
     @traced
+    def samples_from(address: Value, step: Value, n: Value) -> Value:
+        return address if spec.s_along else simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
+
+    @traced
     def first(n: Value) -> Value:
         return simd.lane_numbers(numbers) < n
 
@@ -146,6 +151,8 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
                 simd.prefetch(x + (AHEAD + i))
                 if z_at is not None:
                     simd.prefetch(z + (AHEAD + i))
+                if s_at is not None and spec.s_along:
+                    simd.prefetch(s + (AHEAD + i))
                 if spec.kept and not past_caches:
                     simd.prefetch(o + (AHEAD + i), to_write=True)
                 if spec.gradient and not past_caches:
@@ -173,7 +180,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             write(x_at, gradient * multiple, g, reach, past_caches)
         if h_at is not None:
             write(h_at, label_gradient * multiple, h, reach, past_caches)
-        return total if spec.kept else total + select(mask, loss, 0.0)
+        return total + select(mask, loss, 0.0) if summed else total
 
     @traced
     def step(*values: Value) -> Value:
@@ -192,7 +199,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     def put_sum(total: Value, address: Value) -> None:
         simd.store(simd.across(total, lambda p, q: p + q), address)
 
-    slots, block, kept, streaming = simd.reader(SIGMOID_JOB.names), BLOCK, spec.kept, spec.streaming
+    slots, block, streaming = simd.reader(SIGMOID_JOB.names), BLOCK, spec.streaming
 
     def kernel(job: int, start: int, stop: int) -> int:
         (
@@ -216,7 +223,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
                         total, x + row * x_row + j * x_column, z + row * z_row + j * z_column,
                         o + row * o_row + j * o_column, g + row * g_row + j * g_column, h + row * h_row + j * h_column,
                         weights_from(q + row * q_row + j * q_column, q_column, lanes),
-                        weights_from(s + row * s_row + j * s_column, s_column, lanes),
+                        samples_from(s + row * s_row + j * s_column, s_column, lanes),
                         first(lanes), pos_weight, smoothing, grad_scale,
                     )  # fmt: skip
                     j += lanes
@@ -230,11 +237,11 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
                     lanes_from(g + row * g_row + j * g_column, g_column, n),
                     lanes_from(h + row * h_row + j * h_column, h_column, n),
                     weights_from(q + row * q_row + j * q_column, q_column, n),
-                    weights_from(s + row * s_row + j * s_column, s_column, n),
+                    samples_from(s + row * s_row + j * s_column, s_column, n),
                     first(n), pos_weight, smoothing, grad_scale,
                 )  # fmt: skip
                 j += lanes
-            if not kept:
+            if summed:
                 put_sum(total, sums + 8 * i)
         if streaming:
             settle()
