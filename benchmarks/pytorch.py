@@ -166,4 +166,7 @@ def markdown(result: dict[str, Any]) -> str:
             + " | ".join(ratios)
             + " |"
         )
+    reasons = dict.fromkeys((name, why) for case in result["cases"] for name, why in case["absent"].items())
+    if reasons:
+        lines += ["", *(f"- Absent (–): **{name}** {why}." for name, why in reasons)]
     return "\n".join(lines) + "\n"

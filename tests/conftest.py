@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ import pytest
 import withlogits.engine
 
 ENGINES = {"reference": "withlogits.reference", "numba": "withlogits.kernels.cpu"}
+
+
+def pytest_collection_finish() -> None:
+    """Tests and what they import live to the end: to look through them at each collection takes a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=ENGINES)

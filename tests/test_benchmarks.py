@@ -166,3 +166,29 @@ def test_startup_runs_fresh_processes() -> None:
     assert result["import_withlogits_s"] > 0
     assert result["first_calls"][0]["cached_s"] > 0
     assert "from the cache" in startup.markdown(result)
+
+
+def test_pytorch_validates_times_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_bandwidth: None, threads_as_before: None
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    pytorch = module("pytorch")
+    monkeypatch.setattr(pytorch, "SHAPES", ((6, 5),))
+    monkeypatch.setattr(pytorch.shutil, "which", lambda name: None)
+    threads = torch.get_num_threads()
+    try:
+        assert pytorch.main(["--rounds", "2", "--budget", "0.01", "--output", str(tmp_path)]) == 0
+        result = json.loads((tmp_path / "pytorch.json").read_text())
+        assert len(result["cases"]) == 16
+        assert all(set(case["times"]) == {"withlogits", "torch"} for case in result["cases"])
+        assert all(
+            case["absent"] == {"torch.compile": "needs a C++ compiler, and there is none"} for case in result["cases"]
+        )
+        lines = (tmp_path / "pytorch.md").read_text().splitlines()
+        assert sum(line.startswith(("| sparse | 6 × 5 |", "| sigmoid | 6 × 5 |")) for line in lines) == 16
+        right = pytorch.LOSSES["sparse"]["withlogits"]
+        monkeypatch.setitem(pytorch.LOSSES["sparse"], "withlogits", lambda *given: 1.001 * right(*given))
+        with pytest.raises(AssertionError, match="not close"):
+            pytorch.main(["--rounds", "2", "--budget", "0.01", "--output", str(tmp_path)])
+    finally:
+        torch.set_num_threads(threads)

@@ -159,7 +159,7 @@ def tensors_of_any_layout(draw: Any) -> Any:
     return x, axis, views, rng
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=tensors_of_any_layout(), reduction=st.sampled_from(["none", "sum", "mean"]))
 def test_any_layout_dtype_and_magnitude(case: Any, reduction: str) -> None:
     x, axis, (place, place_labels), rng = case
@@ -201,7 +201,7 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {  # of a line of that many numbers
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_special_layouts(case: Case, name: str) -> None:
-    for dtype in DTYPES.values():
+    for dtype in (torch.float64, torch.bfloat16):  # one for each kind of kernel
         logits = LAYOUTS[name](functools.partial(torch.linspace, -3, 3, dtype=dtype))
         assert name != "a negative view" or logits.is_neg()
         labels = tensor(case.arrays(np.float32)[0])[: len(logits)]
