@@ -310,6 +310,28 @@ def test_the_kernels_make_only_the_gradients_that_are_asked_for(
     assert {name for name, t in (("labels", labels), ("logits", logits)) if t.grad is not None} == expected
 
 
+@every_reduction
+def test_a_loss_without_a_gradient_compiles_no_kernel_for_one(reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = pytest.importorskip(
+        "withlogits.kernels.cpu.host_softmax", reason="there is no Numba, so there are no kernels"
+    )
+    plan_of, strides = host.plan_of, []
+
+    def watched(*args: Any) -> Any:
+        strides.append(args[10])
+        return plan_of(*args)
+
+    monkeypatch.setattr(host, "plan_of", watched)
+    n = {"none": 7, "sum": 8, "mean": 9}[reduction]  # kernels do not differ by it
+    x, y = torch.randn(n, 11), torch.arange(n)
+    for _ in range(3):
+        sparse_loss(labels=y, logits=x, reduction=reduction)
+    assert set(strides) == {None}
+    for _ in range(3):
+        sparse_loss(labels=y, logits=x.requires_grad_(), reduction=reduction).sum().backward()
+    assert set(strides) == {None, (44, 4)}
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @every_reduction
 def test_autocast_leaves_the_loss_in_float32(dtype: Any, reduction: str) -> None:

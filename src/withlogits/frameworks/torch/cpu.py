@@ -73,7 +73,7 @@ class SoftmaxPlan:
     """What the shapes, strides, dtypes and options of a call decide."""
 
     __slots__ = (
-        "_classes", "_few", "_kinds", "_options", "_plans", "_rows", "_shape", "count", "gradients", "label_gradients",
+        "_classes", "_kinds", "_options", "_plans", "_rows", "_shape", "count", "few", "gradients", "label_gradients",
         "losses", "options",
     )  # fmt: skip
     factor_dtype = torch.float64
@@ -88,7 +88,7 @@ class SoftmaxPlan:
         )  # fmt: skip
         self._classes, self.options = self._shape[axis], options
         self._rows, self.count = rows, math.prod(rows)
-        self._few = ctypes.c_double * min(self.count, FEW)
+        self.few = ctypes.c_double * min(self.count, FEW)  # room for the losses of few rows
         self.losses = Room(rows, loss_dtype(logits))
         self.gradients = Room(self._shape, logits.dtype, logits)
         self.label_gradients = None
@@ -159,15 +159,6 @@ class SoftmaxPlan:
         weight = None if factor is None else factor.numpy()
         return arguments.label_out_of_range(labels.numpy(), self._classes, ignored, weight)
 
-    @property
-    def is_short(self) -> bool:
-        """Whether the rows are so few that Python adds up their losses."""
-        return 0 < self.count <= FEW
-
-    def few_losses(self) -> Any:
-        """Room for the losses of few rows, in float64."""
-        return self._few()
-
     def values(
         self,
         logits: Tensor,
@@ -203,7 +194,7 @@ class SoftmaxPlan:
             losses = np.empty(self.count)
             at = address(losses)
         else:
-            losses = self.few_losses()
+            losses = self.few()
             at = ctypes.addressof(losses)
         if self.count:
             self.run(logits, labels, weight, factor, at, FLOAT64, gradient, label_gradient, scale)

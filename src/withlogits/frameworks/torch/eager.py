@@ -21,9 +21,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from withlogits import engine
+from withlogits.arguments import FEW
 from withlogits.frameworks.torch import traced
 from withlogits.frameworks.torch.cpu import KINDS, SigmoidPlan, SoftmaxPlan, share
 from withlogits.kernels.cpu.call import FLOAT64
+from withlogits.kernels.cpu.call import Plan as Kernel
 from withlogits.kernels.cpu.host_softmax import ONE_AT
 from withlogits.kernels.cpu.job import SOFTMAX_JOB
 
@@ -126,27 +128,38 @@ def prepared(plan: Plan, reduction: str) -> Callable[[Tensor, Tensor], Tensor]:
 
     Of few rows the arithmetic takes less time than Python takes to find its way there: the way is found here, once.
     """
-    if not isinstance(plan, SoftmaxPlan) or not plan.is_short or plan.gradients.dtype is HALF:
-        return lambda logits, labels: loss(plan, logits, labels, None, None, reduction)
+
+    def general(logits: Tensor, labels: Tensor) -> Tensor:
+        return loss(plan, logits, labels, None, None, reduction)
+
+    if not isinstance(plan, SoftmaxPlan) or not 0 < plan.count <= FEW or plan.gradients.dtype is HALF:
+        return general
     reduced, mean, dtype = reduction != "none", reduction == "mean", plan.losses.dtype
     kind = FLOAT64 if reduced else KINDS[dtype]
-    alone = plan.kernel(kind, False, None, None, False)
-    with_gradient = plan.kernel(kind, False, None, plan.gradients.strides, False)
-    if not (alone.whole and with_gradient.whole and with_gradient.small):
-        return lambda logits, labels: loss(plan, logits, labels, None, None, reduction)
+    alone: Kernel | None = None  # each is compiled by the first call that needs it
+    with_gradient: Kernel | None = None
 
     def call(logits: Tensor, labels: Tensor) -> Tensor:
+        nonlocal alone, with_gradient
         if labels.requires_grad:
-            return loss(plan, logits, labels, None, None, reduction)
+            return general(logits, labels)
         wanted = logits.requires_grad and torch.is_grad_enabled()
+        if wanted and reduced:
+            kernel = with_gradient or plan.kernel(kind, False, None, plan.gradients.strides, False)
+            with_gradient = kernel
+        else:
+            kernel = alone or plan.kernel(kind, False, None, None, False)
+            alone = kernel
+        if not (kernel.whole and kernel.small):
+            return general(logits, labels)
         divisor = plan.divisor(labels, None, None) if mean else 1.0
         scale = 1.0 / divisor if divisor else 0.0
-        dx, g, kernel = None, 0, alone
+        dx, g = None, 0
         if wanted and reduced:
             dx = plan.gradients.tensor()
-            g, kernel = dx.data_ptr(), with_gradient
+            g = dx.data_ptr()
         if reduced:
-            few = plan.few_losses()
+            few = plan.few()
             at = ctypes.addressof(few)
         else:
             value = plan.losses.tensor()

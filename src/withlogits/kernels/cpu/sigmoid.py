@@ -111,20 +111,21 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             return simd.larger(simd.constant(0.0, x.type), x) + u
         return select(x < 0.0, x, 0.0) - u
 
+    def spread(address: Value, step: Value, n: Value) -> Value:
+        """An address for each lane; lanes without an element repeat the last."""
+        return simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
+
     @traced
     def lanes_from(address: Value, step: Value, n: Value) -> Value:
-        """Where the lanes lie; lanes without an element repeat the last."""
-        if not spec.strided:
-            return address
-        return simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
+        return spread(address, step, n) if spec.strided else address
 
     @traced
     def weights_from(address: Value, step: Value, n: Value) -> Value:
-        return simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
+        return spread(address, step, n)
 
     @traced
     def samples_from(address: Value, step: Value, n: Value) -> Value:
-        return address if spec.s_along else simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
+        return address if spec.s_along else spread(address, step, n)
 
     @traced
     def first(n: Value) -> Value:
