@@ -192,3 +192,17 @@ def test_pytorch_validates_times_and_reports(
             pytorch.main(["--rounds", "2", "--budget", "0.01", "--output", str(tmp_path)])
     finally:
         torch.set_num_threads(threads)
+
+
+def test_parts_of_a_small_loss_are_told(tmp_path: Path, threads_as_before: None) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    threads = torch.get_num_threads()
+    try:
+        assert module("pytorch_parts").main(["--rounds", "1", "--budget", "0.01", "--output", str(tmp_path)]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    rows = [
+        line.split("|") for line in (tmp_path / "pytorch_parts.md").read_text().splitlines() if line.count("|") == 4
+    ]
+    assert len(rows) == 2 + 9
+    assert [float(row[3]) for row in rows if row[1].strip() == "`F.cross_entropy`"] == [1.0]

@@ -47,7 +47,7 @@ class _Loss(nn.Module):
         weight = None
         if given is not None:
             beside = given if isinstance(given, Tensor) else torch.empty(0)
-            weight = front._weight(name, given, beside, plain=beside.is_cpu).clone()
+            weight = front.checked_weight(name, given, beside, plain=beside.is_cpu).clone()
             if name == "class_weight":
                 arguments.class_weight_shape(tuple(weight.shape), weight.shape[-1] if weight.dim() else 1)
         self.register_buffer(name, weight)

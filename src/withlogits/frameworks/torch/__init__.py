@@ -86,7 +86,7 @@ def _softmax_loss(
         form = _form(options, logits, labels)
     wrt, reduction = options.wrt, options.reduction
     if class_weight is not None:
-        class_weight = _weight("class_weight", class_weight, logits, plain)
+        class_weight = checked_weight("class_weight", class_weight, logits, plain)
         arguments.class_weight_shape(tuple(class_weight.shape), logits.shape[form.options.axis])
     if sample_weight is not None:
         sample_weight = _expanded("sample_weight", sample_weight, logits, plain, form.loss_shape, "loss")
@@ -202,7 +202,7 @@ def _sigmoid_loss(
     if labels.shape != logits.shape:
         raise arguments.sigmoid_shapes(tuple(labels.shape), tuple(logits.shape))
     if pos_weight is not None:
-        pos_weight = _weight("pos_weight", pos_weight, logits, plain)
+        pos_weight = checked_weight("pos_weight", pos_weight, logits, plain)
         arguments.weight_shape("pos_weight", tuple(pos_weight.shape), tuple(logits.shape), "logits")
         if pos_weight.dim() or not plain:  # the kernels take one number for all as such
             pos_weight = pos_weight.expand(logits.shape)
@@ -350,7 +350,7 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _weight(name: str, given: Any, logits: Tensor, plain: bool) -> Tensor:
+def checked_weight(name: str, given: Any, logits: Tensor, plain: bool) -> Tensor:
     """Finite weights of 0 or more; their values are looked at where that makes nobody wait."""
     weight = _tensor(name, given, logits)
     _check_dense(name, weight)
@@ -370,7 +370,7 @@ def _weight(name: str, given: Any, logits: Tensor, plain: bool) -> Tensor:
 
 
 def _expanded(name: str, given: Any, logits: Tensor, plain: bool, shape: tuple[int, ...], of: str) -> Tensor:
-    weight = _weight(name, given, logits, plain)
+    weight = checked_weight(name, given, logits, plain)
     if tuple(weight.shape) == shape:
         return weight
     arguments.weight_shape(name, tuple(weight.shape), shape, of)
