@@ -19,7 +19,7 @@ demo: $(VENV)/.demo ## train on real digits, and see what the right loss is wort
 	$(VENV)/bin/withlogits demo $(ARGS)
 
 test: $(VENV)/.test ## all tests, doctests too
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.bench ## measure against the other libraries, and write docs/results (installs some gigabytes)
 	$(PY) -m benchmarks $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -19,6 +20,13 @@ def pytest_collection_finish() -> None:
     """Tests and what they import live to the end: to look through them at each collection takes a second."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def torch_begins_with_the_same_numbers() -> None:
+    """What a test draws does not hang on the tests before it; hypothesis sees to NumPy."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(params=ENGINES)

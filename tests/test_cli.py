@@ -377,7 +377,7 @@ def test_info(command):
     assert (code, err) == (0, "")
     assert out.startswith(f"withlogits {withlogits.__version__}, Python {sys.version.split()[0]}\n")
     assert re.search(rf"^NumPy\s+{re.escape(version('numpy'))}\s+yes\s*$", out, re.MULTILINE)
-    assert re.search(r"^PyTorch\s+\S+\s+not yet\s*$", out, re.MULTILINE)
+    assert re.search(r"^PyTorch\s+\S+\s+yes\s*$", out, re.MULTILINE)
     for key in withlogits.engine.describe():
         assert re.search(rf"^{key.replace('_', ' ')}\s", out, re.MULTILINE)
 
@@ -388,7 +388,7 @@ def test_info_as_json(command):
     assert (code, err, report["version"]) == (0, "", withlogits.__version__)
     assert report["engine"].keys() == withlogits.engine.describe().keys()
     assert report["frameworks"]["NumPy"] == {"version": version("numpy"), "served": True}
-    assert {name for name, found in report["frameworks"].items() if found["served"]} == {"NumPy"}
+    assert {name for name, found in report["frameworks"].items() if found["served"]} == {"NumPy", "PyTorch"}
 
 
 def test_info_imports_no_framework(tmp_path):

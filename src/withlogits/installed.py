@@ -3,6 +3,8 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
+from withlogits.arguments import SERVED
+
 
 class Framework(NamedTuple):
     """A framework, its version if it is installed, and whether its arrays are served."""
@@ -26,12 +28,13 @@ _DISTRIBUTIONS = {
         "tf-nightly-cpu",
     ),
 }
-_SERVED = ("NumPy",)
 
 
 def frameworks() -> list[Framework]:
     """Every framework that this library knows of."""
-    return [Framework(name, _version(names), name in _SERVED) for name, names in _DISTRIBUTIONS.items()]
+    return [
+        Framework(name, _version(names), name == "NumPy" or name in SERVED) for name, names in _DISTRIBUTIONS.items()
+    ]
 
 
 def _version(distributions: tuple[str, ...]) -> str | None:
