@@ -77,7 +77,7 @@ def wrong_call(
 
 def not_a_loss(loss: object) -> TypeError:
     return TypeError(
-        f"value_and_grad differentiates the losses of withlogits, and got {_described(loss)}: pass one of "
+        f"value_and_grad differentiates the losses of withlogits, and got {described(loss)}: pass one of "
         f"{SIGMOID}, weighted_cross_entropy_with_logits, {DENSE}, {SPARSE}, "
         "and its options to the function that comes back"
     )
@@ -136,14 +136,14 @@ def _real(name: str, x: Any) -> float:
             raise TypeError
         return float(x)
     except (TypeError, ValueError):
-        raise TypeError(f"{name} is {_described(x)}, where a number is expected") from None
+        raise TypeError(f"{name} is {described(x)}, where a number is expected") from None
 
 
 def index_to_ignore(x: Any) -> int:
     try:
         return operator.index(x)
     except TypeError:
-        raise TypeError(f"ignore_index is {_described(x)}, where an integer or None is expected") from None
+        raise TypeError(f"ignore_index is {described(x)}, where an integer or None is expected") from None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -283,7 +283,7 @@ def class_axis(axis: Any, shape: Shape, name: str = "logits") -> int:
     try:
         position = operator.index(axis)
     except TypeError:
-        raise TypeError(f"axis is {_described(axis)}, where an integer is expected") from None
+        raise TypeError(f"axis is {described(axis)}, where an integer is expected") from None
     rank = len(shape)
     if rank == 0:
         raise ValueError(f"{_is(name)} a single number, where an axis of classes is needed: shape (C,) or more")
@@ -366,7 +366,7 @@ def known_array(name: str, given: Any, logits_of: str) -> None:
         if framework not in SERVED:
             raise not_served(name, framework)
         if name in ("logits", "x", "p"):  # those have chosen the front end
-            raise TypeError(f"{_is(name)} {_described(given)} of {framework}, where an array is expected")
+            raise TypeError(f"{_is(name)} {described(given)} of {framework}, where an array is expected")
         raise mixed(name, framework, logits_of)
 
 
@@ -560,7 +560,7 @@ def _entry(name: str, where: tuple[Any, ...]) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in where)}]" if where else name
 
 
-def _described(x: Any) -> str:
+def described(x: Any) -> str:
     """A short account of a wrong argument; never the whole of an array."""
     if x is None or isinstance(x, (bool, int, float, str)):
         return repr(x)

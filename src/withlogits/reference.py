@@ -291,3 +291,21 @@ def to_dtype(x: Floats, dtype: np.dtype[Any]) -> Array:
     """Rounded to `dtype`; half precision is the float32 result, rounded once more."""
     x = np.asarray(x)
     return x.astype(dtype) if dtype == np.float64 else x.astype(np.float32).astype(dtype, copy=False)
+
+
+def row_facts(x: Array, axis: int, threshold: Array | None = None) -> dict[str, Array]:
+    """top, low, total, first, above and odd of the rows along `axis`, in float64; NaN is passed over but by total."""
+    rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]).astype(np.float64)
+    nan = np.isnan(rows)
+    high, low = np.where(nan, -np.inf, rows), np.where(nan, np.inf, rows)
+    limit = 0.0 if threshold is None else threshold[:, None]
+    with np.errstate(invalid="ignore", over="ignore"):
+        facts = {
+            "top": high.max(axis=1, initial=-np.inf),
+            "low": low.min(axis=1, initial=np.inf),
+            "total": rows.sum(axis=1),
+            "first": high.argmax(axis=1) if rows.shape[1] else np.zeros(len(rows)),
+            "above": np.count_nonzero(rows > limit, axis=1),
+            "odd": np.count_nonzero(~np.isfinite(rows), axis=1),
+        }
+    return {name: np.asarray(values, np.float64) for name, values in facts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from withlogits.kernels.cpu.host_facts import row_facts
 from withlogits.kernels.cpu.host_sigmoid import elementwise, plan_elementwise, plan_sigmoid_loss, sigmoid_loss
 from withlogits.kernels.cpu.host_softmax import plan_softmax_loss, softmax_loss, softmax_map
 
@@ -13,6 +14,7 @@ __all__ = [
     "plan_elementwise",
     "plan_sigmoid_loss",
     "plan_softmax_loss",
+    "row_facts",
     "sigmoid_loss",
     "softmax_loss",
     "softmax_map",

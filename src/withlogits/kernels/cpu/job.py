@@ -68,6 +68,19 @@ class SigmoidSpec:
 
 
 @dataclass(frozen=True)
+class FactsSpec:
+    """What rows are like."""
+
+    x: str  # the kind of elements
+    layout: str  # lanes "along" contiguous classes, "across" contiguous rows, or short ones "tiled"
+
+    @property
+    def lanes(self) -> int:
+        """Rows or classes handled at once."""
+        return 2 * LANES if self.layout == "along" else LANES
+
+
+@dataclass(frozen=True)
 class PoolSpec:
     """The two halves of the thread pool that run without the interpreter."""
 
@@ -103,6 +116,9 @@ SOFTMAX_JOB = Fields(
     "smoothing. inverse_temperature. softcap. z_loss.",
     "x z g h s w loss grad_scale. kappa.",
 )
+FACTS = ("top", "low", "total", "first", "above", "odd")
+# t thresholds; out the facts of all rows, one after another, `out_step` bytes apart
+FACTS_JOB = Fields("classes inner x_outer x_row x_class t_step out_step", "x t out")
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights
 SIGMOID_JOB = Fields(
     "columns x_row x_column z_row z_column o_row o_column g_row g_column h_row h_column q_row q_column s_row s_column "

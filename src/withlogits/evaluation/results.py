@@ -1,0 +1,138 @@
+"""What an evaluation says: figures, and the arrays behind the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits.guide.findings import Diagnosis
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A reliability diagram: what was claimed and what came true, in bins of equal width over [0, 1]."""
+
+    edges: Floats  # (B + 1,)
+    counts: Counts  # (B,)
+    confidence: Floats  # (B,) mean claimed probability; NaN in an empty bin
+    accuracy: Floats  # (B,) share that came true; NaN in an empty bin
+    error: float  # expected calibration error: Σ counts/total · |accuracy − confidence|
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many losses lie between edges[i] and edges[i + 1] (nats); infinite and NaN losses are not in it."""
+
+    edges: Floats  # (B + 1,), rising, from 0 on
+    counts: Counts  # (B,)
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """One entry a class."""
+
+    classes: Counts  # (K,) the numbers of the classes
+    support: Counts  # (K,) rows of that class; sigmoid: elements that are "yes"
+    loss: Floats  # (K,) mean loss of those rows; sigmoid: of all elements of the class; NaN without any
+    recall: Floats  # (K,)
+    precision: Floats  # (K,) NaN where never predicted
+    f1: Floats  # (K,)
+    auroc: Floats | None = None  # (K,) sigmoid only; NaN if one answer never occurs
+    average_precision: Floats | None = None  # (K,) sigmoid only
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Who was taken for whom, for the classes with most confusions (all, if they are few)."""
+
+    classes: Counts  # (K,) rows and columns of the matrix
+    matrix: Counts  # (K, K): matrix[i, j] rows of classes[i] were taken for classes[j]
+    common: tuple[tuple[int, int, int], ...]  # (true, predicted, how often), the commonest first, without the diagonal
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row (sigmoid: one element) whose loss is among the largest."""
+
+    index: tuple[int, ...]  # where it lies among the rows; sigmoid: among the elements
+    loss: float
+    label: float  # class number, or for dense labels the most probable class; sigmoid: the label itself
+    predicted: int  # class number; sigmoid: 0 or 1
+    confidence: float  # the probability claimed for what was predicted
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good logits are for labels; `withlogits.evaluate` and `Meter.compute` make it.
+
+    Losses are in nats. `exclusive` says whether the classes exclude one another (softmax losses) or are independent
+    yes/no questions (sigmoid loss); figures that make sense for one of the two are None for the other.
+    """
+
+    loss_name: str  # "sparse", "softmax" or "sigmoid"
+    exclusive: bool
+    classes: int
+    count: int  # rows that count; sigmoid: elements
+    ignored: int
+    loss: float  # mean, nats
+    accuracy: float  # share of rows (sigmoid: elements, at probability 1/2) that are right
+    top_k: dict[int, float] | None  # exclusive: share of rows whose label is among the k largest logits
+    precision: float | None  # independent: micro-averaged, at probability 1/2
+    recall: float | None
+    f1: float | None  # independent: micro-averaged
+    macro_f1: float | None  # independent: mean over classes
+    auroc: float | None  # independent: mean over the classes for which it exists
+    average_precision: float | None
+    temperature: float  # by which to divide the logits for the smallest loss
+    loss_at_temperature: float
+    fitted_on: int  # rows that the temperature was found on: all, or a sample
+    calibration: Calibration
+    calibration_at_temperature: Calibration
+    histogram: Histogram
+    per_class: PerClass
+    confusion: Confusion | None  # exclusive
+    costliest: tuple[Example, ...]
+    diagnosis: Diagnosis
+    class_names: tuple[str, ...] | None = None
+    sources: dict[str, str] = field(default_factory=dict)  # "logits", "labels": the names of the files
+
+    @property
+    def bits(self) -> float:
+        """The mean loss in bits."""
+        return self.loss / float(np.log(2.0))
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp(loss) of exclusive classes."""
+        if not self.exclusive:
+            return None
+        with np.errstate(over="ignore"):
+            return float(np.exp(self.loss))
+
+    def name_of(self, index: int) -> str:
+        """The name of a class, or its number."""
+        return str(index) if self.class_names is None else self.class_names[index]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in dictionaries, lists, numbers and strings; NaN and infinities as strings, as JSON has none."""
+        from withlogits.evaluation.plain import plain
+
+        return plain(self) | {"bits": plain(self.bits), "perplexity": plain(self.perplexity)}
+
+    def report(self, path: str | Path, *, language: str = "en") -> None:
+        """Write one HTML file that needs nothing but itself; `language` is "en" or "zh"."""
+        from withlogits.evaluation.report import write
+
+        write(self, Path(path), language)
+
+    def __str__(self) -> str:
+        from withlogits.evaluation.show import text
+
+        return text(self)

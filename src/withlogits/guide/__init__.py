@@ -1,0 +1,18 @@
+"""Which loss fits labels, and what is wrong with a pair of labels and logits."""
+
+from withlogits.guide.checked import GuideWarning, checked
+from withlogits.guide.diagnose import diagnose
+from withlogits.guide.findings import CODES, Diagnosis, DiagnosisError, Finding, Recommendation
+from withlogits.guide.recommend import recommend
+
+__all__ = [
+    "CODES",
+    "Diagnosis",
+    "DiagnosisError",
+    "Finding",
+    "GuideWarning",
+    "Recommendation",
+    "checked",
+    "diagnose",
+    "recommend",
+]

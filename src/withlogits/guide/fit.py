@@ -1,0 +1,328 @@
+"""Do labels and logits fit together at all: what shapes and dtypes say, and how to go on as if it were mended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits import arguments
+from withlogits.guide.arrays import Given, from_voids
+from withlogits.guide.findings import CODES, Finding, Severity
+
+Array = NDArray[Any]
+
+FUNCTIONS = {"sigmoid": arguments.SIGMOID, "softmax": arguments.DENSE, "sparse": arguments.SPARSE}
+LOSSES = {function: loss for loss, function in FUNCTIONS.items()} | {"weighted_cross_entropy_with_logits": "sigmoid"}
+
+
+def finding(code: str, severity: Severity, evidence: str, fix: str, title: str | None = None) -> Finding:
+    return Finding(code, severity, title or CODES[code], evidence, fix)
+
+
+def call(loss: str, **options: Any) -> str:
+    """The line that computes this loss."""
+    shown = "".join(f", {name}={value}" for name, value in options.items() if value is not None)
+    return f"loss = withlogits.{FUNCTIONS[loss]}(labels=labels, logits=logits{shown})"
+
+
+@dataclass
+class Pair:
+    """Labels and logits on their way to fit together; what stands in the way is in `findings`."""
+
+    labels: Given
+    logits: Given
+    loss: str | None  # as asked for
+    axis: int  # as asked for
+    findings: list[Finding]
+    hopeless: bool = False  # nothing can be computed
+
+    @property
+    def kind(self) -> str:
+        """The loss that is looked at: the one asked for, or the one that fits the labels."""
+        return self.loss or "sparse"
+
+    def mend(self, code: str, severity: Severity, evidence: str, fix: str) -> None:
+        self.findings.append(finding(code, severity, evidence, fix))
+
+    def give_up(self) -> Pair:
+        self.hopeless = True
+        return self
+
+
+def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: dict[str, Any]) -> Pair:
+    """Go through what can be wrong with shapes and dtypes, and mend it for the rest of the diagnosis."""
+    pair = Pair(labels, logits, loss, axis, [])
+    for name in ("labels", "logits"):
+        _mend_voids(pair, name)
+    if pair.hopeless or _mend_swapped(pair):
+        return pair
+    if not pair.logits.floating:
+        return _integers_as_logits(pair)
+    if not pair.logits.shape:
+        pair.loss = pair.loss or "sigmoid"
+        return pair if not pair.labels.shape else _unfit(pair)
+    _mend_trailing_one(pair)
+    x, z = pair.logits, pair.labels
+    if loss == "sigmoid" or (x.array.ndim == 1 and z.shape == x.shape and loss is None):
+        pair.loss = "sigmoid"
+        return _sigmoid(pair)
+    axis = arguments.class_axis(axis, x.shape)
+    pair.axis = axis
+    if z.shape == x.shape:
+        return _same_shape(pair)
+    rows = _without(x.shape, axis)
+    kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    if z.shape == kept and z.shape != x.shape:
+        pair.labels = z = z.seen_as(z.array.reshape(rows))
+    if z.shape == rows:
+        return _indices(pair, options)
+    for other in range(x.array.ndim):
+        if z.shape == _without(x.shape, other):
+            pair.mend(
+                "WL211",
+                "error",
+                f"labels {z.shape} are the logits' shape {x.shape} without axis {other}, not {axis}",
+                call("sparse", axis=other, **options),
+            )
+            pair.axis, pair.loss = other, "sparse"
+            return _indices(pair, options)
+    if z.array.ndim == 2 and z.shape == x.shape[::-1]:
+        pair.mend(
+            "WL212",
+            "error",
+            f"labels {z.shape} are the logits' shape {x.shape} turned round",
+            "labels = labels.T",
+        )
+        pair.labels = z.seen_as(z.array.T)
+        return _same_shape(pair)
+    moved = _moved_axis(z.shape, x.shape, axis)
+    if moved is not None:
+        pair.mend(
+            "WL211",
+            "error",
+            f"labels {z.shape} have their classes on axis {moved}, logits {x.shape} on axis {axis}",
+            f"labels = {'numpy.moveaxis' if z.tensor is None else 'torch.movedim'}(labels, {moved}, {axis})",
+        )
+        pair.labels = z.seen_as(np.moveaxis(z.array, moved, axis))
+        return _same_shape(pair)
+    if loss != "sparse" and z.shape == (x.shape[axis],) and axis == x.array.ndim - 1:
+        pair.loss = "softmax"  # one row of labels for all, as the loss allows
+        pair.labels = z.seen_as(np.broadcast_to(z.array, x.shape))
+        return pair
+    return _unfit(pair)
+
+
+def _unfit(pair: Pair) -> Pair:
+    """Shapes of which nothing can be made: the loss itself says what it wants."""
+    x, z = pair.logits, pair.labels
+    try:
+        if pair.loss == "sigmoid" or not x.shape:
+            raise arguments.sigmoid_shapes(z.shape, x.shape)
+        if pair.loss == "sparse" or z.array.ndim < x.array.ndim:
+            arguments.sparse_keeps_axis(z.shape, x.shape, arguments.class_axis(pair.axis, x.shape))
+        arguments.dense_broadcasts(z.shape, x.shape, arguments.class_axis(pair.axis, x.shape), z.integral)
+    except ValueError as error:
+        raise ValueError(str(error)) from None
+    raise arguments.sigmoid_shapes(z.shape, x.shape)
+
+
+def _mend_voids(pair: Pair, name: str) -> None:
+    """WL109."""
+    given: Given = getattr(pair, name)
+    if given.array.dtype.kind != "V":
+        return
+    if given.array.dtype != np.dtype("V2"):
+        raise arguments.logits_dtype(name, given.dtype)
+    pair.mend(
+        "WL109",
+        "error",
+        f"{name} {given.shape} are 2-byte voids (|V2), which is how numpy.save stores bfloat16",
+        f'import ml_dtypes; {name} = {name}.view("uint16").view(ml_dtypes.bfloat16)',
+    )
+    setattr(pair, name, replace(given, array=from_voids(given.array), dtype="bfloat16"))
+
+
+def _mend_swapped(pair: Pair) -> bool:
+    """WL104: is it so; then nothing more can be said."""
+    labels, logits = pair.labels, pair.logits
+    if not labels.floating or not labels.array.size or not logits.array.size:
+        return False
+    with np.errstate(invalid="ignore"):
+        real = bool((labels.array < 0.0).any()) and not bool(
+            (labels.array == np.floor(labels.array.astype(np.float64))).all()
+        )
+    if not real:
+        return False
+    x = logits.array
+    if logits.floating and x.ndim >= labels.array.ndim - 1:
+        whole = bool(((x == 0.0) | (x == 1.0)).all())
+        if not whole and not (x.ndim == labels.array.ndim - 1 and bool((x == np.floor(x.astype(np.float64))).all())):
+            return False
+        shown = "nothing but 0 and 1" if whole else "whole numbers"
+    elif logits.floating:
+        return False
+    else:
+        shown = f"{logits.dtype}"
+    low = float(np.nanmin(labels.array.astype(np.float64)))
+    pair.mend(
+        "WL104",
+        "error",
+        f"labels {labels.shape} are real numbers down to {low:.4g}, and logits {logits.shape} are {shown}",
+        "labels, logits = logits, labels",
+    )
+    pair.hopeless = True
+    return True
+
+
+def _integers_as_logits(pair: Pair) -> Pair:
+    """WL402: what argmax gives, where logits are expected."""
+    x = pair.logits
+    pair.mend(
+        "WL402",
+        "error",
+        f"logits {x.shape} are {x.dtype}: whole numbers, as argmax or rounding leaves them, carry no gradient",
+        "# pass the model's output itself, before argmax, rounding or a threshold",
+    )
+    return pair.give_up()
+
+
+def _mend_trailing_one(pair: Pair) -> None:
+    """WL210."""
+    x, z = pair.logits, pair.labels
+    if pair.loss not in (None, "sigmoid"):
+        return
+    pairs = f"labels {z.shape} and logits {x.shape} would broadcast to "
+    if x.shape == (*z.shape, 1):
+        wrong = np.broadcast_shapes(z.shape, x.shape)
+        pair.mend("WL210", "error", f"{pairs}{wrong}", "logits = logits[..., 0]")
+        pair.logits, pair.loss = x.seen_as(x.array[..., 0]), "sigmoid"
+    elif z.shape == (*x.shape, 1):
+        wrong = np.broadcast_shapes(z.shape, x.shape)
+        pair.mend("WL210", "error", f"{pairs}{wrong}", "labels = labels[..., 0]")
+        pair.labels, pair.loss = z.seen_as(z.array[..., 0]), "sigmoid"
+
+
+def _sigmoid(pair: Pair) -> Pair:
+    x, z = pair.logits, pair.labels
+    if z.shape == x.shape:
+        return pair
+    if x.array.ndim > 1 and z.shape == x.shape[:-1] and z.array.dtype.kind != "b":
+        pair.mend(
+            "WL202",
+            "error",
+            f"labels {z.shape} {z.dtype} for logits {x.shape}: class numbers, where the sigmoid loss takes one yes or "
+            "no for each logit",
+            call("sparse"),
+        )
+        pair.loss, pair.axis = "sparse", x.array.ndim - 1
+        return _indices(pair, {})
+    if z.array.ndim == 2 and z.shape == x.shape[::-1]:
+        pair.mend(
+            "WL212", "error", f"labels {z.shape} are the logits' shape {x.shape} turned round", "labels = labels.T"
+        )
+        pair.labels = z.seen_as(z.array.T)
+        return pair
+    return _unfit(pair)
+
+
+def _same_shape(pair: Pair) -> Pair:
+    """Labels in the logits' shape: dense, whatever was asked for."""
+    x, z, axis = pair.logits, pair.labels, pair.axis
+    if pair.loss == "sparse":
+        if x.shape[axis] == 1 and z.integral:
+            pair.labels = z.seen_as(z.array.reshape(_without(x.shape, axis)))  # (N, 1) indices of one class
+            return pair
+        hot = is_one_hot(z.array, axis)
+        if hot:
+            fix = f"labels = labels.argmax({axis if axis < x.array.ndim - 1 else -1})"
+        else:
+            fix = call("softmax" if sums_to_one(z.array, axis) else "sigmoid")
+        what = "exactly one 1 in every row" if hot else "more than class numbers would need"
+        pair.mend(
+            "WL201",
+            "error",
+            f"labels {z.shape} have the logits' shape, with {what}; the sparse loss takes class numbers of shape "
+            f"{_without(x.shape, axis)}",
+            fix,
+        )
+        if hot:
+            pair.labels = z.seen_as(z.array.argmax(axis))
+        else:
+            pair.loss = "softmax" if sums_to_one(z.array, axis) else "sigmoid"
+        return pair
+    if pair.loss is None:
+        pair.loss = "softmax" if x.shape[axis] > 1 and sums_to_one(z.array, axis) else "sigmoid"
+    return pair
+
+
+def _indices(pair: Pair, options: dict[str, Any]) -> Pair:
+    """Labels in the shape of the rows."""
+    x, z = pair.logits, pair.labels
+    shown = {"axis": pair.axis} if pair.axis != x.array.ndim - 1 else {}
+    if z.array.dtype.kind == "b" and x.shape[pair.axis] <= 2:
+        pair.labels = z = z.seen_as(z.array.astype(np.int64))
+    elif z.floating or z.array.dtype.kind == "b":
+        values = z.array.astype(np.float64)
+        if not bool((values == np.floor(values)).all()):
+            return _unfit(replace(pair, loss="sparse"))
+        limit = arguments.EXACT_INDICES.get(z.dtype)
+        extra = ""
+        if limit is not None and x.shape[pair.axis] > limit:
+            extra = f"; {z.dtype} holds no odd number above {limit} exactly, and there are {x.shape[pair.axis]} classes"
+        pair.mend(
+            "WL208",
+            "error",
+            f"labels {z.shape} are whole numbers from {values.min():g} to {values.max():g} in {z.dtype}{extra}"
+            if z.array.size
+            else f"labels {z.shape} are {z.dtype}",
+            "labels = labels.astype(numpy.int64)" if z.tensor is None else "labels = labels.long()",
+        )
+        pair.labels = z = z.seen_as(values.astype(np.int64))
+    elif pair.loss == "softmax":
+        pair.mend(
+            "WL202",
+            "error",
+            f"labels {z.shape} {z.dtype} for logits {x.shape}: class numbers, where the softmax loss takes rows of the "
+            "logits' shape that sum to 1",
+            call("sparse", **(shown | options)),
+        )
+    pair.loss = "sparse"
+    return pair
+
+
+def is_one_hot(z: Array, axis: int) -> bool:
+    """Is every row a single 1 among 0s."""
+    return bool(((z == 0) | (z == 1)).all()) and bool((z.sum(axis=axis, dtype=np.float64) == 1.0).all())
+
+
+def sums_to_one(z: Array, axis: int) -> bool:
+    """Does the first part of the rows, at least, sum to 1: enough to choose a loss, of which the survey then judges."""
+    from withlogits.guide.survey import closeness
+
+    sums = z.sum(axis=axis, dtype=np.float64)
+    close = np.abs(sums - 1.0) <= closeness(z.dtype.name, z.shape[axis])
+    if not z.size:
+        return True
+    if z.dtype.kind in "biu":
+        return bool(close.all())
+    # a soft row or two that miss 1 are a mistake of the labels, not another kind of labels
+    binary = bool(((z == 0) | (z == 1)).all())
+    return bool(close.all()) if binary else float(close.mean()) >= 0.5 or bool((z < 0).any())
+
+
+def _moved_axis(labels: tuple[int, ...], logits: tuple[int, ...], axis: int) -> int | None:
+    """The axis of labels that are the logits' shape but for their classes being elsewhere."""
+    if len(labels) != len(logits):
+        return None
+    rows = _without(logits, axis)
+    for other in range(len(labels)):
+        if other != axis and labels[other] == logits[axis] and _without(labels, other) == rows:
+            return other
+    return None
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]

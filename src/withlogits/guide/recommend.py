@@ -1,0 +1,156 @@
+"""Which loss fits labels, from the labels alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits import engine
+from withlogits.guide.arrays import Given, given
+from withlogits.guide.findings import Recommendation
+from withlogits.guide.fit import call
+from withlogits.guide.survey import LabelFacts
+
+Array = NDArray[Any]
+
+
+def recommend(labels: Any, *, num_classes: int | None = None) -> Recommendation:
+    """The loss that fits these labels, and why.
+
+    The question is whether several classes may be true of one example at once. If so, they are independent yes/no
+    questions: sigmoid. If exactly one is true: sparse softmax for its number, softmax for a distribution.
+
+    Parameters
+    ----------
+    labels : array
+        Of NumPy or PyTorch, or what converts to an array: class numbers, or rows with an entry for each class.
+    num_classes : int, optional
+        How many logits the model gives for each example, where the labels leave it open: labels (N,) of 0 and 1 suit
+        one logit and sigmoid as well as two logits and sparse softmax.
+
+    Returns
+    -------
+    Recommendation
+        The loss, the reason with counts, the labels' form, the call to write, what to transform first.
+
+    Raises
+    ------
+    TypeError
+        For what is no array of real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import withlogits
+    >>> print(withlogits.recommend(np.array([[1, 0, 1], [0, 0, 0], [0, 1, 1]])))
+    sigmoid: several classes may be true at once: of 3 rows 1 have none and 2 have two or more
+      labels  (3, 3) int64, rows of 0 and 1
+      write   loss = withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
+    """
+    z = given("labels", labels)
+    if num_classes is not None and z.shape and z.shape[-1] == num_classes and z.array.ndim > 1:
+        return for_rows(z, z.array, z.array.ndim - 1)
+    integral = _whole(z.array)
+    if z.array.ndim >= 2 and z.shape[-1] > 1 and z.array.size and not (integral and z.array.max() > 1):
+        return for_rows(z, z.array, z.array.ndim - 1)
+    return for_numbers(z, z.array, num_classes)
+
+
+def for_numbers(z: Given, array: Array, classes: int | None) -> Recommendation:
+    """One number for each example: the number of a class, or one yes or no."""
+    form = f"{z.shape} {z.dtype}"
+    if not array.size:
+        loss = "sigmoid" if array.dtype.kind in "bf" else "sparse"
+        return Recommendation(loss, "there are no labels to go by but their dtype", form, call(loss))
+    values = np.unique(array.astype(np.float64)) if array.dtype.kind not in "iu" else _some(array)
+    low, high = float(array.min()), float(array.max())
+    if classes in (None, 1) and set(values.tolist()) <= {-1.0, 1.0} and low < 0:
+        return Recommendation(
+            "sigmoid", "each example is a yes or a no, written as +1 and -1", form, call("sigmoid"),
+            "labels = (labels + 1) / 2",
+        )  # fmt: skip
+    yes_no = low >= 0.0 and high <= 1.0
+    if yes_no and classes in (None, 1):
+        if array.dtype.kind not in "iu" or set(values.tolist()) <= {0.0, 1.0}:
+            yes = float(array.astype(np.float64).sum())
+            why = f"each example is one yes or no: {yes:,.4g} of {array.size:,} are yes; the model gives one logit"
+            return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
+    negative = int(np.count_nonzero(array < 0)) if low < 0 else 0
+    inside = array[array >= 0] if negative else array
+    found = int(inside.max()) + 1 if inside.size else 0
+    why = f"exactly one class is true of each example, and its number is given: {found:,} classes in {array.size:,} labels"
+    options: dict[str, Any] = {}
+    if negative:
+        marks = np.unique(array[array < 0])
+        why += f"; {negative:,} negative ones look like padding"
+        options["ignore_index"] = int(marks[0]) if len(marks) == 1 else None
+    transform = ""
+    if not _whole(array):
+        return Recommendation(
+            "sigmoid", f"labels from {low:g} to {high:g} are neither class numbers nor within 0 and 1", form,
+            call("sigmoid"), f"labels = (labels - {low:g}) / {high - low:g}",
+        )  # fmt: skip
+    if array.dtype.kind not in "iu":
+        transform = "labels = labels.astype(numpy.int64)" if z.tensor is None else "labels = labels.long()"
+    return Recommendation("sparse", why, f"{form}, class numbers", call("sparse", **options), transform)
+
+
+def for_rows(z: Given, array: Array, axis: int) -> Recommendation:
+    """A row with an entry for each class."""
+    facts = LabelFacts(z.dtype, False, array.shape[axis])
+    facts.add_rows(array, axis, engine.select().row_facts(array, axis))
+    return of_facts(facts, z.shape, axis if axis != array.ndim - 1 else -1)
+
+
+def of_facts(facts: LabelFacts, shape: tuple[int, ...], axis: int = -1) -> Recommendation:
+    """From what has been seen of dense labels, however it was seen."""
+    form = f"{shape} {facts.dtype}"
+    shown: dict[str, Any] = {} if axis == -1 else {"axis": axis}
+    if facts.classes == 1:
+        return Recommendation("sigmoid", "there is one class: one yes or no for each example", form, call("sigmoid"))
+    if not facts.rows:
+        return Recommendation("softmax", "there are no labels to go by but their shape", form, call("softmax", **shown))
+    rows = f"{facts.rows:,}"
+    if facts.binary_rows == facts.rows:
+        none, one, more = int(facts.of_sum[0]), int(facts.of_sum[1]), int(facts.of_sum[2:].sum())
+        if one == facts.rows:
+            return Recommendation(
+                "softmax", f"exactly one class is true in each of {rows} rows: the classes exclude one another",
+                f"{form}, one-hot", call("softmax", **shown),
+            )  # fmt: skip
+        why = f"several classes may be true at once: of {rows} rows {none:,} have none and {more:,} have two or more"
+        return Recommendation("sigmoid", why, f"{form}, rows of 0 and 1", call("sigmoid"))
+    if facts.low >= 0.0 and facts.top <= 1.0:
+        if facts.distributions == facts.rows:
+            return Recommendation(
+                "softmax", f"each of {rows} rows sums to 1: distributions over classes that exclude one another",
+                f"{form}, distributions", call("softmax", **shown),
+            )  # fmt: skip
+        if facts.distributions < 0.5 * facts.rows:
+            why = f"{facts.rows - facts.distributions:,} of {rows} rows do not sum to 1: probabilities of independent classes"
+            return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
+    from withlogits.guide.rules import _rescaling
+
+    rescaled = _rescaling(facts.low, facts.top, facts.values) if facts.low < 0 or facts.top > 1 else None
+    if rescaled is not None:
+        values, fix = rescaled
+        return Recommendation("sigmoid", f"labels are {values}", form, call("sigmoid"), fix)
+    return Recommendation(
+        "softmax", f"{facts.distributions:,} of {rows} rows sum to 1, from {facts.lowest_sum:.4g} to "
+        f"{facts.highest_sum:.4g}", form, call("softmax", **shown), "labels = labels / labels.sum(-1, keepdims=True)",
+    )  # fmt: skip
+
+
+def _whole(array: Array) -> bool:
+    if array.dtype.kind in "iub":
+        return True
+    wide = array.astype(np.float64)
+    return bool((wide == np.floor(wide)).all())
+
+
+def _some(array: Array) -> Array:
+    """Some of the distinct values: enough to tell two values from many."""
+    low, high = array.min(), array.max()
+    return np.unique(array) if int(high) - int(low) <= 2 else np.array([low, high, low + 1])

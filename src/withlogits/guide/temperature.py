@@ -1,0 +1,167 @@
+"""The temperature that makes logits honest, fitted on a sample of rows that does not depend on how rows came.
+
+A row's place in the sample is decided by a hash of its loss: the rows with the smallest hashes are kept, whatever the
+order in which they came and however they were split among processes. So samples merge exactly. Where all rows fit into
+the sample, it is all rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits.activations import logsumexp, softmax
+from withlogits.activations import sigmoid as probability
+from withlogits.losses import sigmoid_cross_entropy_with_logits
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+SIZE = 1 << 17  # logits in a sample
+FEWEST = 50  # rows from which on a temperature means something
+HOTTEST = 8.0  # the logarithm of the temperature is sought between -HOTTEST and HOTTEST
+
+
+class Fit(NamedTuple):
+    """The temperature, and what it is worth on the sample."""
+
+    temperature: float
+    loss: float  # mean of the sample at temperature 1
+    loss_at_temperature: float
+    gain_error: float  # standard error of the difference of the two
+    rows: int
+
+
+@dataclass
+class Sample:
+    """Rows of logits with the labels that they are to answer for."""
+
+    size: int = SIZE
+    seen: int = 0
+    keys: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
+    x: Floats | None = None  # (n, C); sigmoid: (n, 1)
+    z: Floats | None = None  # (n,) class numbers, or as x
+
+    def capacity(self, classes: int) -> int:
+        return max(64, self.size // max(1, classes))
+
+    def add(self, x: Array, z: Array, axis: int, counts: Array | None, loss: Array, kind: str) -> None:
+        """Rows with their losses, (N,); sigmoid: every element is a row of its own."""
+        classes = 1 if kind == "sigmoid" else x.shape[axis]
+        keys = _hashed(loss)
+        usable = np.isfinite(loss) if counts is None else np.isfinite(loss) & counts
+        self.seen += int(np.count_nonzero(usable))
+        room = self.capacity(classes)
+        if len(self.keys) >= room:
+            usable &= keys < self.keys[-1]
+        chosen = np.flatnonzero(usable)
+        if len(chosen) > room:
+            chosen = chosen[np.argpartition(keys[chosen], room - 1)[:room]]
+        if not len(chosen):
+            return
+        if kind == "sigmoid":
+            rows = x.reshape(-1)[chosen, None].astype(np.float64)
+            labels = z.reshape(-1)[chosen, None].astype(np.float64)
+        else:
+            where = np.unravel_index(chosen, x.shape[:axis] + x.shape[axis + 1 :])
+            at = (*where[:axis], slice(None), *where[axis:])
+            rows = _taken(x, at, axis)
+            labels = z[where].astype(np.float64) if kind == "sparse" else _taken(z, at, axis)
+        self._keep(keys[chosen], rows, labels, room)
+
+    def merge(self, other: Sample) -> None:
+        self.seen += other.seen
+        if other.x is not None and other.z is not None:
+            self._keep(other.keys, other.x, other.z, self.capacity(other.x.shape[1]))
+
+    def _keep(self, keys: Array, x: Floats, z: Floats, room: int) -> None:
+        if self.x is not None and self.z is not None:
+            keys, x, z = np.concatenate((self.keys, keys)), np.concatenate((self.x, x)), np.concatenate((self.z, z))
+        order = np.argsort(keys, kind="stable")[:room]
+        self.keys, self.x, self.z = keys[order], x[order], z[order]
+
+    def fit(self, steps: int = 12) -> Fit | None:
+        """By Newton's method on the logarithm of the inverse temperature; None where there is too little to go by."""
+        if self.x is None or self.z is None or len(self.x) < FEWEST:
+            return None
+        x, z = self.x, self.z
+        x = np.where(np.isneginf(x), -1e300, x) if np.isneginf(x).any() else x
+        u, low, high = 0.0, -HOTTEST, HOTTEST
+        before = _losses(x, z, 1.0)
+        for _ in range(steps):
+            slope, bend = _derivatives(x, z, float(np.exp(u)))
+            low, high = (u, high) if slope < 0.0 else (low, u)
+            step = -slope / bend if bend > 0.0 else (1.0 if slope < 0.0 else -1.0)
+            step = min(1.0, max(-1.0, step))
+            new = u + step
+            u = new if low < new < high else (low + high) / 2
+            if abs(step) < 1e-7:
+                break
+        after = _losses(x, z, float(np.exp(u)))
+        difference = before - after
+        error = float(difference.std() / np.sqrt(len(x)))
+        return Fit(float(np.exp(-u)), float(before.mean()), float(after.mean()), error, len(x))
+
+    def confidences(self, temperature: float) -> tuple[Floats, Floats]:
+        """What is claimed for each row's prediction, and did it come true (sigmoid: claimed for "yes", and the label)."""
+        assert self.x is not None
+        assert self.z is not None
+        scaled = self.x / temperature
+        if self.z.shape == self.x.shape and self.x.shape[1] == 1:
+            return np.asarray(probability(scaled)).reshape(-1), self.z.reshape(-1)
+        p = np.asarray(softmax(scaled, axis=1))
+        predicted = p.argmax(axis=1)
+        true = self.z if self.z.ndim == 1 else self.z.argmax(axis=1)
+        return p.max(axis=1), (predicted == true).astype(np.float64)
+
+
+def _taken(x: Array, at: tuple[Any, ...], axis: int) -> Floats:
+    """The rows at these places, (n, C): indices on both sides of a slice put their own axis first."""
+    rows: Array = x[at]
+    apart = 0 < axis < x.ndim - 1
+    if not apart and axis == 0 and rows.ndim == 2 and x.ndim > 1:
+        rows = rows.T
+    return rows.reshape(-1, x.shape[axis]).astype(np.float64)
+
+
+def _hashed(loss: Array) -> Array:
+    """64 well-mixed bits of each loss (splitmix64); of equal losses the same."""
+    h = loss.astype(np.float64).view(np.uint64)
+    with np.errstate(over="ignore"):
+        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return h ^ (h >> np.uint64(31))
+
+
+def _losses(x: Floats, z: Floats, beta: float) -> Floats:
+    scaled = x * beta
+    if z.shape == x.shape and x.shape[1] == 1:
+        return np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=scaled)).reshape(-1)
+    own = np.take_along_axis(scaled, z.astype(np.intp)[:, None], 1)[:, 0] if z.ndim == 1 else _weighted(z, scaled)
+    total = 1.0 if z.ndim == 1 else z.sum(axis=1)
+    return np.asarray(logsumexp(scaled, axis=1)) * total - own
+
+
+def _weighted(z: Floats, x: Floats) -> Floats:
+    found: Floats = np.where(z == 0.0, 0.0, z * x).sum(axis=1)
+    return found
+
+
+def _derivatives(x: Floats, z: Floats, beta: float) -> tuple[float, float]:
+    """Of the mean loss of beta·x by log(beta): first and second."""
+    if z.shape == x.shape and x.shape[1] == 1:
+        p = np.asarray(probability(x * beta))
+        first, second = ((p - z) * x).mean(), (p * (1 - p) * x * x).mean()
+    else:
+        p = np.asarray(softmax(x * beta, axis=1))
+        expected = _weighted(p, x)
+        spread = _weighted(p, (x - expected[:, None]) ** 2)
+        if z.ndim == 1:
+            wanted, total = np.take_along_axis(x, z.astype(np.intp)[:, None], 1)[:, 0], np.ones(len(x))
+        else:
+            wanted, total = _weighted(z, x), z.sum(axis=1)
+        first, second = (expected * total - wanted).mean(), (spread * total).mean()
+    return float(beta * first), float(beta * first + beta * beta * second)

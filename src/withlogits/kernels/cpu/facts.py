@@ -1,0 +1,127 @@
+"""What each row of an array is like, in one pass: what a diagnosis and a score of a row begin with.
+
+For a row x of C numbers and a threshold t, in float64, of elements of any kind:
+
+    top = max x_j    low = min x_j    total = Σ x_j    first = the first j with x_j = top
+    above = how many x_j > t          odd = how many x_j are NaN or infinite
+
+NaN is passed over by all but `total`, which it makes NaN, and `odd`; of a row of nothing but NaN, top is −inf, low is
+inf and first is 0. `total` is a plain sum, within C/8 roundings of the exact one; everything else is exact.
+
+Lanes lie along the classes of long contiguous rows, and across rows otherwise, as in `softmax.py`. One pass is enough
+for `first`, since each lane remembers where its own maximum was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import simd
+from .job import FACTS, FACTS_JOB, TILE, FactsSpec
+from .memory import KINDS, Access, Tile
+from .rows import turning
+from .simd import F64, I64, Value, select, traced
+
+INF, NAN = float("inf"), float("nan")
+
+
+def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
+    lanes = spec.lanes
+    along, tiled = spec.layout == "along", spec.layout == "tiled"
+    full, numbers = simd.vector(F64, lanes), simd.vector(I64, lanes)
+    access = Access(KINDS[spec.x], lanes, False)
+    tile = Tile(access.kind, lanes)
+    fill, _ = turning(tile if tiled else None)
+
+    @traced
+    def square() -> Value:
+        return tile.scratch(TILE) if tiled else simd.constant(0, I64)
+
+    @traced
+    def first_lanes(n: Value) -> Value:
+        return simd.lane_numbers(numbers) < n
+
+    @traced
+    def threshold(address: Value, step: Value, mask: Value) -> Value:
+        if along:
+            return simd.splat(simd.load(address, F64), full)
+        found: Value = simd.either(
+            step == 0,
+            lambda: simd.splat(simd.load(address, F64), full),
+            lambda: simd.load_some(address, mask, simd.constant(0.0, full)),
+        )
+        return found
+
+    @traced
+    def nothing() -> tuple[Value, ...]:
+        zero = simd.constant(0.0, full)
+        at = simd.convert(simd.lane_numbers(numbers), F64) if along else zero
+        return simd.constant(-INF, full), simd.constant(INF, full), zero, zero, zero, zero, at
+
+    @traced
+    def visit(
+        top: Value, low: Value, total: Value, first: Value, above: Value, odd: Value, at: Value,
+        xa: Value, mask: Value, t: Value,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """One step; `at` is each lane's place in its row."""
+        one = simd.constant(1.0, full)
+        x = access.read(xa, mask, NAN)
+        first = select(x > top, at, first)
+        above = above + select(x > t, one, 0.0)
+        odd = odd + select((simd.absolute(x) < INF) | ~mask, simd.constant(0.0, full), 1.0)
+        total = total + select(mask, x, 0.0)
+        return simd.larger(x, top), simd.smaller(x, low), total, first, above, odd, at + (lanes if along else 1)
+
+    @traced
+    def keep(
+        top: Value, low: Value, total: Value, first: Value, above: Value, odd: Value, out: Value, step: Value,
+        rows: Value,
+    ) -> None:  # fmt: skip
+        results = [top, low, total, first, above, odd]
+        if along:
+            highest = simd.across(top, simd.larger)
+            where = simd.across(select(top == highest, first, simd.constant(INF, full)), simd.smaller)
+            sums = (simd.across(x, lambda a, b: a + b) for x in (total, above, odd))
+            total, above, odd = sums
+            results = [highest, simd.across(low, simd.smaller), total, where, above, odd]
+        for i, result in enumerate(results):
+            if along:
+                simd.store(result, out + step * i)
+            else:
+                simd.store_some(result, out + step * i, rows)
+
+    unpack = simd.reader(FACTS_JOB.names)
+    size, tile_step, x_step = access.kind.size, tile.step, lanes if along else 1
+    assert len(FACTS) == 6
+
+    def kernel(job: int, start: int, stop: int) -> int:
+        classes, inner, x_outer, x_row, x_class, t_step, out_step, x, t, out = unpack(job)
+        whole = classes // lanes if along else classes
+        rest = classes - whole * lanes if along else 0
+        x_next = tile_step if tiled else x_step * x_class
+        turned = square()
+        everything, last = first_lanes(lanes), first_lanes(rest)
+        i = start
+        while i < stop:
+            outer = i // inner
+            row = i - outer * inner
+            n = 1 if along else min(lanes, inner - row, stop - i)
+            rows = first_lanes(n)
+            each = everything if along else rows
+            xa = x + outer * x_outer + row * x_row
+            if tiled:
+                for j in range(0, classes, lanes):
+                    fill(turned + j * tile_step, xa + j * size, x_row, n, first_lanes(classes - j))
+                xa = turned
+            limit = threshold(t + i * t_step, t_step, rows)
+            top, low, total, first, above, odd, at = nothing()
+            for _ in range(whole):
+                top, low, total, first, above, odd, at = visit(top, low, total, first, above, odd, at, xa, each, limit)
+                xa += x_next
+            if rest > 0:
+                top, low, total, first, above, odd, at = visit(top, low, total, first, above, odd, at, xa, last, limit)
+            keep(top, low, total, first, above, odd, out + i * 8, out_step, rows)
+            i += n
+        return 0
+
+    return kernel
