@@ -124,7 +124,8 @@ class Evaluation:
         """All of it in dictionaries, lists, numbers and strings; NaN and infinities as strings, as JSON has none."""
         from withlogits.evaluation.plain import plain
 
-        return plain(self) | {"bits": plain(self.bits), "perplexity": plain(self.perplexity)}
+        found: dict[str, Any] = plain(self)
+        return found | {"bits": plain(self.bits), "perplexity": plain(self.perplexity)}
 
     def report(self, path: str | Path, *, language: str = "en") -> None:
         """Write one HTML file that needs nothing but itself; `language` is "en" or "zh"."""

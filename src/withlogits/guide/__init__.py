@@ -1,9 +1,9 @@
 """Which loss fits labels, and what is wrong with a pair of labels and logits."""
 
-from withlogits.guide.checked import GuideWarning, checked
-from withlogits.guide.diagnose import diagnose
+from withlogits.guide.checking import GuideWarning, checked
+from withlogits.guide.diagnosing import diagnose
 from withlogits.guide.findings import CODES, Diagnosis, DiagnosisError, Finding, Recommendation
-from withlogits.guide.recommend import recommend
+from withlogits.guide.recommending import recommend
 
 __all__ = [
     "CODES",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,7 @@ class Pair:
     axis: int  # as asked for
     findings: list[Finding]
     hopeless: bool = False  # nothing can be computed
+    recipe: list[tuple[str, Callable[[Array], Array]]] = field(default_factory=list)  # what mended the arrays
 
     @property
     def kind(self) -> str:
@@ -46,6 +49,14 @@ class Pair:
 
     def mend(self, code: str, severity: Severity, evidence: str, fix: str) -> None:
         self.findings.append(finding(code, severity, evidence, fix))
+
+    def turn(self, name: str, into: Callable[[Array], Array]) -> Given:
+        """Go on with what this makes of the labels or the logits."""
+        self.recipe.append((name, into))
+        turned: Given = getattr(self, name)
+        turned = turned.seen_as(into(turned.array))
+        setattr(self, name, turned)
+        return turned
 
     def give_up(self) -> Pair:
         self.hopeless = True
@@ -76,7 +87,7 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
     rows = _without(x.shape, axis)
     kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
     if z.shape == kept and z.shape != x.shape:
-        pair.labels = z = z.seen_as(z.array.reshape(rows))
+        z = pair.turn("labels", partial(np.squeeze, axis=axis))
     if z.shape == rows:
         return _indices(pair, options)
     for other in range(x.array.ndim):
@@ -96,7 +107,7 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
             f"labels {z.shape} are the logits' shape {x.shape} turned round",
             "labels = labels.T",
         )
-        pair.labels = z.seen_as(z.array.T)
+        pair.turn("labels", np.transpose)
         return _same_shape(pair)
     moved = _moved_axis(z.shape, x.shape, axis)
     if moved is not None:
@@ -106,11 +117,11 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
             f"labels {z.shape} have their classes on axis {moved}, logits {x.shape} on axis {axis}",
             f"labels = {'numpy.moveaxis' if z.tensor is None else 'torch.movedim'}(labels, {moved}, {axis})",
         )
-        pair.labels = z.seen_as(np.moveaxis(z.array, moved, axis))
+        pair.turn("labels", partial(np.moveaxis, source=moved, destination=axis))
         return _same_shape(pair)
     if loss != "sparse" and z.shape == (x.shape[axis],) and axis == x.array.ndim - 1:
         pair.loss = "softmax"  # one row of labels for all, as the loss allows
-        pair.labels = z.seen_as(np.broadcast_to(z.array, x.shape))
+        pair.turn("labels", partial(_for_all, like=x.shape))
         return pair
     return _unfit(pair)
 
@@ -142,7 +153,7 @@ def _mend_voids(pair: Pair, name: str) -> None:
         f"{name} {given.shape} are 2-byte voids (|V2), which is how numpy.save stores bfloat16",
         f'import ml_dtypes; {name} = {name}.view("uint16").view(ml_dtypes.bfloat16)',
     )
-    setattr(pair, name, replace(given, array=from_voids(given.array), dtype="bfloat16"))
+    setattr(pair, name, replace(pair.turn(name, from_voids), dtype="bfloat16"))
 
 
 def _mend_swapped(pair: Pair) -> bool:
@@ -198,11 +209,13 @@ def _mend_trailing_one(pair: Pair) -> None:
     if x.shape == (*z.shape, 1):
         wrong = np.broadcast_shapes(z.shape, x.shape)
         pair.mend("WL210", "error", f"{pairs}{wrong}", "logits = logits[..., 0]")
-        pair.logits, pair.loss = x.seen_as(x.array[..., 0]), "sigmoid"
+        pair.turn("logits", _without_trailing_one)
+        pair.loss = "sigmoid"
     elif z.shape == (*x.shape, 1):
         wrong = np.broadcast_shapes(z.shape, x.shape)
         pair.mend("WL210", "error", f"{pairs}{wrong}", "labels = labels[..., 0]")
-        pair.labels, pair.loss = z.seen_as(z.array[..., 0]), "sigmoid"
+        pair.turn("labels", _without_trailing_one)
+        pair.loss = "sigmoid"
 
 
 def _sigmoid(pair: Pair) -> Pair:
@@ -223,7 +236,7 @@ def _sigmoid(pair: Pair) -> Pair:
         pair.mend(
             "WL212", "error", f"labels {z.shape} are the logits' shape {x.shape} turned round", "labels = labels.T"
         )
-        pair.labels = z.seen_as(z.array.T)
+        pair.turn("labels", np.transpose)
         return pair
     return _unfit(pair)
 
@@ -233,7 +246,7 @@ def _same_shape(pair: Pair) -> Pair:
     x, z, axis = pair.logits, pair.labels, pair.axis
     if pair.loss == "sparse":
         if x.shape[axis] == 1 and z.integral:
-            pair.labels = z.seen_as(z.array.reshape(_without(x.shape, axis)))  # (N, 1) indices of one class
+            pair.turn("labels", partial(np.squeeze, axis=axis))  # (N, 1) indices of one class
             return pair
         hot = is_one_hot(z.array, axis)
         if hot:
@@ -249,7 +262,7 @@ def _same_shape(pair: Pair) -> Pair:
             fix,
         )
         if hot:
-            pair.labels = z.seen_as(z.array.argmax(axis))
+            pair.turn("labels", partial(_largest, axis=axis))
         else:
             pair.loss = "softmax" if sums_to_one(z.array, axis) else "sigmoid"
         return pair
@@ -263,7 +276,7 @@ def _indices(pair: Pair, options: dict[str, Any]) -> Pair:
     x, z = pair.logits, pair.labels
     shown = {"axis": pair.axis} if pair.axis != x.array.ndim - 1 else {}
     if z.array.dtype.kind == "b" and x.shape[pair.axis] <= 2:
-        pair.labels = z = z.seen_as(z.array.astype(np.int64))
+        z = pair.turn("labels", _whole_numbers)
     elif z.floating or z.array.dtype.kind == "b":
         values = z.array.astype(np.float64)
         if not bool((values == np.floor(values)).all()):
@@ -280,7 +293,7 @@ def _indices(pair: Pair, options: dict[str, Any]) -> Pair:
             else f"labels {z.shape} are {z.dtype}",
             "labels = labels.astype(numpy.int64)" if z.tensor is None else "labels = labels.long()",
         )
-        pair.labels = z = z.seen_as(values.astype(np.int64))
+        z = pair.turn("labels", _whole_numbers)
     elif pair.loss == "softmax":
         pair.mend(
             "WL202",
@@ -311,6 +324,27 @@ def sums_to_one(z: Array, axis: int) -> bool:
     # a soft row or two that miss 1 are a mistake of the labels, not another kind of labels
     binary = bool(((z == 0) | (z == 1)).all())
     return bool(close.all()) if binary else float(close.mean()) >= 0.5 or bool((z < 0).any())
+
+
+# What mends arrays, as functions that can be pickled with a meter.
+
+
+def _for_all(row: Array, like: tuple[int, ...]) -> Array:
+    return np.broadcast_to(row, like)
+
+
+def _without_trailing_one(a: Array) -> Array:
+    last: Array = a[..., 0]
+    return last
+
+
+def _largest(a: Array, axis: int) -> Array:
+    places: Array = a.argmax(axis)
+    return places
+
+
+def _whole_numbers(a: Array) -> Array:
+    return a.astype(np.float64).astype(np.int64) if a.dtype.kind not in "iub" else a.astype(np.int64)
 
 
 def _moved_axis(labels: tuple[int, ...], logits: tuple[int, ...], axis: int) -> int | None:

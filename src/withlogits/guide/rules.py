@@ -510,7 +510,7 @@ def _miscalibrated(survey: Survey, axis: int) -> Iterator[Finding]:
     """WL304."""
     if survey.options.get("label_smoothing") or survey.options.get("temperature", 1.0) != 1.0:
         return
-    fit = survey.pair.sample.fit()
+    fit = survey.pair.sample.fit(steps=8, at_least=MISCALIBRATED / 5)
     if fit is None:
         return
     gain = fit.loss - fit.loss_at_temperature

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from withlogits import engine
 from withlogits.activations import logsumexp
-from withlogits.guide.temperature import Sample
+from withlogits.guide.temperature import SIZE, Sample
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,
     softmax_cross_entropy_with_logits,
@@ -292,18 +292,26 @@ class Survey:
     axis: int  # of the classes
     logits: LogitFacts
     labels: LabelFacts
-    pair: PairFacts = field(default_factory=PairFacts)
+    pair: PairFacts
     ignore_index: int | None = None
     options: dict[str, Any] = field(default_factory=dict)  # of the loss, that change its value
 
     @classmethod
     def begin(
-        cls, kind: str, axis: int, classes: int, logits: str, labels: str, ignore: int | None, options: dict[str, Any]
+        cls,
+        kind: str,
+        axis: int,
+        classes: int,
+        logits: str,
+        labels: str,
+        ignore: int | None,
+        options: dict[str, Any],
+        sample: int = SIZE,
     ) -> Survey:
         """With nothing seen yet; `logits` and `labels` are the names of dtypes."""
         return cls(
-            kind, axis, LogitFacts(logits, classes), LabelFacts(labels, kind == "sparse", classes), PairFacts(), ignore,
-            options,
+            kind, axis, LogitFacts(logits, classes), LabelFacts(labels, kind == "sparse", classes),
+            PairFacts(sample=Sample(sample)), ignore, options,
         )  # fmt: skip
 
     def add(self, x: Array, z: Array, offset: tuple[int, ...] = ()) -> Block:

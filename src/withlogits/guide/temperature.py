@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 
 SIZE = 1 << 17  # logits in a sample
 FEWEST = 50  # rows from which on a temperature means something
+MASKED = -1e9  # what stands for -inf: a class that is ruled out at every temperature, and whose square is finite
 HOTTEST = 8.0  # the logarithm of the temperature is sought between -HOTTEST and HOTTEST
 
 
@@ -83,16 +84,21 @@ class Sample:
         order = np.argsort(keys, kind="stable")[:room]
         self.keys, self.x, self.z = keys[order], x[order], z[order]
 
-    def fit(self, steps: int = 12) -> Fit | None:
-        """By Newton's method on the logarithm of the inverse temperature; None where there is too little to go by."""
+    def fit(self, steps: int = 30, at_least: float = 0.0) -> Fit | None:
+        """By Newton's method on the logarithm of the inverse temperature; None where there is too little to go by.
+
+        It ends at once where the first step promises to take away less than the share `at_least` of the loss.
+        """
         if self.x is None or self.z is None or len(self.x) < FEWEST:
             return None
         x, z = self.x, self.z
-        x = np.where(np.isneginf(x), -1e300, x) if np.isneginf(x).any() else x
+        x = np.where(np.isneginf(x), MASKED, x)
         u, low, high = 0.0, -HOTTEST, HOTTEST
         before = _losses(x, z, 1.0)
-        for _ in range(steps):
+        for i in range(steps):
             slope, bend = _derivatives(x, z, float(np.exp(u)))
+            if i == 0 and bend > 0.0 and slope * slope < 2.0 * bend * at_least * float(before.mean()):
+                break
             low, high = (u, high) if slope < 0.0 else (low, u)
             step = -slope / bend if bend > 0.0 else (1.0 if slope < 0.0 else -1.0)
             step = min(1.0, max(-1.0, step))
@@ -146,7 +152,7 @@ def _losses(x: Floats, z: Floats, beta: float) -> Floats:
 
 
 def _weighted(z: Floats, x: Floats) -> Floats:
-    found: Floats = np.where(z == 0.0, 0.0, z * x).sum(axis=1)
+    found: Floats = np.einsum("ij,ij->i", z, x)
     return found
 
 
@@ -158,7 +164,7 @@ def _derivatives(x: Floats, z: Floats, beta: float) -> tuple[float, float]:
     else:
         p = np.asarray(softmax(x * beta, axis=1))
         expected = _weighted(p, x)
-        spread = _weighted(p, (x - expected[:, None]) ** 2)
+        spread = np.einsum("ij,ij,ij->i", p, x, x) - expected * expected
         if z.ndim == 1:
             wanted, total = np.take_along_axis(x, z.astype(np.intp)[:, None], 1)[:, 0], np.ones(len(x))
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from withlogits.guide.diagnose import IGNORED, TAKEN, diagnose, loss_name
+from withlogits.guide.diagnosing import IGNORED, TAKEN, diagnose, loss_name
 
 KNOWN = frozenset((*TAKEN, *IGNORED, "ignore_index", "axis"))
 

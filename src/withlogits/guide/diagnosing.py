@@ -10,13 +10,14 @@ import numpy as np
 from withlogits import arguments
 from withlogits.guide.arrays import Given, given
 from withlogits.guide.findings import Diagnosis, Recommendation, in_order
-from withlogits.guide.fit import FUNCTIONS, LOSSES, Pair, fitted
-from withlogits.guide.recommend import for_numbers, of_facts
+from withlogits.guide.fit import FUNCTIONS, LOSSES, Pair, call, fitted
+from withlogits.guide.recommending import for_numbers, of_facts
 from withlogits.guide.rules import findings_of
 from withlogits.guide.survey import Survey
 
 # The options of the losses that change what is right, and those that change the value alone.
 TAKEN = ("label_smoothing", "temperature", "softcap", "class_weight", "pos_weight", "z_loss")
+SAMPLE = 1 << 14  # logits that the temperature is fitted on: it is worth a note, and no more time than the loss
 IGNORED = ("name", "reduction", "sample_weight", "dim")
 
 
@@ -115,7 +116,7 @@ def surveyed(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Survey:
         z = z.astype(np.int64)
     survey = Survey.begin(
         pair.kind, axis, x.shape[axis], pair.logits.dtype, pair.labels.dtype, ignore,
-        {key: _plain(value) for key, value in options.items()},
+        {key: _plain(value) for key, value in options.items()}, SAMPLE,
     )  # fmt: skip
     survey.add(x, z)
     return survey
@@ -126,6 +127,16 @@ def recommended(survey: Survey, labels: Given) -> Recommendation:
     if survey.kind == "sparse":
         return for_numbers(labels, labels.array, survey.logits.classes)
     return of_facts(survey.labels, labels.shape, -1 if survey.axis == labels.array.ndim - 1 else survey.axis)
+
+
+def recommended_by(survey: Survey) -> Recommendation:
+    """Of labels that have been seen block by block, by what was counted."""
+    facts, classes = survey.labels, survey.logits.classes
+    if survey.kind != "sparse":
+        return of_facts(facts, (facts.rows, facts.classes), -1)
+    why = f"exactly one class is true of each example, and its number is given: {classes:,} classes, {facts.rows:,} labels"
+    options = {} if survey.ignore_index is None else {"ignore_index": survey.ignore_index}
+    return Recommendation("sparse", why, f"({facts.rows},) {facts.dtype}, class numbers", call("sparse", **options))
 
 
 def _rows(x: Any) -> Any:

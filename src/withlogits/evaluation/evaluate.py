@@ -1,0 +1,231 @@
+"""An evaluation of whole arrays, in memory or in files of any size, block by block in one pass."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits import arguments
+from withlogits.evaluation.files import ArrayFile, BadFile, open_array
+from withlogits.evaluation.meter import Meter
+from withlogits.evaluation.results import Evaluation
+from withlogits.evaluation.tiles import Tile, Tiling, cut
+from withlogits.guide.arrays import given
+from withlogits.guide.diagnosing import loss_name
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Announce = Callable[[str], None]
+
+# The elements of a block: what is made beside it (a few arrays of its size at most) stays below some tens of megabytes.
+BUDGET = 1 << 20
+
+
+class Source(Protocol):
+    """Labels or logits, wherever they lie."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> Shape: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def fortran(self) -> bool: ...
+    def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]: ...
+
+
+class InMemory:
+    """An array as a source of blocks."""
+
+    def __init__(self, name: str, x: Any) -> None:
+        self.name = name
+        self._array = given(name, x).array
+        self.shape, self.dtype = self._array.shape, self._array.dtype
+        self.fortran = self._array.flags.f_contiguous and not self._array.flags.c_contiguous
+
+    def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]:
+        """Views."""
+        for tile in tiling:
+            yield self._array[tile]
+
+
+def evaluate(
+    labels: Any,
+    logits: Any,
+    *,
+    loss: str | Callable[..., Any] | None = None,
+    axis: int = -1,
+    ignore_index: int | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Evaluation:
+    """How good logits are for labels: loss, accuracy, calibration, what is confused, and first what is wrong.
+
+    One pass, block by block; files may be larger than memory. All figures are those that `Meter` computes.
+
+    Parameters
+    ----------
+    labels, logits : array, or str or path
+        Arrays of NumPy or PyTorch, or files: .npy, .npz, .safetensors, .parquet, .zarr, HDF5; ``"run.npz:logits"``
+        names one array of several.
+    loss : {"sigmoid", "softmax", "sparse"} or a loss of withlogits, optional
+        The loss that is meant; without it the one that fits the labels.
+    axis : int
+        The axis of the classes.
+    ignore_index : int, optional
+        Rows with this label do not count (sparse).
+    class_names : sequence of str, optional
+        What the report calls the classes.
+
+    Returns
+    -------
+    Evaluation
+        Print it, or write a page with ``.report("report.html")``. Losses are in nats.
+
+    Raises
+    ------
+    withlogits.evaluation.files.BadFile, NoSuchArray
+        With one sentence that begins with the file's name: damaged files, and arrays that do not fit together.
+    DiagnosisError
+        A `ValueError`, for labels and logits that were swapped or are no logits at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import withlogits
+    >>> logits = np.array([[2.0, 0.0, 0.0], [0.0, 1.0, 0.5], [0.2, 0.0, 0.1]])
+    >>> evaluation = withlogits.evaluate(np.array([0, 1, 2]), logits)
+    >>> round(evaluation.loss, 4), round(evaluation.perplexity, 4), evaluation.top_k[1]
+    (0.6739, 1.9619, 0.6666666666666666)
+    """
+    meter = Meter(loss=loss, axis=axis, ignore_index=ignore_index, class_names=class_names)
+    for _ in counting(meter, source("logits", logits), source("labels", labels)):
+        pass
+    return meter.compute()
+
+
+def source(name: str, x: Any) -> Source:
+    """A file, if it is a name or a path; an array otherwise."""
+    return open_array(os.fspath(x)) if isinstance(x, (str, os.PathLike)) else InMemory(name, x)
+
+
+def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | None = None) -> Iterator[int]:
+    """Let the meter count all blocks; yields how many logits each had, after it was counted."""
+    tiling, turn = plan(logits, labels, meter.loss, meter.axis)
+    meter.sources = {
+        s.name if isinstance(s, InMemory) else role: s.name for role, s in (("logits", logits), ("labels", labels))
+    }
+    others = labels_tiling(tiling, labels, turn)
+    if not math.prod(tiling.shape):
+        meter._count(np.zeros(labels.shape, labels.dtype), np.zeros(logits.shape, logits.dtype), (0,))
+        return
+    with closing(logits.blocks(tiling, announce)) as xs, closing(labels.blocks(others, announce)) as zs:
+        for tile, x, z in zip(tiling, xs, zs, strict=True):
+            meter._count(z, x, tuple(part.start for part in tile))
+            yield x.size
+
+
+Turn = tuple[int | None, ...]
+
+
+def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[Tiling, Turn]:
+    """The blocks of the logits, and for each axis of the labels the axis of the logits that it is (None: of length 1).
+
+    Raises `BadFile` for arrays that cannot be matched.
+    """
+    x, z = logits.shape, labels.shape
+    for s in (logits, labels):
+        if isinstance(s, ArrayFile) and s.dtype.kind not in "biuf" and s.dtype.name != "bfloat16":
+            raise BadFile(f"{s.name} holds {s.dtype}, where numbers are expected")
+    if not x:
+        if z:
+            raise BadFile(f"{labels.name}: {arguments.sigmoid_shapes(z, x)}")
+        return Tiling((), (), False), ()
+    kind = loss_name(loss)
+    classes = axis % len(x) if -len(x) <= axis < len(x) else None
+    if classes is None:
+        try:
+            arguments.class_axis(axis, x)
+        except ValueError as error:
+            raise BadFile(f"{logits.name}: {error}") from None
+    turn = matched(z, x, classes or 0)
+    if turn is None:
+        try:
+            if kind == "sigmoid":
+                raise arguments.sigmoid_shapes(z, x)
+            if len(z) < len(x):
+                arguments.sparse_keeps_axis(z, x, classes or 0)
+            raise arguments.sigmoid_shapes(z, x)
+        except ValueError as error:
+            raise BadFile(f"{labels.name}: {error}") from None
+    whole = classes if kind != "sigmoid" or len(x) > 1 else None
+    missing = set(range(len(x))) - {a for a in turn if a is not None}
+    if len(missing) == 1 and kind is None:
+        whole = missing.pop()  # the labels say where the classes are
+    tiling = cut(x, whole, BUDGET, logits.fortran)
+    return tiling, turn
+
+
+def matched(labels: Shape, logits: Shape, axis: int) -> Turn | None:
+    """Which axis of the logits each axis of the labels is, if the shapes fit in any way that a fix knows."""
+    axes = tuple(range(len(logits)))
+    if labels == logits:
+        return axes
+    order = (axis, *(a for a in axes if a != axis))
+    for a in order:
+        rest = axes[:a] + axes[a + 1 :]
+        if labels == tuple(logits[i] for i in rest):
+            return rest
+    if labels == tuple(1 if i == axis else n for i, n in enumerate(logits)):
+        return tuple(None if i == axis else i for i in axes)
+    if labels == (*logits, 1):
+        return (*axes, None)
+    if len(labels) == 2 and labels == logits[::-1]:
+        return axes[::-1]
+    if len(labels) == len(logits):
+        for other in axes:
+            moved = list(axes)
+            moved.remove(axis)
+            moved.insert(other, axis)
+            if labels == tuple(logits[i] for i in moved):
+                return tuple(moved)
+    return None
+
+
+def labels_tiling(tiling: Tiling, labels: Source, turn: Turn) -> Any:
+    """The blocks of the labels that go with those of the logits."""
+    if turn == tuple(range(len(tiling.shape))):
+        return tiling
+    return Turned(tiling, labels.shape, turn)
+
+
+class Turned(Tiling):
+    """Blocks of an array whose axes are some of those of another, in its order."""
+
+    def __init__(self, of: Tiling, shape: Shape, turn: Turn) -> None:
+        extents = tuple(1 if a is None else of.extents[a] for a in turn)
+        super().__init__(shape, extents, of.fortran)
+        object.__setattr__(self, "_of", of)
+        object.__setattr__(self, "_turn", turn)
+
+    def __iter__(self) -> Iterator[Tile]:
+        of: Tiling = self.__dict__["_of"]
+        turn: Turn = self.__dict__["_turn"]
+        for tile in of:
+            yield tuple(slice(0, 1) if a is None else tile[a] for a in turn)
+
+    def is_sequential(self, fortran: bool) -> bool:
+        of: Tiling = self.__dict__["_of"]
+        turn: Turn = self.__dict__["_turn"]
+        rising = [a for a in turn if a is not None]
+        return (
+            rising == sorted(rising)
+            and super().is_sequential(fortran)
+            and (all(of.extents[a] == of.shape[a] for a in range(len(of.shape)) if a not in rising))
+        )
