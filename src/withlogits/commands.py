@@ -1,4 +1,4 @@
-"""What the command `withlogits` can do: demo, loss, info.
+"""What the command `withlogits` can do: demo, loss, evaluate, doctor, info.
 
 Results go to stdout and everything else to stderr. Exit codes: 0; 1 for data that cannot be used, with one sentence
 that names the file; 2 for a command line that cannot be meant; 130 for an interrupt.
@@ -22,7 +22,10 @@ from rich.table import Table
 from withlogits import __version__, arguments, engine
 from withlogits.cli import INTERRUPTED
 from withlogits.evaluation import files, losses
+from withlogits.evaluation.evaluate import counting
+from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.output import npy_writer
+from withlogits.guide import DiagnosisError
 
 P = ParamSpec("P")
 
@@ -67,9 +70,9 @@ def usage(text: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def in_a_folder(output: Path) -> None:
+def in_a_folder(output: Path, option: str = "--output") -> None:
     if not output.parent.is_dir():
-        usage(f"--output {output}: there is no folder {output.parent}")
+        usage(f"{option} {output}: there is no folder {output.parent}")
 
 
 def command(run: Callable[P, None]) -> Callable[P, None]:
@@ -190,7 +193,7 @@ def progress_of(total: int) -> Iterator[Callable[[int], None] | None]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("loss", total=total)
+        task = bar.add_task("logits", total=total)
         yield lambda count: bar.advance(task, count)
 
 
@@ -237,6 +240,123 @@ def described(
         "labels": {"file": pair.labels.name, "shape": pair.labels.shape, "dtype": pair.labels.dtype.name},
         "output": None if output is None else str(output),
     }
+
+
+Logits = Annotated[
+    str,
+    typer.Argument(
+        metavar="LOGITS",
+        help="A .npy, .npz, .safetensors, .parquet, .zarr or HDF5 file; FILE:NAME is one array of several.",
+    ),
+]
+Labels = Annotated[str, typer.Argument(metavar="LABELS", help="The same; class numbers, distributions or 0/1.")]
+Axis = Annotated[int, typer.Option(help="The axis of the classes.")]
+IgnoreIndex = Annotated[int | None, typer.Option(help="Rows with this label do not count (sparse).")]
+AsJson = Annotated[bool, typer.Option("--json", help="The result as one JSON object.")]
+
+
+class Language(StrEnum):
+    """Of the report."""
+
+    EN = "en"
+    ZH = "zh"
+
+
+@app.command()
+@command
+def evaluate(
+    logits: Logits,
+    labels: Labels,
+    loss: Annotated[Loss, typer.Option(help="auto goes by the labels.")] = Loss.AUTO,
+    axis: Axis = -1,
+    ignore_index: IgnoreIndex = None,
+    class_names: Annotated[Path | None, typer.Option(help="A text file with the name of a class a line.")] = None,
+    report: Annotated[Path | None, typer.Option(help="An HTML page with figures, in one file.")] = None,
+    language: Annotated[Language, typer.Option(help="Of the report.")] = Language.EN,
+    as_json: AsJson = False,
+) -> None:
+    """How good the logits in one file are for the labels in another, and first what is wrong with them.
+
+    One pass over files of any size. An interrupt prints what was seen so far.
+    """
+    if report is not None:
+        in_a_folder(report, "--report")
+    names = None if class_names is None else lines_of(class_names)
+    meter, interrupted = counted(logits, labels, loss, axis, ignore_index, names)
+    if meter is None:
+        raise KeyboardInterrupt
+    try:
+        result = meter.compute()
+    except DiagnosisError as error:
+        print(json.dumps(error.diagnosis.to_dict()) if as_json else error.diagnosis)
+        raise typer.Exit(1) from None
+    print(json.dumps(result.to_dict()) if as_json else result)
+    if report is not None:
+        try:
+            result.report(report, language=language.value)
+        except ImportError as error:
+            usage(str(error))
+        except OSError as error:
+            raise files.BadFile(f"{report} cannot be written: {error.strerror or error}") from None
+        say(f"the report: {report.resolve()}")
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+@command
+def doctor(
+    logits: Logits,
+    labels: Labels,
+    loss: Annotated[Loss, typer.Option(help="The loss that is meant; auto goes by the labels.")] = Loss.AUTO,
+    axis: Axis = -1,
+    ignore_index: IgnoreIndex = None,
+    as_json: AsJson = False,
+) -> None:
+    """What is wrong with logits and labels in files, and how to mend it.
+
+    The exit code is 1 if there is an error or a warning.
+    """
+    meter, interrupted = counted(logits, labels, loss, axis, ignore_index, None)
+    if meter is None:
+        raise KeyboardInterrupt
+    diagnosis = meter.diagnose()
+    print(json.dumps(diagnosis.to_dict()) if as_json else diagnosis)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if diagnosis:
+        raise typer.Exit(1)
+
+
+def counted(
+    logits: str, labels: str, loss: Loss, axis: int, ignore_index: int | None, names: list[str] | None
+) -> tuple[Meter | None, bool]:
+    """What was counted, and whether an interrupt ended it; None if that came before the first block was counted."""
+    x, z = files.open_array(logits), files.open_array(labels)
+    chosen = None if loss is Loss.AUTO else loss.value
+    meter = Meter(loss=chosen, axis=axis, ignore_index=ignore_index, class_names=names)
+    if names is not None and -len(x.shape) <= axis < len(x.shape) and len(names) != x.shape[axis]:
+        usage(f"--class-names has {len(names)} names, and the logits {x.shape[axis]} classes")
+    seen = 0
+    try:
+        with progress_of(math.prod(x.shape)) as progress:
+            for size in counting(meter, x, z, say):
+                seen += size
+                if progress is not None:
+                    progress(size)
+    except KeyboardInterrupt:
+        if not seen:
+            return None, True
+        say(f"interrupted; what follows is of the first {seen / math.prod(x.shape):.1%} of the logits")
+        return meter, True
+    return meter, False
+
+
+def lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        usage(f"--class-names {path} cannot be read: {getattr(error, 'strerror', None) or 'it is no UTF-8 text'}")
 
 
 @app.command()

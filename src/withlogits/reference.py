@@ -15,6 +15,7 @@ of 10 ε. Speed is nobody's aim here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -295,7 +296,8 @@ def to_dtype(x: Floats, dtype: np.dtype[Any]) -> Array:
 
 def row_facts(x: Array, axis: int, threshold: Array | None = None) -> dict[str, Array]:
     """top, low, total, first, above and odd of the rows along `axis`, in float64; NaN is passed over but by total."""
-    rows = np.moveaxis(x, axis, -1).reshape(-1, x.shape[axis]).astype(np.float64)
+    count = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
+    rows = np.moveaxis(x, axis, -1).reshape(count, x.shape[axis]).astype(np.float64)
     nan = np.isnan(rows)
     high, low = np.where(nan, -np.inf, rows), np.where(nan, np.inf, rows)
     limit = 0.0 if threshold is None else threshold[:, None]
@@ -304,7 +306,7 @@ def row_facts(x: Array, axis: int, threshold: Array | None = None) -> dict[str, 
             "top": high.max(axis=1, initial=-np.inf),
             "low": low.min(axis=1, initial=np.inf),
             "total": rows.sum(axis=1),
-            "first": high.argmax(axis=1) if rows.shape[1] else np.zeros(len(rows)),
+            "first": high.argmax(axis=1) if rows.shape[1] else np.zeros(count),
             "above": np.count_nonzero(rows > limit, axis=1),
             "odd": np.count_nonzero(~np.isfinite(rows), axis=1),
         }

@@ -117,6 +117,9 @@ def source(name: str, x: Any) -> Source:
 
 def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | None = None) -> Iterator[int]:
     """Let the meter count all blocks; yields how many logits each had, after it was counted."""
+    if logits.dtype.kind in "biu" and labels.shape:  # swapped, or predictions: the first few tell as much as all
+        meter._count(*(first_of(s, announce) for s in (labels, logits)), (0,))
+        return
     tiling, turn = plan(logits, labels, meter.loss, meter.axis)
     meter.sources = {
         s.name if isinstance(s, InMemory) else role: s.name for role, s in (("logits", logits), ("labels", labels))
@@ -129,6 +132,12 @@ def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | 
         for tile, x, z in zip(tiling, xs, zs, strict=True):
             meter._count(z, x, tuple(part.start for part in tile))
             yield x.size
+
+
+def first_of(s: Source, announce: Announce | None) -> Array:
+    """A block from the beginning."""
+    with closing(s.blocks(cut(s.shape, None, BUDGET, s.fortran), announce)) as blocks:
+        return np.array(next(blocks, np.zeros(s.shape, s.dtype)))
 
 
 Turn = tuple[int | None, ...]

@@ -143,7 +143,7 @@ def _unfit(pair: Pair) -> Pair:
 def _mend_voids(pair: Pair, name: str) -> None:
     """WL109."""
     given: Given = getattr(pair, name)
-    if given.array.dtype.kind != "V":
+    if given.array.dtype.kind != "V" or given.floating:
         return
     if given.array.dtype != np.dtype("V2"):
         raise arguments.logits_dtype(name, given.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -11,6 +12,7 @@ from .job import FACTS, FACTS_JOB, TILE, FactsSpec
 from .layout import Array, Strides, address, two_levels, without
 
 ZERO = np.zeros(1)
+OF_NOTHING = np.array([[-np.inf], [np.inf], [0.0], [0.0], [0.0], [0.0]])  # what rows of no classes are like
 
 
 def row_facts(x: Array, axis: int, threshold: Array | None = None) -> dict[str, Array]:
@@ -18,8 +20,8 @@ def row_facts(x: Array, axis: int, threshold: Array | None = None) -> dict[str, 
 
     `threshold` is one float64 number a row, in that order, or nothing for 0.
     """
-    count = x.size // max(1, x.shape[axis])
-    out = np.empty((len(FACTS), count))
+    count = math.prod(without(x.shape, axis))
+    out = np.empty((len(FACTS), count)) if x.size else np.tile(OF_NOTHING, count)
     if x.size:
         if x.strides[axis] != x.itemsize and not _across(x, axis):
             x, axis = np.ascontiguousarray(np.moveaxis(x, axis, -1)), x.ndim - 1

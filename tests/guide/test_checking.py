@@ -1,0 +1,92 @@
+"""`checked`: the first call is diagnosed, the others are the loss itself."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import withlogits
+from withlogits.guide import DiagnosisError, GuideWarning, checking
+
+LOSS = withlogits.sparse_softmax_cross_entropy_with_logits
+LOGITS = np.random.default_rng(0).normal(size=(30, 4))
+LABELS = LOGITS.argmax(axis=1)
+
+
+def test_the_same_loss() -> None:
+    loss = withlogits.checked(LOSS)
+    for _ in range(2):
+        np.testing.assert_array_equal(loss(labels=LABELS, logits=LOGITS), LOSS(labels=LABELS, logits=LOGITS))
+    assert loss.__name__ == LOSS.__name__
+
+
+def test_errors_are_raised_by_the_first_call_and_by_it_alone() -> None:
+    loss = withlogits.checked(LOSS)
+    with pytest.raises(DiagnosisError, match=r"^WL101, probabilities passed as logits"):
+        loss(labels=LABELS, logits=withlogits.softmax(LOGITS))
+    with pytest.raises(DiagnosisError):  # a call that was refused does not count
+        loss(labels=LABELS, logits=withlogits.softmax(LOGITS))
+    loss(labels=LABELS, logits=LOGITS)
+    loss(labels=LABELS, logits=withlogits.softmax(LOGITS))
+
+
+def test_warnings_are_warned_of() -> None:
+    with pytest.warns(GuideWarning, match="^WL107, logits that do not depend on the example: all 30 rows"):
+        withlogits.checked(LOSS)(labels=LABELS, logits=LOGITS[:1].repeat(30, axis=0))
+
+
+def test_every_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    diagnose = checking.diagnose
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs)
+        return diagnose(*args, **kwargs)
+
+    monkeypatch.setattr(checking, "diagnose", counted)
+    loss = withlogits.checked(LOSS, every=3)
+    for _ in range(7):
+        loss(labels=LABELS, logits=LOGITS, reduction="mean", ignore_index=-1)
+    assert len(seen) == 3
+    assert seen[0]["loss"] == "sparse"
+    assert seen[0]["ignore_index"] == -1
+
+
+def test_options_are_handed_on() -> None:
+    loss = withlogits.checked(LOSS)
+    images = np.random.default_rng(0).normal(size=(2, 4, 3, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(labels=images.argmax(axis=1), logits=images, axis=1)
+        dense = withlogits.checked(withlogits.softmax_cross_entropy_with_logits)
+        dense(labels=withlogits.softmax(images, axis=1), logits=images, dim=1)
+
+
+def test_bad_arguments() -> None:
+    for wrong in (print, None, "sparse"):
+        with pytest.raises(ValueError, match="a loss of withlogits"):
+            withlogits.checked(wrong)  # type: ignore[arg-type]
+    for every in (0, -1, True, 1.5):
+        text = f"every is {every!r}, where a whole number of at least 1 is expected"
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            withlogits.checked(LOSS, every=every)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="labels"):
+        withlogits.checked(LOSS)(logits=LOGITS)
+
+
+def test_a_model_that_is_cut_off() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(5, 4)
+    x, y = torch.randn(16, 5), torch.arange(16) % 4
+    loss = withlogits.checked(LOSS, model=model)
+    with pytest.raises(DiagnosisError, match=r"^WL402, logits cut off from the model: 2 parameters"):
+        loss(labels=y, logits=model(x).detach())
+    with pytest.raises(DiagnosisError, match=r"WL401, softmax or sigmoid at the end of the model"):
+        loss(labels=y, logits=model(x).mul(5).softmax(-1)[:, :])
+    loss(labels=y, logits=model(x), reduction="mean").backward()
+    with torch.no_grad():
+        assert not withlogits.diagnose(y, model(x), model=model).errors

@@ -1,0 +1,78 @@
+"""Findings, the diagnosis that holds them, and how they read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import withlogits
+from withlogits.guide import CODES, Diagnosis, DiagnosisError, Finding
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(40, 5)) * 3
+LABELS = LOGITS.argmax(axis=1)
+
+
+def test_the_weightiest_first() -> None:
+    logits = withlogits.softmax(LOGITS)
+    found = withlogits.diagnose(np.where(LABELS == 2, -100, LABELS), logits)
+    severities = [f.severity for f in found]
+    assert severities == sorted(severities, key=["error", "warning", "note"].index)
+    assert found.codes[:2] == ("WL101", "WL207")
+    assert [f.code for f in found.errors] == ["WL101", "WL207"]
+    assert len(found) == len(found.findings)
+
+
+def test_truth_is_an_error_or_a_warning() -> None:
+    assert not withlogits.diagnose(LABELS, LOGITS)
+    assert not withlogits.diagnose(LABELS, withlogits.log_softmax(LOGITS)).errors
+    assert withlogits.diagnose(LABELS * 0, LOGITS)
+    assert withlogits.diagnose(LABELS + 1, LOGITS)
+
+
+def test_raise_for_errors() -> None:
+    withlogits.diagnose(LABELS, LOGITS).raise_for_errors()
+    withlogits.diagnose(LABELS * 0, LOGITS).raise_for_errors()  # a warning
+    diagnosis = withlogits.diagnose(LABELS + 1, LOGITS)
+    with pytest.raises(DiagnosisError) as caught:
+        diagnosis.raise_for_errors()
+    assert isinstance(caught.value, ValueError)
+    assert caught.value.diagnosis is diagnosis
+    assert str(caught.value).startswith("WL206, labels out of range: ")
+    assert str(caught.value).endswith("0 never occurs and 5 does: they count from 1; fix: labels = labels - 1")
+
+
+def test_as_a_dictionary() -> None:
+    diagnosis = withlogits.diagnose(LABELS + 1, LOGITS)
+    found = json.loads(json.dumps(diagnosis.to_dict()))
+    assert found["findings"][0].keys() == {"code", "severity", "title", "evidence", "fix"}
+    assert found["findings"][0]["code"] == "WL206"
+    assert found["subject"] == "logits (40, 5) float64, labels (40,) int64"
+    assert found["recommendation"]["loss"] == "sparse"
+    assert found["loss"] == "sparse"
+
+
+def test_in_a_terminal() -> None:
+    text = str(withlogits.diagnose(LABELS + 1, LOGITS))
+    lines = text.splitlines()
+    assert lines[0] == "logits (40, 5) float64, labels (40,) int64; loss: sparse"
+    assert lines[1] == "error   WL206  labels out of range"
+    assert "        fix: labels = labels - 1" in lines
+    assert max(map(len, lines)) <= 120
+    assert "nothing found that would be wrong" in str(withlogits.diagnose(LABELS, LOGITS))
+
+
+def test_in_a_notebook() -> None:
+    finding = Finding("WL101", "error", "a <title>", "5 < 6", "x = '<'")
+    page = Diagnosis((finding,), None, "sparse", "<logits>")._repr_html_()
+    for raw in ("<title>", "5 < 6", "'<'", "<logits>"):
+        assert raw not in page
+    assert "5 &lt; 6" in page
+    assert "nothing found" in withlogits.diagnose(LABELS, LOGITS)._repr_html_()
+
+
+def test_every_code_has_a_title() -> None:
+    assert len(CODES) == 29
+    assert all(len(title) < 70 for title in CODES.values())
