@@ -369,6 +369,131 @@ def test_a_reader_that_leaves_is_no_error_text(tmp_path):
     assert err.startswith("withlogits: --loss sparse")
 
 
+# ----------------------------------------------------------------------------------------------- evaluate and doctor
+
+
+@pytest.fixture
+def pair(command):
+    """Clean logits and labels in the command's folder."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((300, 6)).astype(np.float32) * 3
+    labels = logits.argmax(1)
+    labels[::9] = 0
+    np.save("x.npy", logits)
+    np.save("y.npy", labels)
+    np.save("from_one.npy", labels + 1)
+    np.save("hot.npy", np.eye(6, dtype=np.int8)[labels])
+    return labels, logits
+
+
+def test_evaluate_prints_what_python_says(command, pair):
+    code, out, err = command("evaluate", "x.npy", "y.npy")
+    assert (code, err) == (0, "")
+    assert out == f"{withlogits.evaluate(*pair)}\n"
+    assert out.startswith("logits (300, 6) float32, labels (300,) int64; loss: sparse\n")
+    assert out.index("nothing found") < out.index("perplexity")
+
+
+def test_evaluate_as_json(command, pair):
+    code, out, _ = command("evaluate", "x.npy", "y.npy", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["loss"] == withlogits.evaluate(*pair).loss
+    assert found["diagnosis"]["findings"] == []
+    assert found["sources"] == {"logits": "x.npy", "labels": "y.npy"}
+    assert json.dumps(found, allow_nan=False)
+
+
+def test_evaluate_with_names_and_a_report(command, pair):
+    Path("names.txt").write_text("ant\nbee\ncow\ndog\neel\nfox\n")
+    code, out, err = command("evaluate", "x.npy", "y.npy", "--class-names", "names.txt", "--report", "r.html")
+    assert code == 0
+    assert "ant as " in out
+    assert err == f"withlogits: the report: {Path('r.html').resolve()}\n"
+    assert '<html lang="en"' in Path("r.html").read_text()
+    code, *_ = command("evaluate", "x.npy", "y.npy", "--report", "r.html", "--language", "zh")
+    assert code == 0
+    assert '<html lang="zh' in Path("r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("x.npy", "y.npy"), 0, "nothing found"),
+        (("x.npy", "from_one.npy"), 1, "fix: labels = labels - 1"),
+        (("x.npy", "hot.npy", "--loss", "sparse"), 1, "WL201"),
+        (("x.npy", "hot.npy"), 0, "softmax: exactly one class"),
+        (("x.npy", "hot.npy", "--loss", "sigmoid"), 1, "warning WL204"),
+        (("y.npy", "x.npy"), 1, "WL104"),
+    ],
+)
+@pytest.mark.usefixtures("pair")
+def test_doctor_exits_1_if_something_is_wrong(command, arguments, code, words):
+    ended, out, err = command("doctor", *arguments)
+    assert (ended, err) == (code, "")
+    assert words in out
+    ended, out, _ = command("doctor", *arguments, "--json")
+    assert ended == code
+    assert json.loads(out)["subject"].startswith("logits ")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "doctor"])
+@pytest.mark.usefixtures("pair")
+def test_what_cannot_be_evaluated(command, name):
+    np.save("short.npy", np.zeros(7, np.int64))
+    code, out, err = command(name, "x.npy", "short.npy")
+    assert (code, out) == (1, "")
+    assert err.startswith("withlogits: short.npy: labels have shape (7,) and logits (300, 6)")
+    assert err.count("\n") == 1
+    assert command(name, "x.npy", "none.npy")[0] == 2
+    assert command(name, "x.npy")[0] == 2
+    code, _, err = command(name, "x.npy", "y.npy", "--axis", "4")
+    assert (code, err.count("\n")) == (1, 1)
+
+
+@pytest.mark.usefixtures("pair")
+def test_swapped_files_are_diagnosed_and_not_evaluated(command):
+    code, out, err = command("evaluate", "y.npy", "x.npy")
+    assert (code, err) == (1, "")
+    assert "WL104" in out
+    assert "nats" not in out
+
+
+@pytest.mark.usefixtures("pair")
+def test_options_that_cannot_be_meant(command):
+    code, _, err = command("evaluate", "x.npy", "y.npy", "--report", "nowhere/r.html")
+    assert (code, err) == (2, "withlogits: --report nowhere/r.html: there is no folder nowhere\n")
+    Path("two.txt").write_text("a\nb\n")
+    code, _, err = command("evaluate", "x.npy", "y.npy", "--class-names", "two.txt")
+    assert (code, err) == (2, "withlogits: --class-names has 2 names, and the logits 6 classes\n")
+    code, _, err = command("evaluate", "x.npy", "y.npy", "--class-names", "gone.txt")
+    assert (code, err) == (2, "withlogits: --class-names gone.txt cannot be read: No such file or directory\n")
+
+
+SLOWLY = """\
+import withlogits.evaluation.evaluate as e, time
+counting = e.counting
+def slowly(*args):
+    for n, size in enumerate(counting(*args)):
+        yield size
+        if n == 1:
+            print("half", file=sys.stderr, flush=True)
+            time.sleep(60)
+e.counting = slowly
+e.BUDGET = 600
+"""
+
+
+def test_an_interrupt_prints_what_was_seen(command, pair, tmp_path):
+    child = process("evaluate", "x.npy", "y.npy", code=SLOWLY, cwd=tmp_path)
+    assert child.stderr.readline() == "half\n"
+    child.send_signal(signal.SIGINT)
+    code, out, err = finished(child)
+    assert code == 130, err
+    assert err == "withlogits: interrupted; what follows is of the first 66.7% of the logits\n"
+    assert "counted             200 rows" in out
+
+
 # ------------------------------------------------------------------------------------------------- info, and the rest
 
 

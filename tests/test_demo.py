@@ -224,6 +224,15 @@ def test_sparse_softmax_and_softmax_train_the_same_network(told):
     assert exclusive.accuracy > 0.6
 
 
+def test_the_guide_is_silent_on_both_tasks_and_names_the_planted_mistake(told):
+    first, second, planted = told[0].asked
+    assert not first
+    assert not second
+    assert (first.loss, second.loss) == ("sparse", "sigmoid")
+    assert planted.codes[0] == "WL101"
+    assert "WL101  probabilities passed as logits (softmax)" in told[1]
+
+
 def test_the_console_tells_what_was_found(told):
     found, text, output = told
     for words in (

@@ -1,4 +1,4 @@
-"""The demo, told from beginning to end: two trainings, the tail, the speed, and the picture."""
+"""The demo, told from beginning to end: two trainings, the tail, the speed, the guide, and the picture."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import withlogits
 from withlogits.data import load_digits
 from withlogits.demo import canvases, picture, speed, tail
 from withlogits.demo.network import Network, train
+from withlogits.guide import Diagnosis
 
 Floats = NDArray[np.float32]
 
@@ -71,7 +72,8 @@ class Asked(NamedTuple):
     threshold: float
     scores: canvases.Scores  # held out, in the end
     at_half: canvases.Scores  # with the threshold that nobody tuned
-    probabilities: Floats  # (N, 10), held out
+    logits: Floats  # (N, 10), held out
+    probabilities: Floats
 
 
 class NotExclusive(NamedTuple):
@@ -90,6 +92,7 @@ class Story(NamedTuple):
     tails: list[tail.Tail]
     wrong: list[tail.Wrong]
     timings: list[speed.Timing]
+    asked: list[Diagnosis]  # of the two tasks, and of one with a planted mistake
 
 
 def run(console: Console, output: Path, quick: bool = False) -> Story:
@@ -106,7 +109,8 @@ def run(console: Console, output: Path, quick: bool = False) -> Story:
         not_exclusive = tell_not_exclusive(console, digits, size)
     tails, wrong = tell_tail(console, digits, exclusive)
     timings = tell_speed(console, size)
-    story = Story(exclusive, not_exclusive, tails, wrong, timings)
+    asked = tell_guide(console, digits, exclusive, not_exclusive)
+    story = Story(exclusive, not_exclusive, tails, wrong, timings, asked)
     picture.draw(story, output)
     console.print(f"\nThe picture: [bold]{output.resolve()}[/]", soft_wrap=True)
     return story
@@ -207,9 +211,10 @@ def ask(
             exact.append(canvases.exact_share(said, held_out.present > 0))
 
     train_with_bar(progress, name, network, loss, seen.rows, labels, size.canvas_steps, check)
-    probabilities = to_probabilities(network.logits(held_out.rows))
+    logits = network.logits(held_out.rows)
+    probabilities = to_probabilities(logits)
     scores, at_half = (canvases.score(probabilities, held_out.present, t) for t in (threshold, 0.5))
-    return Asked(name, steps, exact, threshold, scores, at_half, probabilities)
+    return Asked(name, steps, exact, threshold, scores, at_half, logits, probabilities)
 
 
 # ------------------------------------------------------------------------------------------------ tail and speed
@@ -244,6 +249,23 @@ def tell_speed(console: Console, size: Size) -> list[speed.Timing]:
         table.add_row(timing.task.replace("\n", " "), *milliseconds, f"{timing.ratio:.1f} ×")
     console.print(table)
     return timings
+
+
+def tell_guide(console: Console, digits: Digits, exclusive: Exclusive, not_exclusive: NotExclusive) -> list[Diagnosis]:
+    heading(console, "5  The guide: withlogits.diagnose(labels, logits) on both tasks, and on a planted mistake")
+    labels, present = digits.held_out_labels, not_exclusive.held_out.present
+    asked = [
+        ("which digit is this?", labels, exclusive.logits),
+        ("which digits are there?", present, not_exclusive.sigmoid.logits),
+        ("the first again, with a softmax too many", labels, withlogits.softmax(exclusive.logits)),
+    ]
+    diagnoses = []
+    for question, z, x in asked:
+        diagnosis = withlogits.diagnose(z, x)
+        diagnoses.append(diagnosis)
+        console.print(f"[italic]{question}[/]")
+        console.print(Text(str(diagnosis)), soft_wrap=True)
+    return diagnoses
 
 
 # ----------------------------------------------------------------------------------------------------- on the console

@@ -83,6 +83,7 @@ class Meter:
         self._library = "numpy"
         self._seen = 0  # entries of the first axis
         self._shape: tuple[int, ...] = ()  # of the first batch's logits
+        self._label_shape: tuple[int, ...] = ()
         self._form: tuple[str, str] = ("", "")  # dtypes of logits and labels
         self._reliability, self._histogram, self._costliest = Reliability(), LossHistogram(), Costliest()
         self._class_loss: Array = np.zeros(0)
@@ -158,7 +159,7 @@ class Meter:
         options = {} if self.ignore_index is None else {"ignore_index": self.ignore_index}
         pair: Pair = fitted(z, x, self.loss, self.axis, options)
         self._findings, self._hopeless, self._recipe = pair.findings, pair.hopeless, pair.recipe
-        self._library, self._shape = x.library, x.shape
+        self._library, self._shape, self._label_shape = x.library, x.shape, z.shape
         self._form = (pair.logits.dtype, z.dtype)
         if pair.hopeless:
             return
@@ -255,7 +256,10 @@ class Meter:
 
     def diagnose(self) -> Diagnosis:
         """What is wrong, or may be wrong, with the batches so far."""
-        subject = f"logits {self._shape_text(self._shape)} {self._form[0]}, labels {self._form[1]}"
+        shapes = (self._grown(shape) for shape in (self._shape, self._label_shape))
+        subject = ", ".join(
+            f"{name} {shape} {form}" for name, shape, form in zip(("logits", "labels"), shapes, self._form, strict=True)
+        )
         if self._survey is None:
             return Diagnosis(in_order(self._findings), None, self.loss or "sparse", subject)
         written = -1 if self._class_axis == max(2, len(self._shape)) - 1 else self._class_axis
@@ -264,8 +268,9 @@ class Meter:
         advice = recommended_by(self._survey)
         return Diagnosis(in_order([*self._findings, *more]), advice, self.loss or self._survey.kind, subject)
 
-    def _shape_text(self, shape: tuple[int, ...]) -> str:
-        return str((self._seen, *shape[1:])) if shape else "()"
+    def _grown(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of all batches together, from that of the first."""
+        return (self._seen, *shape[1:]) if shape and shape[0] == self._shape[0] else shape
 
     def compute(self) -> Evaluation:
         """The figures of all batches so far.
