@@ -206,7 +206,7 @@ def test_an_infinite_loss_is_a_result(command):
     ("content", "text"),
     [
         (b"", "it.npy is empty (0 bytes)"),
-        (b"hello", "it.npy is neither a .npy nor an .npz file: it begins with b'hello'"),
+        (b"hello", "it.npy is no .npy, .npz, .safetensors, .parquet, .zarr or HDF5 file: it begins with b'hello'"),
         (b"\x80\x04", "it.npy is a pickle, which is never opened; save the array with numpy.save"),
     ],
 )

@@ -204,9 +204,8 @@ class Meter:
         y, facts, loss = block.y, block.facts, block.loss.astype(np.float64)
         predicted = facts["first"].astype(np.intp)
         if self._kind == "sparse":
-            own = np.take_along_axis(block.x, np.expand_dims(y.reshape(shape), block.axis), block.axis).reshape(-1)
             with np.errstate(invalid="ignore"):
-                claimed = np.exp(np.minimum(facts["top"] - own.astype(np.float64) - loss, 0.0))
+                claimed = np.exp(np.minimum(facts["top"] - block.own - loss, 0.0))
         else:
             size = np.asarray(logsumexp(block.x, axis=block.axis)).reshape(-1).astype(np.float64)
             with np.errstate(invalid="ignore"):

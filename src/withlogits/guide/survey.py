@@ -44,6 +44,7 @@ class Block:
     x: Array  # logits, (..., C on `axis`, ...)
     z: Array  # labels: (rows) of class numbers, or as the logits
     axis: int
+    own: Array  # (N,) the logit of that class; sigmoid: unused
     y: Array  # (N,) the class of each row: its number, or the first of the largest labels; sigmoid: unused
     counts: Array | None  # (N,) which rows count and have a class; None: all
     loss: Array  # (N,), sigmoid: the logits' shape
@@ -330,8 +331,8 @@ class Survey:
             if counts is not None:
                 y = np.where(counts, y, 0)
             y = y.astype(np.intp, copy=False)
-            own = np.take_along_axis(x, np.expand_dims(y.reshape(z.shape), self.axis), self.axis)
-            facts = rows(x, self.axis, own.reshape(-1).astype(np.float64))
+            own = _picked(x, y, self.axis)
+            facts = rows(x, self.axis, own)
             label_facts = None
             labels = z if counts is None else np.where(counts, y, IGNORED).reshape(z.shape)
             with np.errstate(invalid="ignore"):
@@ -346,16 +347,16 @@ class Survey:
             if self.labels.distributions < self.labels.rows:  # rows that want no class are no mistake of the logits
                 counts = label_facts["top"] > 0.0
                 counts = None if counts.all() else counts
-            own = np.take_along_axis(x, np.expand_dims(y.reshape(_without(x.shape, self.axis)), self.axis), self.axis)
-            facts = rows(x, self.axis, own.reshape(-1).astype(np.float64))
+            own = _picked(x, y, self.axis)
+            facts = rows(x, self.axis, own)
             loss = softmax_cross_entropy_with_logits(labels=z, logits=x, axis=self.axis, **self.options)
         loss = np.asarray(loss).reshape(-1)
         self.logits.add(x, self.axis, facts, offset)
-        block = Block(x, z, self.axis, y, counts, loss, facts, label_facts)
-        self._add_rows(block, own.reshape(-1))
+        block = Block(x, z, self.axis, own, y, counts, loss, facts, label_facts)
+        self._add_rows(block)
         return block
 
-    def _add_rows(self, block: Block, own: Array) -> None:
+    def _add_rows(self, block: Block) -> None:
         pair, facts, y = self.pair, block.facts, block.y
         predicted = facts["first"].astype(np.intp)
         right = predicted == y
@@ -382,13 +383,13 @@ class Survey:
         if self.kind == "sparse" and self.logits.classes > 1:
             # loss − (top − own) is log1p of the other classes' share, 0 to the last bit where p = 1 to the last bit
             with np.errstate(invalid="ignore"):
-                rest = loss - (facts["top"] - own.astype(np.float64))
+                rest = loss - (facts["top"] - block.own)
             saturated = rest <= 2.0**-24 + 2.0**-22 * np.abs(loss)
             self.logits.saturated += int(np.count_nonzero(saturated if counts is None else saturated & counts))
         elif self.kind == "softmax" and self.logits.classes > 1:
             rest = np.asarray(logsumexp(block.x, axis=block.axis)).reshape(-1) - facts["top"]
             self.logits.saturated += int(np.count_nonzero(rest <= 2.0**-24))
-        pair.sample.add(block.x, block.z, block.axis, counts, loss, self.kind)
+        pair.sample.add(block.x, block.z, block.axis, counts, loss, facts["total"], self.kind)
 
     def _add_neighbours(self, block: Block, predicted: Array) -> None:
         shape = _without(block.x.shape, block.axis)
@@ -436,14 +437,32 @@ class Survey:
             pair.z += float(label_facts["total"].sum())
         flat = facts["top"] if self.logits.classes == 1 else np.maximum(np.abs(facts["top"]), np.abs(facts["low"]))
         self.logits.saturated += int(np.count_nonzero(np.abs(flat) > 40.0))
-        pair.sample.add(x, z, self.axis, None, loss.reshape(-1), self.kind)
-        return Block(x, z, self.axis, np.zeros(0, np.intp), None, loss, facts, label_facts)
+        salt = _expanded(facts["total"], x.shape, self.axis)
+        pair.sample.add(x, z, self.axis, None, loss.reshape(-1), salt, self.kind)
+        nothing = np.zeros(0, np.intp)
+        return Block(x, z, self.axis, nothing, nothing, None, loss, facts, label_facts)
 
     def merge(self, other: Survey) -> None:
         """Take in what another survey of the same kind has seen."""
         self.logits.merge(other.logits)
         self.labels.merge(other.labels)
         self.pair.merge(other.pair)
+
+
+def _picked(x: Array, y: Array, axis: int) -> Array:
+    """(N,) the logit of each row's class, in float64."""
+    if axis == x.ndim - 1 and x.flags.c_contiguous:
+        flat = x.reshape(-1)[np.arange(len(y)) * x.shape[axis] + y]
+    else:
+        flat = np.take_along_axis(x, np.expand_dims(y.reshape(_without(x.shape, axis)), axis), axis).reshape(-1)
+    return flat.astype(np.float64)
+
+
+def _expanded(totals: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """A number for each element, from one for each row and its place in it: different, with all likelihood."""
+    places = np.arange(1.0, shape[axis] + 1.0).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (np.expand_dims(totals.reshape(_without(shape, axis)), axis) * places + places).reshape(-1)
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """The temperature that makes logits honest, fitted on a sample of rows that does not depend on how rows came.
 
-A row's place in the sample is decided by a hash of its loss: the rows with the smallest hashes are kept, whatever the
+A row's place in the sample is decided by a hash of its loss and its sum: the rows with the smallest hashes are kept, whatever the
 order in which they came and however they were split among processes. So samples merge exactly. Where all rows fit into
 the sample, it is all rows.
 """
@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 SIZE = 1 << 17  # logits in a sample
 FEWEST = 50  # rows from which on a temperature means something
 MASKED = -1e9  # what stands for -inf: a class that is ruled out at every temperature, and whose square is finite
+ODD = np.uint64(0x9E3779B97F4A7C15)
 HOTTEST = 8.0  # the logarithm of the temperature is sought between -HOTTEST and HOTTEST
 
 
@@ -38,39 +39,40 @@ class Fit(NamedTuple):
 
 @dataclass
 class Sample:
-    """Rows of logits with the labels that they are to answer for."""
+    """Rows of logits with the labels that they are to answer for, in any order."""
 
     size: int = SIZE
     seen: int = 0
     keys: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
-    x: Floats | None = None  # (n, C); sigmoid: (n, 1)
+    x: Array | None = None  # (n, C); sigmoid: (n, 1)
     z: Floats | None = None  # (n,) class numbers, or as x
 
     def capacity(self, classes: int) -> int:
         return max(64, self.size // max(1, classes))
 
-    def add(self, x: Array, z: Array, axis: int, counts: Array | None, loss: Array, kind: str) -> None:
-        """Rows with their losses, (N,); sigmoid: every element is a row of its own."""
+    def add(self, x: Array, z: Array, axis: int, counts: Array | None, loss: Array, salt: Array, kind: str) -> None:
+        """Rows with their losses and any other number of theirs, (N,); sigmoid: every element is a row of its own."""
         classes = 1 if kind == "sigmoid" else x.shape[axis]
-        keys = _hashed(loss)
         usable = np.isfinite(loss) if counts is None else np.isfinite(loss) & counts
         self.seen += int(np.count_nonzero(usable))
+        keys = _hashed(loss, salt)
         room = self.capacity(classes)
         if len(self.keys) >= room:
-            usable &= keys < self.keys[-1]
+            usable &= keys < self.keys.max()
         chosen = np.flatnonzero(usable)
         if len(chosen) > room:
             chosen = chosen[np.argpartition(keys[chosen], room - 1)[:room]]
         if not len(chosen):
             return
+        wide = np.float64 if x.dtype == np.float64 else np.float32
         if kind == "sigmoid":
-            rows = x.reshape(-1)[chosen, None].astype(np.float64)
+            rows = x.reshape(-1)[chosen, None].astype(wide)
             labels = z.reshape(-1)[chosen, None].astype(np.float64)
         else:
             where = np.unravel_index(chosen, x.shape[:axis] + x.shape[axis + 1 :])
             at = (*where[:axis], slice(None), *where[axis:])
-            rows = _taken(x, at, axis)
-            labels = z[where].astype(np.float64) if kind == "sparse" else _taken(z, at, axis)
+            rows = _taken(x, at, axis).astype(wide)
+            labels = z[where].astype(np.float64) if kind == "sparse" else _taken(z, at, axis).astype(np.float64)
         self._keep(keys[chosen], rows, labels, room)
 
     def merge(self, other: Sample) -> None:
@@ -78,11 +80,34 @@ class Sample:
         if other.x is not None and other.z is not None:
             self._keep(other.keys, other.x, other.z, self.capacity(other.x.shape[1]))
 
-    def _keep(self, keys: Array, x: Floats, z: Floats, room: int) -> None:
-        if self.x is not None and self.z is not None:
-            keys, x, z = np.concatenate((self.keys, keys)), np.concatenate((self.x, x)), np.concatenate((self.z, z))
-        order = np.argsort(keys, kind="stable")[:room]
-        self.keys, self.x, self.z = keys[order], x[order], z[order]
+    def _keep(self, keys: Array, x: Array, z: Floats, room: int) -> None:
+        """The smallest keys of both; rows that stay are not moved."""
+        if self.x is None or self.z is None:
+            self.keys, self.x, self.z = keys, x, z
+            return
+        old = len(self.keys)
+        both = np.concatenate((self.keys, keys))
+        if len(both) <= room:
+            self.keys, self.x, self.z = both, np.concatenate((self.x, x)), np.concatenate((self.z, z))
+            return
+        kept = np.argsort(both, kind="stable")[:room]
+        stays = np.zeros(len(both), np.bool_)
+        stays[kept] = True
+        new = np.flatnonzero(stays[old:])
+        free = np.flatnonzero(~stays[:old])[: len(new)]
+        filled = new[: len(free)]
+        self.keys[free], self.x[free], self.z[free] = keys[filled], x[filled], z[filled]
+        if len(filled) < len(new):  # the sample was not full
+            rest = new[len(free) :]
+            self.keys = np.concatenate((self.keys, keys[rest]))
+            self.x, self.z = np.concatenate((self.x, x[rest])), np.concatenate((self.z, z[rest]))
+
+    def rows(self) -> tuple[Floats, Floats]:
+        """Logits and labels, in an order that does not depend on how they came."""
+        assert self.x is not None
+        assert self.z is not None
+        order = np.argsort(self.keys, kind="stable")
+        return self.x[order].astype(np.float64), self.z[order]
 
     def fit(self, steps: int = 30, at_least: float = 0.0) -> Fit | None:
         """By Newton's method on the logarithm of the inverse temperature; None where there is too little to go by.
@@ -91,7 +116,7 @@ class Sample:
         """
         if self.x is None or self.z is None or len(self.x) < FEWEST:
             return None
-        x, z = self.x, self.z
+        x, z = self.rows()
         x = np.where(np.isneginf(x), MASKED, x)
         u, low, high = 0.0, -HOTTEST, HOTTEST
         before = _losses(x, z, 1.0)
@@ -113,33 +138,34 @@ class Sample:
 
     def confidences(self, temperature: float) -> tuple[Floats, Floats]:
         """What is claimed for each row's prediction, and did it come true (sigmoid: claimed for "yes", and the label)."""
-        assert self.x is not None
-        assert self.z is not None
-        scaled = self.x / temperature
-        if self.z.shape == self.x.shape and self.x.shape[1] == 1:
-            return np.asarray(probability(scaled)).reshape(-1), self.z.reshape(-1)
+        x, z = self.rows()
+        scaled = x / temperature
+        if z.shape == x.shape and x.shape[1] == 1:
+            return np.asarray(probability(scaled)).reshape(-1), z.reshape(-1)
         p = np.asarray(softmax(scaled, axis=1))
         predicted = p.argmax(axis=1)
-        true = self.z if self.z.ndim == 1 else self.z.argmax(axis=1)
+        true = z if z.ndim == 1 else z.argmax(axis=1)
         return p.max(axis=1), (predicted == true).astype(np.float64)
 
 
-def _taken(x: Array, at: tuple[Any, ...], axis: int) -> Floats:
+def _taken(x: Array, at: tuple[Any, ...], axis: int) -> Array:
     """The rows at these places, (n, C): indices on both sides of a slice put their own axis first."""
     rows: Array = x[at]
     apart = 0 < axis < x.ndim - 1
     if not apart and axis == 0 and rows.ndim == 2 and x.ndim > 1:
         rows = rows.T
-    return rows.reshape(-1, x.shape[axis]).astype(np.float64)
+    return rows.reshape(-1, x.shape[axis])
 
 
-def _hashed(loss: Array) -> Array:
-    """64 well-mixed bits of each loss (splitmix64); of equal losses the same."""
-    h = loss.astype(np.float64).view(np.uint64)
-    with np.errstate(over="ignore"):
-        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return h ^ (h >> np.uint64(31))
+def _hashed(loss: Array, salt: Array) -> Array:
+    """64 well-mixed bits of each row (splitmix64) from its loss, and a number that tells rows of equal losses apart."""
+    h = loss.astype(np.float64).view(np.uint64) + np.ascontiguousarray(salt, np.float64).view(np.uint64) * ODD
+    h ^= h >> np.uint64(30)
+    h *= np.uint64(0xBF58476D1CE4E5B9)
+    h ^= h >> np.uint64(27)
+    h *= np.uint64(0x94D049BB133111EB)
+    h ^= h >> np.uint64(31)
+    return h
 
 
 def _losses(x: Floats, z: Floats, beta: float) -> Floats:
