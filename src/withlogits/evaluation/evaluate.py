@@ -118,7 +118,7 @@ def source(name: str, x: Any) -> Source:
 def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | None = None) -> Iterator[int]:
     """Let the meter count all blocks; yields how many logits each had, after it was counted."""
     if logits.dtype.kind in "biu" and labels.shape:  # swapped, or predictions: the first few tell as much as all
-        meter._count(*(first_of(s, announce) for s in (labels, logits)), (0,))
+        meter._count(first_of(labels, announce), first_of(logits, announce), (0,))
         return
     tiling, turn = plan(logits, labels, meter.loss, meter.axis)
     meter.sources = {

@@ -118,6 +118,7 @@ def surveyed(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Survey:
         pair.kind, axis, x.shape[axis], pair.logits.dtype, pair.labels.dtype, ignore,
         {key: _plain(value) for key, value in options.items()}, SAMPLE,
     )  # fmt: skip
+    survey.losses = False
     survey.add(x, z)
     return survey
 

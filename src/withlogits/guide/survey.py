@@ -296,6 +296,7 @@ class Survey:
     pair: PairFacts
     ignore_index: int | None = None
     options: dict[str, Any] = field(default_factory=dict)  # of the loss, that change its value
+    losses: bool = True  # is the loss of each element wanted (sigmoid), or their sum alone
 
     @classmethod
     def begin(
@@ -312,7 +313,7 @@ class Survey:
         """With nothing seen yet; `logits` and `labels` are the names of dtypes."""
         return cls(
             kind, axis, LogitFacts(logits, classes), LabelFacts(labels, kind == "sparse", classes),
-            PairFacts(sample=Sample(sample)), ignore, options,
+            PairFacts(sample=Sample(sample, independent=kind == "sigmoid")), ignore, options,
         )  # fmt: skip
 
     def add(self, x: Array, z: Array, offset: tuple[int, ...] = ()) -> Block:
@@ -389,7 +390,7 @@ class Survey:
         elif self.kind == "softmax" and self.logits.classes > 1:
             rest = np.asarray(logsumexp(block.x, axis=block.axis)).reshape(-1) - facts["top"]
             self.logits.saturated += int(np.count_nonzero(rest <= 2.0**-24))
-        pair.sample.add(block.x, block.z, block.axis, counts, loss, facts["total"], self.kind)
+        pair.sample.add(block.x, block.z, block.axis, counts, loss, facts["total"])
 
     def _add_neighbours(self, block: Block, predicted: Array) -> None:
         shape = _without(block.x.shape, block.axis)
@@ -419,8 +420,12 @@ class Survey:
         self.labels.add_rows(z, self.axis, label_facts)
         self.logits.add(x, self.axis, facts, offset)
         pair = self.pair
-        loss = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **self.options))
-        total = float(loss.sum(dtype=np.float64))
+        loss, total = np.zeros(0), np.nan
+        if not self.losses and not facts["odd"].any():
+            total = float(sigmoid_cross_entropy_with_logits(labels=z, logits=x, reduction="sum", **self.options))
+        if not np.isfinite(total):
+            loss = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **self.options))
+            total = float(loss.sum(dtype=np.float64))
         if not np.isfinite(total):
             pair.nan += int(np.count_nonzero(np.isnan(loss)))
             pair.infinite += int(np.count_nonzero(np.isinf(loss)))
@@ -437,8 +442,7 @@ class Survey:
             pair.z += float(label_facts["total"].sum())
         flat = facts["top"] if self.logits.classes == 1 else np.maximum(np.abs(facts["top"]), np.abs(facts["low"]))
         self.logits.saturated += int(np.count_nonzero(np.abs(flat) > 40.0))
-        salt = _expanded(facts["total"], x.shape, self.axis)
-        pair.sample.add(x, z, self.axis, None, loss.reshape(-1), salt, self.kind)
+        pair.sample.add(x, z, self.axis, None, facts["total"], label_facts["total"])
         nothing = np.zeros(0, np.intp)
         return Block(x, z, self.axis, nothing, nothing, None, loss, facts, label_facts)
 
@@ -455,14 +459,8 @@ def _picked(x: Array, y: Array, axis: int) -> Array:
         flat = x.reshape(-1)[np.arange(len(y)) * x.shape[axis] + y]
     else:
         flat = np.take_along_axis(x, np.expand_dims(y.reshape(_without(x.shape, axis)), axis), axis).reshape(-1)
-    return flat.astype(np.float64)
-
-
-def _expanded(totals: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """A number for each element, from one for each row and its place in it: different, with all likelihood."""
-    places = np.arange(1.0, shape[axis] + 1.0).reshape([-1 if i == axis else 1 for i in range(len(shape))])
-    with np.errstate(over="ignore", invalid="ignore"):
-        return (np.expand_dims(totals.reshape(_without(shape, axis)), axis) * places + places).reshape(-1)
+    picked: Array = flat.astype(np.float64)
+    return picked
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

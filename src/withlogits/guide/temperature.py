@@ -1,6 +1,6 @@
 """The temperature that makes logits honest, fitted on a sample of rows that does not depend on how rows came.
 
-A row's place in the sample is decided by a hash of its loss and its sum: the rows with the smallest hashes are kept, whatever the
+A row's place in the sample is decided by a hash of its numbers (their sum and the loss): the rows with the smallest hashes are kept, whatever the
 order in which they came and however they were split among processes. So samples merge exactly. Where all rows fit into
 the sample, it is all rows.
 """
@@ -44,18 +44,19 @@ class Sample:
     size: int = SIZE
     seen: int = 0
     keys: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
-    x: Array | None = None  # (n, C); sigmoid: (n, 1)
+    independent: bool = False  # is each logit a yes or no of its own
+    x: Array | None = None  # (n, C)
     z: Floats | None = None  # (n,) class numbers, or as x
 
     def capacity(self, classes: int) -> int:
         return max(64, self.size // max(1, classes))
 
-    def add(self, x: Array, z: Array, axis: int, counts: Array | None, loss: Array, salt: Array, kind: str) -> None:
-        """Rows with their losses and any other number of theirs, (N,); sigmoid: every element is a row of its own."""
-        classes = 1 if kind == "sigmoid" else x.shape[axis]
-        usable = np.isfinite(loss) if counts is None else np.isfinite(loss) & counts
+    def add(self, x: Array, z: Array, axis: int, counts: Array | None, first: Array, second: Array) -> None:
+        """Rows with two numbers of theirs, (N,), that tell rows apart; rows whose first is not finite are left out."""
+        classes = x.shape[axis]
+        usable = np.isfinite(first) if counts is None else np.isfinite(first) & counts
         self.seen += int(np.count_nonzero(usable))
-        keys = _hashed(loss, salt)
+        keys = _hashed(first, second)
         room = self.capacity(classes)
         if len(self.keys) >= room:
             usable &= keys < self.keys.max()
@@ -65,14 +66,10 @@ class Sample:
         if not len(chosen):
             return
         wide = np.float64 if x.dtype == np.float64 else np.float32
-        if kind == "sigmoid":
-            rows = x.reshape(-1)[chosen, None].astype(wide)
-            labels = z.reshape(-1)[chosen, None].astype(np.float64)
-        else:
-            where = np.unravel_index(chosen, x.shape[:axis] + x.shape[axis + 1 :])
-            at = (*where[:axis], slice(None), *where[axis:])
-            rows = _taken(x, at, axis).astype(wide)
-            labels = z[where].astype(np.float64) if kind == "sparse" else _taken(z, at, axis).astype(np.float64)
+        where = np.unravel_index(chosen, x.shape[:axis] + x.shape[axis + 1 :])
+        at = (*where[:axis], slice(None), *where[axis:])
+        rows = _taken(x, at, axis).astype(wide)
+        labels = (z[where] if z.ndim < x.ndim else _taken(z, at, axis)).astype(np.float64)
         self._keep(keys[chosen], rows, labels, room)
 
     def merge(self, other: Sample) -> None:
@@ -114,14 +111,16 @@ class Sample:
 
         It ends at once where the first step promises to take away less than the share `at_least` of the loss.
         """
-        if self.x is None or self.z is None or len(self.x) < FEWEST:
+        if self.x is None or self.z is None or (self.x.size if self.independent else len(self.x)) < FEWEST:
             return None
         x, z = self.rows()
         x = np.where(np.isneginf(x), MASKED, x)
         u, low, high = 0.0, -HOTTEST, HOTTEST
-        before = _losses(x, z, 1.0)
+        if self.independent:
+            x, z = x.reshape(-1, 1), z.reshape(-1, 1)
+        before = _losses(x, z, 1.0, self.independent)
         for i in range(steps):
-            slope, bend = _derivatives(x, z, float(np.exp(u)))
+            slope, bend = _derivatives(x, z, float(np.exp(u)), self.independent)
             if i == 0 and bend > 0.0 and slope * slope < 2.0 * bend * at_least * float(before.mean()):
                 break
             low, high = (u, high) if slope < 0.0 else (low, u)
@@ -131,7 +130,7 @@ class Sample:
             u = new if low < new < high else (low + high) / 2
             if abs(step) < 1e-7:
                 break
-        after = _losses(x, z, float(np.exp(u)))
+        after = _losses(x, z, float(np.exp(u)), self.independent)
         difference = before - after
         error = float(difference.std() / np.sqrt(len(x)))
         return Fit(float(np.exp(-u)), float(before.mean()), float(after.mean()), error, len(x))
@@ -140,7 +139,7 @@ class Sample:
         """What is claimed for each row's prediction, and did it come true (sigmoid: claimed for "yes", and the label)."""
         x, z = self.rows()
         scaled = x / temperature
-        if z.shape == x.shape and x.shape[1] == 1:
+        if self.independent:
             return np.asarray(probability(scaled)).reshape(-1), z.reshape(-1)
         p = np.asarray(softmax(scaled, axis=1))
         predicted = p.argmax(axis=1)
@@ -157,9 +156,9 @@ def _taken(x: Array, at: tuple[Any, ...], axis: int) -> Array:
     return rows.reshape(-1, x.shape[axis])
 
 
-def _hashed(loss: Array, salt: Array) -> Array:
-    """64 well-mixed bits of each row (splitmix64) from its loss, and a number that tells rows of equal losses apart."""
-    h = loss.astype(np.float64).view(np.uint64) + np.ascontiguousarray(salt, np.float64).view(np.uint64) * ODD
+def _hashed(first: Array, second: Array) -> Array:
+    """64 well-mixed bits of each row (splitmix64) from two numbers of it."""
+    h = first.astype(np.float64).view(np.uint64) + np.ascontiguousarray(second, np.float64).view(np.uint64) * ODD
     h ^= h >> np.uint64(30)
     h *= np.uint64(0xBF58476D1CE4E5B9)
     h ^= h >> np.uint64(27)
@@ -168,9 +167,9 @@ def _hashed(loss: Array, salt: Array) -> Array:
     return h
 
 
-def _losses(x: Floats, z: Floats, beta: float) -> Floats:
+def _losses(x: Floats, z: Floats, beta: float, independent: bool) -> Floats:
     scaled = x * beta
-    if z.shape == x.shape and x.shape[1] == 1:
+    if independent:
         return np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=scaled)).reshape(-1)
     own = np.take_along_axis(scaled, z.astype(np.intp)[:, None], 1)[:, 0] if z.ndim == 1 else _weighted(z, scaled)
     total = 1.0 if z.ndim == 1 else z.sum(axis=1)
@@ -182,9 +181,9 @@ def _weighted(z: Floats, x: Floats) -> Floats:
     return found
 
 
-def _derivatives(x: Floats, z: Floats, beta: float) -> tuple[float, float]:
+def _derivatives(x: Floats, z: Floats, beta: float, independent: bool) -> tuple[float, float]:
     """Of the mean loss of beta·x by log(beta): first and second."""
-    if z.shape == x.shape and x.shape[1] == 1:
+    if independent:
         p = np.asarray(probability(x * beta))
         first, second = ((p - z) * x).mean(), (p * (1 - p) * x * x).mean()
     else:
