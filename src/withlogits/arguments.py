@@ -1,6 +1,7 @@
 """What a caller may pass. Every check that needs no more than shapes, dtypes and numbers, and every error text, once.
 
-Nothing here knows a framework: shapes are tuples, dtypes are names, and the front ends ask.
+Nothing here knows a framework: shapes are tuples, dtypes are names, and the front ends ask. A mistake that
+`withlogits.guide` has a code for is told with it.
 """
 
 from __future__ import annotations
@@ -333,7 +334,7 @@ def index_dtype(dtype: str, words: Words = NUMPY) -> TypeError:
     text = f"labels have dtype {dtype}, and {SPARSE} takes class indices, which are integers: "
     cast = words.cast.format(name="labels", dtype="int64")
     if dtype.startswith(("float", "bfloat")):
-        text += f"pass {cast} if they are indices stored as floats, or give probabilities to {DENSE}"
+        text += f"pass {cast} if they are indices stored as floats (WL208), or give probabilities to {DENSE}"
         if dtype in EXACT_INDICES:
             text += f" ({dtype} cannot hold every index above {EXACT_INDICES[dtype]})"
         return TypeError(text)
@@ -427,11 +428,11 @@ def sparse_keeps_axis(labels: Shape, logits: Shape, axis: int) -> bool:
     if labels == logits:
         raise ValueError(
             f"{got}one-hot or soft labels belong to {DENSE}, yes/no labels to {SIGMOID}; "
-            f"{SPARSE} takes class indices: pass labels.argmax(axis={axis}) if they are one-hot"
+            f"{SPARSE} takes class indices: pass labels.argmax(axis={axis}) if they are one-hot (WL201)"
         )
     for other in range(len(logits)):
         if labels == logits[:other] + logits[other + 1 :]:
-            raise ValueError(f"{got}the labels fit classes on another axis: pass axis={other}")
+            raise ValueError(f"{got}the labels fit classes on another axis: pass axis={other} (WL211)")
     raise ValueError(f"{got}class indices of shape {rows} or {kept} are expected")
 
 
@@ -445,14 +446,15 @@ def dense_broadcasts(labels: Shape, logits: Shape, axis: int, integers: bool) ->
     # integers (C,) for logits (C, C) may be indices as well as one row of labels, and are not guessed at
     if labels in (rows, (*logits[:axis], 1, *logits[axis + 1 :])) and (integers or labels != (classes,)):
         raise ValueError(
-            f"{got}class indices belong to {SPARSE}; {DENSE} takes labels of the logits' shape, whose rows sum to 1"
+            f"{got}class indices belong to {SPARSE}; {DENSE} takes labels of the logits' shape, whose rows sum to 1 "
+            "(WL202)"
         )
     if labels == (classes,) and axis == len(logits) - 1:
         return True
     if labels == tuple(classes if i == axis else 1 for i in range(len(logits))):
         return True
     if labels == logits[::-1]:
-        raise ValueError(f"{got}the labels are transposed: pass labels.T")
+        raise ValueError(f"{got}the labels are transposed: pass labels.T (WL212)")
     raise ValueError(f"{got}labels of the logits' shape are expected, or one row for all, ({classes},)")
 
 
@@ -460,15 +462,20 @@ def sigmoid_shapes(labels: Shape, logits: Shape) -> ValueError:
     """For sigmoid labels that have not the logits' shape; nothing else will do."""
     got = f"labels have shape {labels} and logits {logits}: "
     if labels == (*logits, 1):
-        return ValueError(f"{got}broadcast, they would be {np.broadcast_shapes(labels, logits)}; pass labels[..., 0]")
+        return ValueError(
+            f"{got}broadcast, they would be {np.broadcast_shapes(labels, logits)}; pass labels[..., 0] (WL210)"
+        )
     if (*labels, 1) == logits:
-        return ValueError(f"{got}broadcast, they would be {np.broadcast_shapes(labels, logits)}; pass logits[..., 0]")
+        return ValueError(
+            f"{got}broadcast, they would be {np.broadcast_shapes(labels, logits)}; pass logits[..., 0] (WL210)"
+        )
     if len(logits) > 1 and labels == logits[:-1]:
         return ValueError(
-            f"{got}class indices belong to {SPARSE}; {SIGMOID} takes one label for each logit, in the logits' shape"
+            f"{got}class indices belong to {SPARSE}; {SIGMOID} takes one label for each logit, in the logits' shape "
+            "(WL202)"
         )
     if labels == logits[::-1]:
-        return ValueError(f"{got}the labels are transposed: pass labels.T")
+        return ValueError(f"{got}the labels are transposed: pass labels.T (WL212)")
     return ValueError(f"{got}labels of the logits' shape are expected")
 
 
@@ -526,11 +533,11 @@ def label_outside(where: tuple[Any, ...], value: int, classes: int, from_one: bo
     """For the label at `where`; `from_one` says that the labels look as if they count from 1 to C."""
     text = f"{_entry('labels', where)} = {value} is outside [0, {classes}) for logits with {classes} class"
     if classes == 1:
-        return ValueError(f"{text}; a single logit for each example is for {SIGMOID}")
+        return ValueError(f"{text}; a single logit for each example is for {SIGMOID} (WL105)")
     text += "es; "
     if from_one:
-        return ValueError(text + "labels that count from 1 are indices after labels - 1")
-    return ValueError(text + f"to skip padding pass ignore_index={value}")
+        return ValueError(text + "labels that count from 1 are indices after labels - 1 (WL206)")
+    return ValueError(text + f"to skip padding pass ignore_index={value} (WL207)")
 
 
 def out_array(expected: str, got: str) -> ValueError:

@@ -90,9 +90,7 @@ def test_swapped_files(tmp_path: Path) -> None:
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
     z, x = saved(tmp_path, z=LABELS[:299], x=LOGITS)
-    with pytest.raises(
-        BadFile, match=r"^.*z\.npy: labels have shape \(299,\) and logits \(300, 7\), classes"
-    ):
+    with pytest.raises(BadFile, match=r"^.*z\.npy: labels have shape \(299,\) and logits \(300, 7\), classes"):
         evaluate(z, x)
     with pytest.raises(BadFile, match=r"^.*x\.npy: axis"):
         evaluate(z, x, axis=5)

@@ -142,7 +142,10 @@ def flipped(content, where):
 MATRIX = saved(np.zeros((100, 10), np.float32))
 BAD = {
     "empty": (b"", "it is empty (0 bytes)"),
-    "text": (b"1.0, 2.0\n", "it is neither a .npy nor an .npz file: it begins with b'1.0, 2'"),
+    "text": (
+        b"1.0, 2.0\n",
+        "it is no .npy, .npz, .safetensors, .parquet, .zarr or HDF5 file: it begins with b'1.0, 2'",
+    ),
     "pickle": (pickle.dumps([1]), "it is a pickle, which is never opened; save the array with numpy.save"),
     "truncated": (MATRIX[:-10], "it is truncated: shape (100, 10) of float32 takes 4,000 bytes, and 3,990 are there"),
     "short header": (MATRIX[:30], "it has a damaged header: EOF: reading array header, expected 118 bytes got 20"),
@@ -160,7 +163,7 @@ BAD = {
         saved(np.zeros(3, ml_dtypes.bfloat16)),
         "it holds 2-byte voids (|V2), as NumPy stores bfloat16; rewrite it once with numpy.save(file, ",
     ),
-    "half a zip": (archived(zipfile.ZIP_STORED)[:500], "it is a damaged .npz file: File is not a zip file"),
+    "half a zip": (archived(zipfile.ZIP_STORED)[:500], "it is a damaged zip archive: File is not a zip file"),
     "empty zip": (b"PK\x05\x06" + bytes(18), "it holds no array"),
     "no array": (archived(zipfile.ZIP_STORED, b"hello, world"), "it has a damaged header: the magic string is not"),
     "unknown method": (

@@ -19,7 +19,7 @@ from withlogits.guide.diagnosing import loss_name, recommended_by
 from withlogits.guide.findings import Diagnosis, Finding, in_order
 from withlogits.guide.fit import Pair, fitted
 from withlogits.guide.rules import findings_of
-from withlogits.guide.survey import Block, Survey
+from withlogits.guide.survey import Block, Survey, in_rows
 
 Array = NDArray[Any]
 
@@ -164,9 +164,8 @@ class Meter:
         if pair.hopeless:
             return
         self._kind = pair.kind
-        rank = max(2, pair.logits.array.ndim)
-        self._class_axis = rank - 1 if pair.kind == "sigmoid" else pair.axis % rank
-        classes = 1 if pair.logits.array.ndim < 2 and pair.kind == "sigmoid" else pair.logits.shape[self._class_axis]
+        rows, _, self._class_axis = in_rows(pair.kind, pair.axis, pair.logits.array, pair.labels.array)
+        classes = rows.shape[self._class_axis]
         self._survey = Survey.begin(
             pair.kind, self._class_axis, classes, pair.logits.dtype, pair.labels.dtype, self.ignore_index, {}
         )
@@ -180,10 +179,9 @@ class Meter:
 
     def _add(self, x: Array, z: Array, begin: tuple[int, ...]) -> None:
         assert self._survey is not None
+        element_shape = x.shape
+        x, z, _ = in_rows(self._kind or "", self._class_axis, x, z)
         if self._kind == "sigmoid":
-            element_shape = x.shape
-            if x.ndim < 2:
-                x, z = x.reshape(-1, 1), z.reshape(-1, 1)
             if z.shape != x.shape:
                 raise _changed("labels", z.shape, x.shape)
             if x.shape[self._class_axis] != self._classes:

@@ -1,9 +1,9 @@
 """How well scores order yes before no: AUROC and average precision, one class after another, exactly or from bins.
 
 Up to EXACT elements in all, every score is kept and the figures are exact. Beyond, scores are counted in bins that are
-2^-9 of a score wide (and all alike below 2^-10 and from 2^10 on); scores of one bin count as equal, so that the AUROC is
-off by at most half the share of pairs that share a bin. Which of the two it is depends on how many elements there were,
-not on how they came; so parts merge exactly.
+2^-9 of a score wide (and all alike below 2^-10 and from 2^10 on); scores of one bin count as equal, so that the AUROC
+is off by at most half the share of pairs that share a bin. Which of the two it is depends on how many elements there
+were, not on how they came; so parts merge exactly.
 """
 
 from __future__ import annotations

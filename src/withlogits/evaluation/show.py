@@ -37,13 +37,8 @@ def figures(e: Evaluation) -> str:
             lines.append((name, percent(value)))
     lines.append(("calibration error", f"{percent(e.calibration.error)} (ECE, {len(e.calibration.counts)} bins)"))
     if e.fitted_on:
-        lines.append(
-            (
-                "best temperature",
-                f"{e.temperature:.4g}: loss {e.loss_at_temperature:.6g}, calibration error "
-                f"{percent(e.calibration_at_temperature.error)} (on {e.fitted_on:,} {rows})",
-            )
-        )
+        better = f"loss {e.loss_at_temperature:.6g}, calibration error {percent(e.calibration_at_temperature.error)}"
+        lines.append(("best temperature", f"{e.temperature:.4g}: {better} (on {e.fitted_on:,} rows)"))
     worst = costliest_classes(e)
     if worst:
         lines.append(("costliest classes", ", ".join(worst)))

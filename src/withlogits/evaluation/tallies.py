@@ -1,4 +1,4 @@
-"""What an evaluation counts: sums a class, confusions, bins of confidence, a histogram, the costliest rows. All merge."""
+"""What an evaluation counts: confusions, bins of confidence, a histogram, the costliest rows. All of it merges."""
 
 from __future__ import annotations
 

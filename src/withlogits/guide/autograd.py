@@ -50,7 +50,7 @@ def autograd_findings(logits: Any, model: Any, loss: str) -> list[Finding]:
                 finding(
                     "WL402",
                     "error",
-                    f"{wanting} parameters of the model want a gradient, and the logits carry none: the model cannot learn",
+                    f"{wanting} parameters of the model want a gradient, and the logits carry none: it cannot learn",
                     "# leave out argmax, detach(), .data, .numpy() and torch.no_grad() between the model and the loss",
                 )
             )

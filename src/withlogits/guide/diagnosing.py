@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from withlogits import arguments
 from withlogits.guide.arrays import Given, given
 from withlogits.guide.findings import Diagnosis, Recommendation, in_order
 from withlogits.guide.fit import FUNCTIONS, LOSSES, Pair, call, fitted
-from withlogits.guide.recommending import for_numbers, of_facts
+from withlogits.guide.recommending import ONE_NUMBER, for_numbers, of_facts
 from withlogits.guide.rules import findings_of
-from withlogits.guide.survey import Survey
+from withlogits.guide.survey import Survey, in_rows
 
 # The options of the losses that change what is right, and those that change the value alone.
 TAKEN = ("label_smoothing", "temperature", "softcap", "class_weight", "pos_weight", "z_loss")
@@ -101,19 +99,15 @@ def loss_name(loss: str | Callable[..., Any] | None) -> str | None:
     found = LOSSES.get(named or "")
     if found is None:
         raise ValueError(
-            f"loss is {arguments.described(loss)}, where 'sigmoid', 'softmax', 'sparse' or a loss of withlogits is expected"
+            f"loss is {arguments.described(loss)}, where 'sigmoid', 'softmax', 'sparse' or a loss of withlogits is "
+            "expected"
         )
     return found
 
 
 def surveyed(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Survey:
     """One look at a pair that fits."""
-    x, z, axis = pair.logits.array, pair.labels.array, pair.axis
-    if pair.kind == "sigmoid":
-        x, z = _rows(x), _rows(z)
-        axis = x.ndim - 1 if pair.axis == -1 else pair.axis % x.ndim
-    if z.dtype.kind == "u" and z.dtype.itemsize == 8:
-        z = z.astype(np.int64)
+    x, z, axis = in_rows(pair.kind, pair.axis, pair.logits.array, pair.labels.array)
     survey = Survey.begin(
         pair.kind, axis, x.shape[axis], pair.logits.dtype, pair.labels.dtype, ignore,
         {key: _plain(value) for key, value in options.items()}, SAMPLE,
@@ -135,14 +129,9 @@ def recommended_by(survey: Survey) -> Recommendation:
     facts, classes = survey.labels, survey.logits.classes
     if survey.kind != "sparse":
         return of_facts(facts, (facts.rows, facts.classes), -1)
-    why = f"exactly one class is true of each example, and its number is given: {classes:,} classes, {facts.rows:,} labels"
+    why = f"{ONE_NUMBER}: {classes:,} classes, {facts.rows:,} labels"
     options = {} if survey.ignore_index is None else {"ignore_index": survey.ignore_index}
     return Recommendation("sparse", why, f"({facts.rows},) {facts.dtype}, class numbers", call("sparse", **options))
-
-
-def _rows(x: Any) -> Any:
-    """Elements without a class axis as rows of one."""
-    return x.reshape(-1, 1) if x.ndim < 2 else x
 
 
 def _plain(value: Any) -> Any:

@@ -205,15 +205,17 @@ def _mend_trailing_one(pair: Pair) -> None:
     x, z = pair.logits, pair.labels
     if pair.loss not in (None, "sigmoid"):
         return
-    pairs = f"labels {z.shape} and logits {x.shape} would broadcast to "
+    if z.shape not in ((*x.shape, 1), x.shape[:-1]) or (z.shape == x.shape[:-1] and x.shape[-1] != 1):
+        return
+    evidence = f"labels {z.shape} and logits {x.shape} differ by an axis of length 1"
+    if max(len(z.shape), len(x.shape)) == 2:
+        evidence += f", and would broadcast to {np.broadcast_shapes(z.shape, x.shape)}"
     if x.shape == (*z.shape, 1):
-        wrong = np.broadcast_shapes(z.shape, x.shape)
-        pair.mend("WL210", "error", f"{pairs}{wrong}", "logits = logits[..., 0]")
+        pair.mend("WL210", "error", evidence, "logits = logits[..., 0]")
         pair.turn("logits", _without_trailing_one)
         pair.loss = "sigmoid"
     elif z.shape == (*x.shape, 1):
-        wrong = np.broadcast_shapes(z.shape, x.shape)
-        pair.mend("WL210", "error", f"{pairs}{wrong}", "labels = labels[..., 0]")
+        pair.mend("WL210", "error", evidence, "labels = labels[..., 0]")
         pair.turn("labels", _without_trailing_one)
         pair.loss = "sigmoid"
 

@@ -15,6 +15,8 @@ from withlogits.guide.survey import LabelFacts
 
 Array = NDArray[Any]
 
+ONE_NUMBER = "exactly one class is true of each example, and its number is given"
+
 
 def recommend(labels: Any, *, num_classes: int | None = None) -> Recommendation:
     """The loss that fits these labels, and why.
@@ -72,15 +74,14 @@ def for_numbers(z: Given, array: Array, classes: int | None) -> Recommendation:
             "labels = (labels + 1) / 2",
         )  # fmt: skip
     yes_no = low >= 0.0 and high <= 1.0
-    if yes_no and classes in (None, 1):
-        if array.dtype.kind not in "iu" or set(values.tolist()) <= {0.0, 1.0}:
-            yes = float(array.astype(np.float64).sum())
-            why = f"each example is one yes or no: {yes:,.4g} of {array.size:,} are yes; the model gives one logit"
-            return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
+    if yes_no and classes in (None, 1) and (array.dtype.kind not in "iu" or set(values.tolist()) <= {0.0, 1.0}):
+        yes = float(array.astype(np.float64).sum())
+        why = f"each example is one yes or no: {yes:,.4g} of {array.size:,} are yes; the model gives one logit"
+        return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
     negative = int(np.count_nonzero(array < 0)) if low < 0 else 0
     inside = array[array >= 0] if negative else array
     found = int(inside.max()) + 1 if inside.size else 0
-    why = f"exactly one class is true of each example, and its number is given: {found:,} classes in {array.size:,} labels"
+    why = f"{ONE_NUMBER}: {found:,} classes in {array.size:,} labels"
     options: dict[str, Any] = {}
     if negative:
         marks = np.unique(array[array < 0])
@@ -129,7 +130,8 @@ def of_facts(facts: LabelFacts, shape: tuple[int, ...], axis: int = -1) -> Recom
                 f"{form}, distributions", call("softmax", **shown),
             )  # fmt: skip
         if facts.distributions < 0.5 * facts.rows:
-            why = f"{facts.rows - facts.distributions:,} of {rows} rows do not sum to 1: probabilities of independent classes"
+            off = facts.rows - facts.distributions
+            why = f"{off:,} of {rows} rows do not sum to 1: probabilities of independent classes"
             return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
     from withlogits.guide.rules import _rescaling
 

@@ -22,6 +22,7 @@ PADDINGS = (-1, -100, 255)
 ABSURD_SPREAD = 100.0  # between the largest and the smallest logit of a row: e^100
 IMBALANCE = 50.0
 SURE = 4.0  # standard errors
+SURE_ENOUGH = 3.0  # for a note
 MANY_CLASSES = 1 << 12
 MISCALIBRATED = 0.05  # share of the loss that the temperature takes away
 
@@ -47,7 +48,7 @@ def share(part: float, whole: float) -> str:
     return f"{part:,.0f} of {whole:,.0f}"
 
 
-# ------------------------------------------------------------------------------------- what the logits are, by themselves
+# --------------------------------------------------------------------------------- what the logits are, by themselves
 
 
 def _probabilities(survey: Survey, library: str) -> Iterator[Finding]:
@@ -65,11 +66,17 @@ def _probabilities(survey: Survey, library: str) -> Iterator[Finding]:
         yield finding(
             "WL101",
             "error",
-            f"all {x.elements:,} logits lie in [0, 1] and each of {x.rows:,} rows sums to 1: they went through a softmax",
+            f"all {x.elements:,} logits lie in [0, 1] and each of {x.rows:,} rows sums to 1: they went through a "
+            "softmax",
             f"logits = {log}  # better: take the softmax off the model",
         )
     elif x.in_unit and x.top > x.low and _looks_like_sigmoid(survey):
-        inverse = "numpy.log(logits) - numpy.log1p(-logits)" if library == "numpy" else "torch.logit(logits)"
+        inverse = (  # a probability that has been rounded to 0 or 1 has no finite logit
+            "numpy.asarray(logits, numpy.float32).clip(1e-7, 1 - 1e-7); "
+            "logits = numpy.log(logits) - numpy.log1p(-logits)"
+            if library == "numpy"
+            else "torch.logit(logits.float(), eps=1e-7)"
+        )
         yield finding(
             "WL102",
             "error",
@@ -86,12 +93,32 @@ def _probabilities(survey: Survey, library: str) -> Iterator[Finding]:
             + ("which a softmax loss does not mind" if harmless else "and are no log-odds of each class by itself"),
             "# take log_softmax off the model: the loss does it, once and more exactly"
             if harmless
-            else (
-                "logits = logits - numpy.log(-numpy.expm1(logits))  # better: take log_softmax off the model"
-                if library == "numpy"
-                else "logits = logits - torch.log(-torch.expm1(logits))  # better: take log_softmax off the model"
-            ),
+            else _odds_of_logarithms(library, "log_softmax"),
         )
+    elif survey.kind == "sigmoid" and _looks_like_log_sigmoid(survey):
+        yield finding(
+            "WL103",
+            "error",
+            f"none of {x.elements:,} logits is above 0, where {survey.labels.positive / x.elements:.0%} of the labels "
+            f"are true, and the largest is {x.top:.2g}: they went through a log-sigmoid",
+            _odds_of_logarithms(library, "logsigmoid"),
+        )
+
+
+def _odds_of_logarithms(library: str, activation: str) -> str:
+    """The line that makes log-odds of log-probabilities; one that has been rounded to 0 has no finite log-odds."""
+    if library == "numpy":
+        line = "logits = numpy.minimum(logits, -1e-7); logits = logits - numpy.log(-numpy.expm1(logits))"
+    else:
+        line = "logits = logits.clamp(max=-1e-7); logits = logits - torch.log(-torch.expm1(logits))"
+    return f"{line}  # better: take {activation} off the model"
+
+
+def _looks_like_log_sigmoid(survey: Survey) -> bool:
+    """No honest classifier says "no" to everything, and comes as near to 0 as a sure "yes" does in logarithms."""
+    x = survey.logits
+    yes = survey.labels.positive
+    return x.elements >= MANY_ELEMENTS and -1e-3 < x.top <= 0.0 and yes >= 0.05 * x.elements and x.low < x.top
 
 
 def _looks_like_sigmoid(survey: Survey) -> bool:
@@ -258,8 +285,8 @@ def _indices(survey: Survey, axis: int) -> Iterator[Finding]:
         shown = ", ".join(f"{v} ({y.outside[v]:,} times)" for v in values[:4]) + (", …" if len(values) > 4 else "")
         at = f"labels[{', '.join(map(str, where))}] = {value}" if where else f"the label {value}"
         evidence = (
-            f"{share(y.outside_rows, live)} labels are outside [0, {classes}) for {classes} classes: {shown}; the first "
-            f"is {at}"
+            f"{share(y.outside_rows, live)} labels are outside [0, {classes}) for {classes} classes: {shown}; the "
+            f"first is {at}"
         )
         below = y.counts is not None and bool(y.counts[0])
         if values == [classes] and not below and y.low >= 1:
@@ -286,7 +313,7 @@ def _indices(survey: Survey, axis: int) -> Iterator[Finding]:
                 else "# find out what these values stand for; padding is passed as ignore_index",
             )
         return
-    if not live and y.rows:
+    if not live and y.rows >= FEW_ROWS:
         yield finding(
             "WL213",
             "warning",
@@ -309,7 +336,7 @@ def _indices(survey: Survey, axis: int) -> Iterator[Finding]:
         return
     often = y.counts[present]
     ratio = float(often.max() / often.min())
-    if ratio >= IMBALANCE and often.max() >= 100:
+    if ratio >= IMBALANCE and often.max() >= 100 and "class_weight" not in survey.options:
         most, least = int(present[np.argmax(often)]), int(present[np.argmin(often)])
         weights = _class_weights(y.counts)
         yield finding(
@@ -320,9 +347,16 @@ def _indices(survey: Survey, axis: int) -> Iterator[Finding]:
         )
 
 
-def _class_weights(counts: Array) -> str:
+def _class_weights(counts: Array, dense_on: int | None = None) -> str:
     if len(counts) > 20:
-        return "numpy.bincount(labels.ravel()).max() / numpy.maximum(numpy.bincount(labels.ravel()), 1)"
+        often = f"numpy.bincount(labels.ravel(), minlength={len(counts)})"
+        if dense_on is not None:
+            often = (
+                f"labels.reshape(-1, {len(counts)}).sum(0)"
+                if dense_on == -1
+                else f"numpy.moveaxis(labels, {dense_on}, 0).reshape({len(counts)}, -1).sum(1)"
+            )
+        return f"{often}.max() / numpy.maximum({often}, 1)"
     balanced = counts.max() / np.maximum(counts, 1)
     return "[" + ", ".join(f"{w:.4g}" for w in balanced.tolist()) + "]"
 
@@ -362,13 +396,15 @@ def _counts_of_rows(survey: Survey, axis: int) -> Iterator[Finding]:
             "# shuffle the data before it is cut into batches, or look at how labels are read",
             "only one class occurs",
         )
+    elif "class_weight" in survey.options:
+        return
     elif len(present) > 1 and totals.max() / totals[present].min() >= IMBALANCE and totals.max() >= 100:
         most, least = int(np.argmax(totals)), int(present[np.argmin(totals[present])])
         yield finding(
             "WL214",
             "note",
             f"class {most} occurs {totals[most]:,.0f} times and class {least} {totals[least]:,.0f} times",
-            call("softmax", **_options(survey, axis, class_weight=_class_weights(totals))),
+            call("softmax", **_options(survey, axis, class_weight=_class_weights(totals, axis))),
         )
 
 
@@ -385,7 +421,7 @@ def _agreement(survey: Survey, axis: int, library: str) -> Iterator[Finding]:
             yield finding("WL303", "warning", inverted, "logits = -logits  # or labels = 1 - labels")
             return
     else:
-        permuted = list(_permuted(survey, library))
+        permuted = list(_permuted(survey, axis, library))
         yield from permuted
         if permuted:
             return
@@ -408,7 +444,10 @@ def _is_inverted(survey: Survey) -> str | None:
     # the loss of −x is the loss of x plus (2z − 1)x
     loss = pair.loss / n
     flipped = loss + (2.0 * pair.zx - pair.x) / n
-    if correlation > -0.3 or correlation * math.sqrt(n) > -SURE or not flipped < 0.7 * loss or loss < 0.7:
+    rate = min(1.0 - 1e-12, max(1e-12, pair.z / n))
+    entropy = -rate * math.log(rate) - (1.0 - rate) * math.log(1.0 - rate)
+    # an untrained network may be inverted by chance, and is then not sure: its loss stays near that of a constant
+    if correlation > -0.3 or correlation * math.sqrt(n) > -SURE or not flipped < 0.7 * loss or loss < 3.5 * entropy:
         return None
     return (
         f"logits and labels go against one another (correlation {correlation:.2f}): the loss is {loss:.4g}, and "
@@ -416,7 +455,7 @@ def _is_inverted(survey: Survey) -> str | None:
     )
 
 
-def _permuted(survey: Survey, library: str) -> Iterator[Finding]:
+def _permuted(survey: Survey, axis: int, library: str) -> Iterator[Finding]:
     """WL301, and WL303 of two classes: some classes are systematically taken for one another."""
     matrix = survey.pair.matrix
     if matrix is None:
@@ -453,11 +492,18 @@ def _permuted(survey: Survey, library: str) -> Iterator[Finding]:
     if share_then < share_now + 0.1:
         return
     evidence = f"{share_now:.1%} of {total:,} rows are right, and {share_then:.1%} if "
+    dense = survey.kind == "softmax"
     if classes == 2:
-        yield finding("WL303", "warning", evidence + "the two classes change places", "labels = 1 - labels")
+        turn = "labels = 1 - labels"
+        yield finding("WL303", "warning", evidence + "the two classes change places", turn)
         return
     names = ", ".join(f"{t} → {m}" for t, m in list(cycles.items())[:12]) + (", …" if len(cycles) > 12 else "")
-    if library == "torch":
+    if dense and axis != -1:
+        fix = "# compare the two lists of class names"
+    elif dense:
+        inverse = [mapping.index(c) for c in range(classes)]
+        fix = f"labels = labels[..., {inverse}]"
+    elif library == "torch":
         fix = f"labels = torch.tensor({mapping})[labels]"
     else:
         fix = f"labels = numpy.array({mapping})[labels]"
@@ -476,35 +522,37 @@ def _stepped(survey: Survey, axis: int) -> Iterator[Finding]:
     if n < FEW_ROWS or pair.changes < n // 20:
         return  # where labels hardly change, a step makes no difference
     here = pair.in_place / n
+    # the cut is along the last axis of the rows: for logits (N, T, C) that is axis 1, for (N, C, T) axis 2
+    deep = ", :" if axis == -1 and survey.axis > 0 else ""
+    before, behind = (f"[..., {cut}{deep}]" for cut in (":-1", "1:"))
+    if survey.kind == "sparse":
+        deep = ""
+    first, last = (f"[..., {cut}{deep}]" for cut in (":-1", "1:"))
     for name, count, fix in (
-        ("the next", pair.ahead, "logits, labels = logits{first}, labels{last}"),
-        ("the previous", pair.behind, "logits, labels = logits{last}, labels{first}"),
+        ("the next", pair.ahead, f"logits, labels = logits{before}, labels{last}"),
+        ("the previous", pair.behind, f"logits, labels = logits{behind}, labels{first}"),
     ):
         there = count / n
         error = math.sqrt(max(here * (1 - here), there * (1 - there), 1e-4) / n)
-        if there > 0.5 * (1.0 + here) - 0.2 and there - here > max(0.2, SURE * error):
+        if there - _by_chance(survey) > 0.2 and there - here > max(0.2, SURE * error):
             yield finding(
                 "WL302",
                 "warning",
                 f"predictions agree with {there:.1%} of the labels at {name} step, and with {here:.1%} at their own",
-                _shifted(fix, survey.axis),
+                fix,
             )
             return
 
 
-def _shifted(fix: str, axis: int) -> str:
-    """The cut along the last axis of the rows: for logits (N, T, C) that is axis 1, for (N, C, T) axis 2."""
-    both = fix.split(", labels")
-    rows = "[..., :-1]", "[..., 1:]"
-    del both
-    if axis == 0:
-        cut = {"first": rows[0], "last": rows[1]}
-        return fix.format(**cut)
-    return (
-        fix.replace("logits{first}", "logits[..., :-1, :]")
-        .replace("logits{last}", "logits[..., 1:, :]")
-        .format(first=rows[0], last=rows[1])
-    )
+def _by_chance(survey: Survey) -> float:
+    """How often predictions and labels would agree if neither knew of the other, or at most, if labels are counted."""
+    matrix, counts = survey.pair.matrix, survey.labels.counts
+    if matrix is not None and matrix.sum():
+        total = float(matrix.sum())
+        return float((matrix.sum(axis=0) / total) @ (matrix.sum(axis=1) / total))
+    if counts is not None and counts.sum():
+        return float(counts.max() / counts.sum())
+    return 0.0
 
 
 def _miscalibrated(survey: Survey, axis: int) -> Iterator[Finding]:
@@ -517,7 +565,7 @@ def _miscalibrated(survey: Survey, axis: int) -> Iterator[Finding]:
     if fit is None:
         return
     gain = fit.loss - fit.loss_at_temperature
-    if gain < MISCALIBRATED * fit.loss or gain < SURE * fit.gain_error or not math.isfinite(gain):
+    if gain < MISCALIBRATED * fit.loss or gain < SURE_ENOUGH * fit.gain_error or not math.isfinite(gain):
         return
     if not 1e-3 < fit.temperature < 1e3:
         return  # the sample can be told apart without a mistake, or not at all: no temperature is best

@@ -122,9 +122,22 @@ class LogitFacts:
         if self.first_row is None:
             self.first_row = np.array(np.moveaxis(x, axis, -1)[(0,) * (x.ndim - 1)])
         first = self.first_row
-        alike = bool((facts["top"] == first.max()).all() and (facts["low"] == first.min()).all())
-        shaped = first.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-        self.alike = alike and bool((x == shaped).all())
+        same = self._near(facts["top"], first.max()) and self._near(facts["low"], first.min())
+        self.alike = same and self._near(x, first.reshape([-1 if i == axis else 1 for i in range(x.ndim)]))
+
+    def _near(self, x: Array, first: Array) -> bool:
+        """The same but for rounding: a matrix product may treat the rows at its edge in another way."""
+        finite = np.abs(first[np.isfinite(first)]) if np.ndim(first) else np.abs(first)
+        width = 4.0 * EPS.get(self.dtype, 0.0) * float(np.max(finite, initial=0.0))
+        with np.errstate(invalid="ignore", over="ignore"):
+            off = np.abs(x.astype(np.float64) - np.asarray(first, np.float64))
+            return bool(((x == first) | (off <= width)).all())
+
+    def _is_first(self, row: Array | None) -> bool:
+        first = self.first_row
+        if first is None or row is None:
+            return True
+        return self._near(row, first)
 
     def merge(self, other: LogitFacts) -> None:
         if not other.rows:
@@ -132,13 +145,14 @@ class LogitFacts:
         if not self.rows:
             self.first_row, self.alike, self.first_odd = other.first_row, other.alike, other.first_odd
         else:
-            self.alike = self.alike and other.alike and bool(np.array_equal(self.first_row, other.first_row))  # type: ignore[arg-type]
+            self.alike = self.alike and other.alike and self._is_first(other.first_row)
             both = [odd for odd in (self.first_odd, other.first_odd) if odd is not None]
             self.first_odd = min(both, default=None)
         self.rows += other.rows
         self.low, self.top = min(self.low, other.low), max(self.top, other.top)
         for name in (
-            "sums_to_one", "near_ends", "normalized", "nan", "plus_inf", "minus_inf", "dead_rows", "saturated", "spread",
+            "sums_to_one", "near_ends", "normalized", "nan", "plus_inf", "minus_inf", "dead_rows",
+            "saturated", "spread",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -237,7 +251,8 @@ class LabelFacts:
         self.lowest_sum = min(self.lowest_sum, other.lowest_sum)
         self.highest_sum = max(self.highest_sum, other.highest_sum)
         for name in (
-            "rows", "ignored", "outside_rows", "binary_rows", "of_sum", "distributions", "negative_rows", "odd", "positive",
+            "rows", "ignored", "outside_rows", "binary_rows", "of_sum", "distributions", "negative_rows", "odd",
+            "positive",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("counts", "class_totals"):
@@ -374,7 +389,8 @@ class Survey:
             pair.nan += int(np.count_nonzero(np.isnan(loss)))
             pair.infinite += int(np.count_nonzero(np.isinf(loss)))
             pair.loss += float(loss[np.isfinite(loss)].sum(dtype=np.float64))
-        if 1 < self.logits.classes <= MATRIX and self.kind == "sparse":
+        hot = block.label_facts is None or bool((block.label_facts["top"] == 1.0).all())
+        if 1 < self.logits.classes <= MATRIX and hot:
             code = y * self.logits.classes + predicted
             code = code if counts is None else code[counts]
             counted_pairs = np.bincount(code, minlength=self.logits.classes**2)
@@ -451,6 +467,17 @@ class Survey:
         self.logits.merge(other.logits)
         self.labels.merge(other.labels)
         self.pair.merge(other.pair)
+
+
+def in_rows(kind: str, axis: int, x: Array, z: Array) -> tuple[Array, Array, int]:
+    """Logits and labels with an axis of rows, where there was none, and the axis of the classes."""
+    if z.dtype == np.uint64:
+        z = z.astype(np.int64)
+    if kind == "sigmoid" and x.ndim < 2:
+        return x.reshape(-1, 1), z.reshape(-1, 1), 1
+    if x.ndim == 1:
+        return x[None], z[None], 1
+    return x, z, axis % x.ndim
 
 
 def _picked(x: Array, y: Array, axis: int) -> Array:

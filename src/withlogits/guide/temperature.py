@@ -1,8 +1,8 @@
 """The temperature that makes logits honest, fitted on a sample of rows that does not depend on how rows came.
 
-A row's place in the sample is decided by a hash of its numbers (their sum and the loss): the rows with the smallest hashes are kept, whatever the
-order in which they came and however they were split among processes. So samples merge exactly. Where all rows fit into
-the sample, it is all rows.
+A row's place in the sample is decided by a hash of its numbers (their sum, and the loss): the rows with the
+smallest hashes are kept, whatever the order in which they came and however they were split among processes. So samples
+merge exactly. Where all rows fit into the sample, it is all rows.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Sample:
         return Fit(float(np.exp(-u)), float(before.mean()), float(after.mean()), error, len(x))
 
     def confidences(self, temperature: float) -> tuple[Floats, Floats]:
-        """What is claimed for each row's prediction, and did it come true (sigmoid: claimed for "yes", and the label)."""
+        """What is claimed for each row's prediction, and did it come true; independent classes: for "yes", the label."""
         x, z = self.rows()
         scaled = x / temperature
         if self.independent:

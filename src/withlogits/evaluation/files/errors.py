@@ -1,0 +1,96 @@
+"""What is wrong with a file, in one sentence that begins with its name; the same words for every format."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+# Names of arrays, and texts of libraries, come from a file that may mean harm: no more than this much is shown of them.
+SHOWN_NAMES = 20
+SHOWN_TEXT = 200
+
+
+class BadFile(Exception):
+    """A file that does not hold what it should; the message is one sentence that begins with its name."""
+
+
+class NoSuchArray(Exception):
+    """A name that leads to no array: a missing file, an array missing or not named, a format whose package is missing.
+
+    The message is one sentence that begins with the name.
+    """
+
+
+@contextmanager
+def telling(name: str, what: str = "file") -> Iterator[None]:
+    """Whatever goes wrong inside becomes one sentence; `what` is the kind of file: ".npz file".
+
+    A library over damaged bytes raises errors of any type, and may warn, which is no news beside them.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (BadFile, NoSuchArray):
+        raise
+    except MemoryError:
+        raise BadFile(f"{name} takes more memory than there is") from None
+    except OSError as error:
+        if not error.strerror or error.errno == errno.EINVAL:  # of a C library, or of an offset that is none
+            raise BadFile(f"{name} is a damaged {what}: {one_line(error)}") from None
+        missing = error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
+        raise (NoSuchArray if missing else BadFile)(f"{name} cannot be read: {error.strerror}") from None
+    except Exception as error:
+        raise BadFile(f"{name} is a damaged {what}: {one_line(error)}") from None
+
+
+def needed(name: str, what: str, package: str, extra: str) -> Any:
+    """An optional package, imported now that a file asks for it; `what` is what needs it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(package)
+    except ImportError:
+        raise NoSuchArray(f'{name}{what} needs {package}: pip install "withlogits[{extra}]"') from None
+
+
+def not_numbers(name: str, kind: object) -> BadFile:
+    """The error for an array of strings, times or records."""
+    return BadFile(f"{name} holds elements of type {one_line(kind)}, where numbers are expected; save it as numbers")
+
+
+def one_line(text: object) -> str:
+    """A library's error text, without its line ends and not longer than a sentence should be."""
+    if isinstance(text, KeyError) and text.args:
+        text = text.args[0]  # as a text, it would be in quotation marks
+    words = printable(" ".join(str(text).split())).rstrip(".") or type(text).__name__
+    return words if len(words) <= SHOWN_TEXT else f"{words[:SHOWN_TEXT]}..."
+
+
+def printable(text: str) -> str:
+    """What would break a line, or turn a terminal upside down, is written as Python writes it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas, or as many of them as make sense to read."""
+    shown = ", ".join(one_line(name) for name in names[:SHOWN_NAMES])
+    return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
+
+
+def chosen(name: str, path: str, member: str | None, held: Sequence[str], what: str = "array") -> str:
+    """The array that is named, or the only one that there is."""
+    if member is not None:
+        if member not in held:
+            raise NoSuchArray(f"{path} holds no {what} {member!r}; it holds {listed(held) or 'none'}")
+        return member
+    if not held:
+        raise BadFile(f"{name} holds no {what}")
+    if len(held) > 1:
+        first = one_line(held[0])
+        raise NoSuchArray(f"{name} holds {len(held)} {what}s: name one, as {path}:{first} ({listed(held)})")
+    return held[0]
