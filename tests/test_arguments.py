@@ -202,14 +202,15 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         sparse(labels=Y.astype(np.float32)),
         (
             f"labels have dtype float32, and {SPARSE} takes class indices, which are integers: "
-            f"pass labels.astype(numpy.int64) if they are indices stored as floats, or give probabilities to {DENSE}"
+            f"pass labels.astype(numpy.int64) if they are indices stored as floats (WL208), or give probabilities to {DENSE}"
         ),
     ),
     "index labels stored as bfloat16": (
         sparse(labels=Y.astype(oracle.BFLOAT16)),
         (
             f"labels have dtype bfloat16, and {SPARSE} takes class indices, which are integers: "
-            f"pass labels.astype(numpy.int64) if they are indices stored as floats, or give probabilities to {DENSE} "
+            f"pass labels.astype(numpy.int64) if they are indices stored as floats (WL208), or give "
+            f"probabilities to {DENSE} "
             "(bfloat16 cannot hold every index above 256)"
         ),
     ),
@@ -217,7 +218,8 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         sparse(labels=Y.astype(np.float16)),
         (
             f"labels have dtype float16, and {SPARSE} takes class indices, which are integers: "
-            f"pass labels.astype(numpy.int64) if they are indices stored as floats, or give probabilities to {DENSE} "
+            f"pass labels.astype(numpy.int64) if they are indices stored as floats (WL208), or give "
+            f"probabilities to {DENSE} "
             "(float16 cannot hold every index above 2048)"
         ),
     ),
@@ -334,14 +336,15 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
         sparse(labels=Z.astype(np.int64)),
         (
             f"labels have shape (4, 3) and logits (4, 3), classes on axis 1: one-hot or soft labels belong to {DENSE}, "
-            f"yes/no labels to {SIGMOID}; {SPARSE} takes class indices: pass labels.argmax(axis=1) if they are one-hot"
+            f"yes/no labels to {SIGMOID}; {SPARSE} takes class indices: pass labels.argmax(axis=1) if they are "
+            "one-hot (WL201)"
         ),
     ),
     "classes on another axis": (
         sparse(labels=np.zeros((2, 5), np.int64), logits=np.zeros((2, 3, 5))),
         (
             "labels have shape (2, 5) and logits (2, 3, 5), classes on axis 2: the labels fit classes on another axis: "
-            "pass axis=1"
+            "pass axis=1 (WL211)"
         ),
     ),
     "indices that fit nowhere": (
@@ -355,26 +358,29 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
         dense(labels=Y),
         (
             f"labels have shape (4,) and logits (4, 3), classes on axis 1: class indices belong to {SPARSE}; "
-            f"{DENSE} takes labels of the logits' shape, whose rows sum to 1"
+            f"{DENSE} takes labels of the logits' shape, whose rows sum to 1 (WL202)"
         ),
     ),
     "indices as a column for the dense loss": (
         dense(labels=Y[:, None]),
         (
             f"labels have shape (4, 1) and logits (4, 3), classes on axis 1: class indices belong to {SPARSE}; "
-            f"{DENSE} takes labels of the logits' shape, whose rows sum to 1"
+            f"{DENSE} takes labels of the logits' shape, whose rows sum to 1 (WL202)"
         ),
     ),
     "indices that might be one row of labels": (
         dense(labels=np.array([0, 1, 0]), logits=np.zeros((3, 3))),
         (
             f"labels have shape (3,) and logits (3, 3), classes on axis 1: class indices belong to {SPARSE}; "
-            f"{DENSE} takes labels of the logits' shape, whose rows sum to 1"
+            f"{DENSE} takes labels of the logits' shape, whose rows sum to 1 (WL202)"
         ),
     ),
     "transposed labels": (
         dense(labels=Z.T),
-        "labels have shape (3, 4) and logits (4, 3), classes on axis 1: the labels are transposed: pass labels.T",
+        (
+            "labels have shape (3, 4) and logits (4, 3), classes on axis 1: the labels are transposed: "
+            "pass labels.T (WL212)"
+        ),
     ),
     "labels that fit nowhere": (
         dense(labels=np.zeros((2, 3))),
@@ -392,22 +398,22 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "(N, 1) labels for (N,) logits": (
         binary(labels=np.zeros((4, 1)), logits=np.zeros(4)),
-        "labels have shape (4, 1) and logits (4,): broadcast, they would be (4, 4); pass labels[..., 0]",
+        "labels have shape (4, 1) and logits (4,): broadcast, they would be (4, 4); pass labels[..., 0] (WL210)",
     ),
     "(N,) labels for (N, 1) logits": (
         binary(labels=np.zeros(4), logits=np.zeros((4, 1))),
-        "labels have shape (4,) and logits (4, 1): broadcast, they would be (4, 4); pass logits[..., 0]",
+        "labels have shape (4,) and logits (4, 1): broadcast, they would be (4, 4); pass logits[..., 0] (WL210)",
     ),
     "indices for the sigmoid loss": (
         binary(labels=Y),
         (
             f"labels have shape (4,) and logits (4, 3): class indices belong to {SPARSE}; "
-            f"{SIGMOID} takes one label for each logit, in the logits' shape"
+            f"{SIGMOID} takes one label for each logit, in the logits' shape (WL202)"
         ),
     ),
     "transposed sigmoid labels": (
         binary(labels=Z.T),
-        "labels have shape (3, 4) and logits (4, 3): the labels are transposed: pass labels.T",
+        "labels have shape (3, 4) and logits (4, 3): the labels are transposed: pass labels.T (WL212)",
     ),
     "sigmoid labels that fit nowhere": (
         binary(labels=1.0),
@@ -494,7 +500,7 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an array of numbers that cannot be": (
         sparse(labels=np.array([0, 1, 12, 13])),
-        "labels[2] = 12 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=12",
+        "labels[2] = 12 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=12 (WL207)",
     ),
 }
 
@@ -517,19 +523,19 @@ LABELS: dict[str, tuple[Any, Any, str]] = {
     "the first of two": (
         np.array([1, 9, 2, 12]),
         np.zeros((4, 9)),
-        "labels[1] = 9 is outside [0, 9) for logits with 9 classes; to skip padding pass ignore_index=9",
+        "labels[1] = 9 is outside [0, 9) for logits with 9 classes; to skip padding pass ignore_index=9 (WL207)",
     ),
     "negative": (
         np.array([[0, 1], [-1, 0]]),
         np.zeros((2, 2, 5)),
-        "labels[1, 0] = -1 is outside [0, 5) for logits with 5 classes; to skip padding pass ignore_index=-1",
+        "labels[1, 0] = -1 is outside [0, 5) for logits with 5 classes; to skip padding pass ignore_index=-1 (WL207)",
     ),
     "counted from 1": (
         np.array([1, 3, 2]),
         np.zeros((3, 3)),
         (
             "labels[1] = 3 is outside [0, 3) for logits with 3 classes; "
-            "labels that count from 1 are indices after labels - 1"
+            "labels that count from 1 are indices after labels - 1 (WL206)"
         ),
     ),
     "unsigned and huge": (
@@ -537,25 +543,25 @@ LABELS: dict[str, tuple[Any, Any, str]] = {
         np.zeros((2, 3)),
         (
             "labels[1] = 18446744073709551615 is outside [0, 3) for logits with 3 classes; "
-            "to skip padding pass ignore_index=18446744073709551615"
+            "to skip padding pass ignore_index=18446744073709551615 (WL207)"
         ),
     ),
     "with a kept axis": (
         np.array([[0], [5]]),
         np.zeros((2, 3)),
-        "labels[1, 0] = 5 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=5",
+        "labels[1, 0] = 5 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=5 (WL207)",
     ),
     "a single one": (
         7,
         np.zeros(3),
-        "labels = 7 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=7",
+        "labels = 7 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=7 (WL207)",
     ),
     "one class": (
         np.array([0, 1]),
         np.zeros((2, 1)),
         (
             "labels[1] = 1 is outside [0, 1) for logits with 1 class; a single logit for each example is for "
-            "sigmoid_cross_entropy_with_logits"
+            "sigmoid_cross_entropy_with_logits (WL105)"
         ),
     ),
 }

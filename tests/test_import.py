@@ -34,6 +34,23 @@ def test_this_test_can_fail(name: str) -> None:
     assert f"'{name}'" in result.stderr
 
 
+def test_who_computes_losses_does_not_wait_for_the_guide() -> None:
+    result = python(
+        "import sys, numpy, withlogits\n"
+        "withlogits.sparse_softmax_cross_entropy_with_logits(labels=numpy.array([0]), logits=numpy.zeros((1, 3)))\n"
+        "assert not [name for name in sys.modules if name.startswith(('withlogits.guide', 'withlogits.evaluation'))]\n"
+        "print(withlogits.diagnose.__name__, withlogits.Meter.__name__, 'evaluate' in dir(withlogits))"
+    )
+    assert result.stdout == "diagnose Meter True\n", result.stderr
+
+
+def test_what_is_not_there() -> None:
+    import withlogits
+
+    with pytest.raises(AttributeError, match=r"^module 'withlogits' has no attribute 'hinge'$"):
+        _ = withlogits.hinge  # type: ignore[attr-defined]
+
+
 def test_losses_of_numpy_arrays_load_no_framework() -> None:
     frameworks = ("torch", "jax", "jaxlib", "tensorflow", "keras")
     result = python(
@@ -78,7 +95,18 @@ def test_the_public_names_are_the_announced_ones() -> None:
 
     assert sorted(withlogits.__all__) == sorted(
         [
+            "Diagnosis",
+            "DiagnosisError",
+            "Evaluation",
+            "Finding",
+            "GuideWarning",
+            "Meter",
+            "Recommendation",
             "__version__",
+            "checked",
+            "diagnose",
+            "evaluate",
+            "recommend",
             "get_num_threads",
             "log_sigmoid",
             "log_softmax",

@@ -26,12 +26,12 @@ ERRORS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     "float indices": (
         "sparse", {"labels": Y.float()}, TypeError,
         (f"labels have dtype float32, and {SPARSE} takes class indices, which are integers: pass "
-         f"labels.to(torch.int64) if they are indices stored as floats, or give probabilities to {DENSE}"),
+         f"labels.to(torch.int64) if they are indices stored as floats (WL208), or give probabilities to {DENSE}"),
     ),
     "half indices": (
         "sparse", {"labels": Y.bfloat16()}, TypeError,
         (f"labels have dtype bfloat16, and {SPARSE} takes class indices, which are integers: pass "
-         f"labels.to(torch.int64) if they are indices stored as floats, or give probabilities to {DENSE} "
+         f"labels.to(torch.int64) if they are indices stored as floats (WL208), or give probabilities to {DENSE} "
          "(bfloat16 cannot hold every index above 256)"),
     ),
     "truth values as indices": (
@@ -116,16 +116,16 @@ ERRORS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     ),
     "a label out of range": (
         "sparse", {"labels": torch.tensor([0, 2, 12, 5])}, ValueError,
-        "labels[2] = 12 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=12",
+        "labels[2] = 12 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=12 (WL207)",
     ),
     "a label below 0, kept": (
         "sparse", {"labels": torch.tensor([[0], [-100], [1], [1]]), "reduction": "mean"}, ValueError,
-        "labels[1] = -100 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=-100",
+        "labels[1] = -100 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=-100 (WL207)",
     ),
     "labels from 1": (
         "sparse", {"labels": torch.tensor([1, 2, 3, 1], dtype=torch.uint16)}, ValueError,
         ("labels[2] = 3 is outside [0, 3) for logits with 3 classes; labels that count from 1 are indices after "
-         "labels - 1"),
+         "labels - 1 (WL206)"),
     ),
     "too few indices": (
         "sparse", {"labels": Y[:2]}, ValueError,
@@ -135,7 +135,8 @@ ERRORS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     "one-hot indices": (
         "sparse", {"labels": torch.ones(4, 3, dtype=torch.int64)}, ValueError,
         (f"labels have shape (4, 3) and logits (4, 3), classes on axis 1: one-hot or soft labels belong to {DENSE}, "
-         f"yes/no labels to {SIGMOID}; {SPARSE} takes class indices: pass labels.argmax(axis=1) if they are one-hot"),
+         f"yes/no labels to {SIGMOID}; {SPARSE} takes class indices: pass labels.argmax(axis=1) if they are one-hot "
+         "(WL201)"),
     ),
     "no axis": ("sparse", {"axis": 2}, ValueError, "axis 2 is outside [-2, 2) for logits of shape (4, 3)"),
     "no class": (
@@ -144,7 +145,7 @@ ERRORS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     ),
     "a label column": (
         "sigmoid", {"labels": torch.ones(4, 1), "logits": torch.ones(4)}, ValueError,
-        "labels have shape (4, 1) and logits (4,): broadcast, they would be (4, 4); pass labels[..., 0]",
+        "labels have shape (4, 1) and logits (4,): broadcast, they would be (4, 4); pass labels[..., 0] (WL210)",
     ),
     "a class weight too many": (
         "softmax", {"class_weight": torch.ones(4)}, ValueError,

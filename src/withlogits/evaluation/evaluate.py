@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import arguments
+from withlogits.evaluation.ahead import ahead
 from withlogits.evaluation.files import ArrayFile, BadFile, open_array
 from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.results import Evaluation
@@ -25,6 +26,8 @@ Announce = Callable[[str], None]
 
 # The elements of a block: what is made beside it (a few arrays of its size at most) stays below some tens of megabytes.
 BUDGET = 1 << 20
+# Bytes of a file below which a thread that reads ahead is not worth its start.
+SMALL = 1 << 24
 
 
 class Source(Protocol):
@@ -128,7 +131,10 @@ def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | 
     if not math.prod(tiling.shape):
         meter._count(np.zeros(labels.shape, labels.dtype), np.zeros(logits.shape, logits.dtype), (0,))
         return
-    with closing(logits.blocks(tiling, announce)) as xs, closing(labels.blocks(others, announce)) as zs:
+    xs = logits.blocks(tiling, announce)
+    if isinstance(logits, ArrayFile) and logits.nbytes > SMALL:
+        xs = ahead(xs, math.prod(tiling.extents), logits.dtype)
+    with closing(xs), closing(labels.blocks(others, announce)) as zs:
         for tile, x, z in zip(tiling, xs, zs, strict=True):
             meter._count(z, x, tuple(part.start for part in tile))
             yield x.size

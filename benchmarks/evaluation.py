@@ -1,0 +1,152 @@
+"""What the guide and an evaluation of files cost: diagnose beside the loss, and evaluate beside reading the file once.
+
+    python -m benchmarks.evaluation [--gigabytes G] [--folder DIR] [--output DIR]
+
+Writes files of G gigabytes of float32 logits (20 for the report in docs/results), one after another, into DIR, and
+removes them. The page cache is asked to forget a file before each reading. Writes evaluation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import withlogits
+from benchmarks import PARTIAL, RESULTS, machine
+
+SHAPES = ((2048, 32_000), (4096, 1000), (65_536, 10), (32, 10))
+CLASSES = (32_000, 1000, 10)
+
+READING = """
+import sys, time
+begin, room = time.perf_counter(), bytearray(1 << 22)
+with open(sys.argv[1], "rb", buffering=0) as stream:
+    while stream.readinto(room):
+        pass
+print(time.perf_counter() - begin, 0)
+"""
+
+EVALUATION = r"""
+import re, sys, time
+import withlogits
+begin = time.perf_counter()
+evaluation = withlogits.evaluate(sys.argv[2], sys.argv[1])
+assert evaluation.count > 0
+took = time.perf_counter() - begin
+status = open("/proc/self/status").read()
+print(took, 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1]))
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--gigabytes", type=float, default=20.0)
+    parser.add_argument("--folder", type=Path, help="where the files go (default: the system's for temporary files)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: docs/results, for 20 gigabytes")
+    options = parser.parse_args(arguments)
+    text = "\n".join(_lines(options.gigabytes, options.folder)) + "\n"
+    output = options.output or (RESULTS if options.gigabytes == 20.0 else PARTIAL)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "evaluation.md").write_text(text)
+    print(text)
+    return 0
+
+
+def _lines(gigabytes: float, folder: Path | None) -> Iterator[str]:
+    yield "`diagnose` beside the loss itself, float32, medians of calls in turns:\n"
+    yield "| labels | logits | loss | diagnose | ratio |"
+    yield "|---|---|---:|---:|---:|"
+    for kind in ("sparse", "sigmoid"):
+        for shape in SHAPES:
+            loss, diagnosis = diagnosing(kind, shape)
+            yield (
+                f"| {kind} | {shape[0]:,} × {shape[1]:,} | {1e3 * loss:.3g} ms | {1e3 * diagnosis:.3g} ms "
+                f"| {diagnosis / loss:.1f} |"
+            )
+    yield f"\n`evaluate` of {gigabytes:g} GB of float32 logits in a .npy file, and reading that file once:\n"
+    yield "| classes | reading | evaluate | ratio | peak memory |"
+    yield "|---:|---:|---:|---:|---:|"
+    for classes in CLASSES:
+        reading, took, peak = evaluating(gigabytes, classes, folder)
+        yield f"| {classes:,} | {reading:.1f} s | {took:.1f} s | {took / reading:.2f} | {peak / 1e6:.0f} MB |"
+    yield "\n" + machine.as_markdown(machine.describe(machine.limit_cores(None)))
+
+
+def diagnosing(kind: str, shape: tuple[int, int]) -> tuple[float, float]:
+    """Seconds of the loss and of the diagnosis, of logits of a model that is right about half of the time."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal(shape, np.float32)
+    labels: Any = rng.integers(0, shape[1], shape[0])
+    loss: Callable[..., Any] = withlogits.sparse_softmax_cross_entropy_with_logits
+    if kind == "sigmoid":
+        labels = (rng.random(shape, np.float32) < 0.3).astype(np.float32)
+        logits += 2 * labels - 1.8
+        loss = withlogits.sigmoid_cross_entropy_with_logits
+    else:
+        logits[np.arange(shape[0]), labels] += np.sqrt(2.0 * np.log(shape[1]))
+    calls = (
+        lambda: loss(labels=labels, logits=logits),
+        lambda: withlogits.diagnose(labels, logits, loss=kind),
+    )
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(9):
+        for call, taken in zip(calls, times, strict=True):
+            begin = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - begin)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def evaluating(gigabytes: float, classes: int, folder: Path | None) -> tuple[float, float, float]:
+    """Seconds of a reading and of an evaluation, and the most memory that the second took."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        logits, labels = Path(place) / "logits.npy", Path(place) / "labels.npy"
+        _write(logits, labels, int(gigabytes * 1e9 / 4 / classes), classes)
+        (reading, _), (took, peak) = (_child(code, logits, labels) for code in (READING, EVALUATION))
+    return reading, took, peak
+
+
+def _write(logits: Path, labels: Path, rows: int, classes: int) -> None:
+    """Random rows, some 64 MB of them over and over, with labels of their own."""
+    rng = np.random.default_rng(0)
+    some = min(rows, max(1, (1 << 24) // classes))
+    block = rng.standard_normal((some, classes), np.float32) * 2
+    truth = rng.integers(0, classes, rows)
+    np.save(labels, truth)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, classes)}
+    with logits.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for begin in range(0, rows, some):
+            part = block[: min(some, rows - begin)].copy()
+            part[np.arange(len(part)), truth[begin : begin + some]] += 5
+            stream.write(part.data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _child(code: str, logits: Path, labels: Path) -> tuple[float, float]:
+    for path in (logits, labels):
+        with path.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(logits), str(labels)],
+        capture_output=True, text=True, env=environment, check=True,
+    )  # fmt: skip
+    first, second = json.loads(f"[{done.stdout.replace(' ', ',')}]")
+    return first, second
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,62 @@
+"""Blocks that are read ahead: the same ones, errors where they belong, and no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+
+from withlogits.evaluation.ahead import ahead
+
+SHAPES = [(3, 4), (3, 4), (2, 4), (1, 1)]
+
+
+def blocks(closed: list[bool], fail_at: int | None = None, order: Any = "C") -> Generator[Any]:
+    room = np.empty(12)
+    try:
+        for i, shape in enumerate(SHAPES):
+            if i == fail_at:
+                raise OSError("the disk is gone")
+            room[:] = i  # one room for all, as a file's blocks have
+            yield room[: shape[0] * shape[1]].reshape(shape, order=order)
+    finally:
+        closed.append(True)
+
+
+def readers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "withlogits-reader"]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_same_blocks(order: Any) -> None:
+    closed: list[bool] = []
+    with closing(ahead(blocks(closed, order=order), 12, np.dtype(float))) as found:
+        for i, (block, shape) in enumerate(zip(found, SHAPES, strict=True)):
+            assert block.shape == shape
+            time.sleep(0.02)  # the thread reads on, and must not touch this one
+            assert (block == i).all()
+    assert (closed, readers()) == ([True], [])
+
+
+def test_an_error_comes_after_the_blocks_before_it() -> None:
+    closed: list[bool] = []
+    found = ahead(blocks(closed, fail_at=2), 12, np.dtype(float))
+    assert [int(next(found)[0, 0]) for _ in range(2)] == [0, 1]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(found)
+    assert (closed, readers()) == ([True], [])
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_who_stops_early_leaves_nothing_behind(asked: int) -> None:
+    closed: list[bool] = []
+    found = ahead(blocks(closed), 12, np.dtype(float))
+    for _ in range(asked):
+        next(found)
+    found.close()
+    assert (closed, readers()) == ([True], [])
