@@ -24,8 +24,11 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 Announce = Callable[[str], None]
 
-# The elements of a block: what is made beside it (a few arrays of its size at most) stays below some tens of megabytes.
-BUDGET = 1 << 20
+# The elements of a block. Beside three blocks (one looked at, one read, one ready) there are a dozen numbers a row, or
+# for independent classes an element: all of it stays below 200 megabytes, and is large enough that Python costs little.
+BUDGET = 1 << 22
+ROWS = 1 << 17
+ELEMENTS = 1 << 20
 # Bytes of a file below which a thread that reads ahead is not worth its start.
 SMALL = 1 << 24
 
@@ -183,7 +186,8 @@ def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[T
     missing = set(range(len(x))) - {a for a in turn if a is not None}
     if len(missing) == 1 and kind is None:
         whole = missing.pop()  # the labels say where the classes are
-    tiling = cut(x, whole, BUDGET, logits.fortran)
+    budget = min(BUDGET, ELEMENTS) if kind == "sigmoid" or whole is None else min(BUDGET, ROWS * max(1, x[whole]))
+    tiling = cut(x, whole, budget, logits.fortran)
     return tiling, turn
 
 

@@ -87,7 +87,7 @@ class Sample:
         if len(both) <= room:
             self.keys, self.x, self.z = both, np.concatenate((self.x, x)), np.concatenate((self.z, z))
             return
-        kept = np.argsort(both, kind="stable")[:room]
+        kept = np.argpartition(both, room - 1)[:room]
         stays = np.zeros(len(both), np.bool_)
         stays[kept] = True
         new = np.flatnonzero(stays[old:])
@@ -136,7 +136,7 @@ class Sample:
         return Fit(float(np.exp(-u)), float(before.mean()), float(after.mean()), error, len(x))
 
     def confidences(self, temperature: float) -> tuple[Floats, Floats]:
-        """What is claimed for each row's prediction, and did it come true; independent classes: for "yes", the label."""
+        """What is claimed for each row's prediction, and did it come true; independent: for "yes", and the label."""
         x, z = self.rows()
         scaled = x / temperature
         if self.independent:

@@ -100,7 +100,8 @@ class ArrayFile(ABC):
 class MappedFile(ArrayFile):
     """Bytes that lie in the file as they lie in memory.
 
-    The pages of a block are handed back once it was read, so that what stays resident is a block and not the file.
+    Blocks that follow one another are read; a map of a file that is not in memory yet takes twice as long. Others are
+    mapped, and their pages handed back, so that what stays resident is a block and not the file.
     """
 
     @abstractmethod
@@ -113,7 +114,12 @@ class MappedFile(ArrayFile):
 
     def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]:
         with self._opened() as stream:
-            yield from mapped(self, stream, self._offset, tiling)
+            if tiling.is_sequential(self.fortran):
+                with self._reading():
+                    stream.seek(self._offset)
+                yield from in_order(self, stream, tiling)
+            else:
+                yield from mapped(self, stream, self._offset, tiling)
 
 
 class Stream(Protocol):
@@ -137,7 +143,8 @@ class StreamedFile(ArrayFile):
 
     def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]:
         if tiling.is_sequential(self.fortran):
-            yield from self._in_order(tiling)
+            with self._opened() as stream:
+                yield from in_order(self, stream, tiling)
             return
         if announce is not None:
             announce(
@@ -150,29 +157,11 @@ class StreamedFile(ArrayFile):
                 left = self.nbytes
                 while left:
                     part = room[:left]
-                    self._fill(stream, part)
+                    _fill(self.name, stream, part)
                     unpacked.write(part)
                     left -= len(part)
                 unpacked.flush()
             yield from mapped(self, unpacked, 0, tiling)
-
-    def _in_order(self, tiling: Tiling) -> Iterator[Array]:
-        with self._opened() as stream:
-            with self._reading():
-                buffer = np.empty(math.prod(tiling.extents) * self.dtype.itemsize, np.uint8).data
-            for tile in tiling:
-                shape = size(self.shape, tile)
-                room = buffer[: math.prod(shape) * self.dtype.itemsize]
-                with self._reading():
-                    self._fill(stream, room)
-                yield np.frombuffer(room, self.dtype).reshape(shape, order="F" if self.fortran else "C")
-
-    def _fill(self, stream: Stream, room: memoryview) -> None:
-        while room:
-            count = stream.readinto(room)
-            if not count:
-                raise BadFile(f"{self.name} ends before its last element")
-            room = room[count:]
 
 
 @dataclass(frozen=True)
@@ -250,6 +239,26 @@ class ChunkedFile(ArrayFile):
 def inside(index: Tile, begins: Shape, shape: Shape) -> bool:
     """Whether a part of an array that begins there holds the index."""
     return all(b <= cut.start and cut.stop <= b + length for cut, b, length in zip(index, begins, shape, strict=True))
+
+
+def in_order(array: ArrayFile, stream: Any, tiling: Tiling) -> Iterator[Array]:
+    """The blocks of an array from a stream of its elements, which stands at the first."""
+    with telling(array.name, array.kind):
+        buffer = np.empty(math.prod(tiling.extents) * array.dtype.itemsize, np.uint8).data
+    for tile in tiling:
+        shape = size(tiling.shape, tile)
+        room = buffer[: math.prod(shape) * array.dtype.itemsize]
+        with telling(array.name, array.kind):
+            _fill(array.name, stream, room)
+        yield np.frombuffer(room.toreadonly(), array.dtype).reshape(shape, order="F" if array.fortran else "C")
+
+
+def _fill(name: str, stream: Stream, room: memoryview) -> None:
+    while room:
+        count = stream.readinto(room)
+        if not count:
+            raise BadFile(f"{name} ends before its last element")
+        room = room[count:]
 
 
 def mapped(array: ArrayFile, stream: IO[bytes], offset: int, tiling: Tiling) -> Iterator[Array]:
