@@ -20,7 +20,7 @@ LOOK = 0.2  # seconds after which a thread looks whether it is still wanted
 def ahead(blocks: Generator[Array], largest: int, dtype: np.dtype[Any]) -> Generator[Array]:
     """The same blocks, each valid until the next is asked for; `largest` is the most elements that one has.
 
-    What goes wrong while reading goes wrong here, at the block that it concerns. Who does not ask for all of them closes
+    What goes wrong while reading goes wrong here, at its block. Who does not ask for all of them closes
     this generator, which ends the thread and closes `blocks`.
     """
     rooms: queue.SimpleQueue[Array] = queue.SimpleQueue()
