@@ -2,14 +2,15 @@
 
     python -m benchmarks.evaluation [--gigabytes G] [--folder DIR] [--output DIR]
 
-Writes files of G gigabytes of float32 logits (20 for the report in docs/results), one after another, into DIR, and
-removes them. The page cache is asked to forget a file before each reading. Writes evaluation.md.
+Writes a file of G gigabytes of float32 logits (20 for the report in docs/results) into DIR, and removes it in the end.
+The page cache is asked to forget it before each reading. Writes evaluation.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -77,8 +78,7 @@ def _lines(gigabytes: float, folder: Path | None) -> Iterator[str]:
     yield f"\n`evaluate` of {gigabytes:g} GB of float32 logits in a .npy file, and reading that file once:\n"
     yield "| classes | reading | evaluate | ratio | peak memory |"
     yield "|---:|---:|---:|---:|---:|"
-    for classes in CLASSES:
-        reading, took, peak = evaluating(gigabytes, classes, folder)
+    for classes, reading, took, peak in evaluating(gigabytes, folder):
         yield f"| {classes:,} | {reading:.1f} s | {took:.1f} s | {took / reading:.2f} | {peak / 1e6:.0f} MB |"
     yield "\n" + machine.as_markdown(machine.describe(machine.limit_cores(None)))
 
@@ -108,31 +108,38 @@ def diagnosing(kind: str, shape: tuple[int, int]) -> tuple[float, float]:
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def evaluating(gigabytes: float, classes: int, folder: Path | None) -> tuple[float, float, float]:
-    """Seconds of a reading and of an evaluation, and the most memory that the second took."""
+def evaluating(gigabytes: float, folder: Path | None) -> Iterator[tuple[int, float, float, float]]:
+    """For each number of classes: seconds of a reading and of an evaluation, and the most memory that this took.
+
+    One file serves all: its header is written anew.
+    """
+    elements = int(gigabytes * 1e9 / 4) // math.lcm(*CLASSES) * math.lcm(*CLASSES)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         logits, labels = Path(place) / "logits.npy", Path(place) / "labels.npy"
-        _write(logits, labels, int(gigabytes * 1e9 / 4 / classes), classes)
-        (reading, _), (took, peak) = (_child(code, logits, labels) for code in (READING, EVALUATION))
-    return reading, took, peak
+        _write(logits, elements)
+        for classes in CLASSES:
+            with logits.open("r+b") as stream:
+                _write_header(stream, (elements // classes, classes))
+            np.save(labels, np.random.default_rng(0).integers(0, classes, elements // classes))
+            (reading, _), (took, peak) = (_child(code, logits, labels) for code in (READING, EVALUATION))
+            yield classes, reading, took, peak
 
 
-def _write(logits: Path, labels: Path, rows: int, classes: int) -> None:
-    """Random rows, some 64 MB of them over and over, with labels of their own."""
-    rng = np.random.default_rng(0)
-    some = min(rows, max(1, (1 << 24) // classes))
-    block = rng.standard_normal((some, classes), np.float32) * 2
-    truth = rng.integers(0, classes, rows)
-    np.save(labels, truth)
-    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, classes)}
-    with logits.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, header)
-        for begin in range(0, rows, some):
-            part = block[: min(some, rows - begin)].copy()
-            part[np.arange(len(part)), truth[begin : begin + some]] += 5
-            stream.write(part.data)
+def _write(path: Path, elements: int) -> None:
+    """Random numbers, some 64 MB of them over and over."""
+    block = np.random.default_rng(0).standard_normal(min(elements, 1 << 24), np.float32)
+    with path.open("wb") as stream:
+        _write_header(stream, (elements, 1))
+        for begin in range(0, elements, len(block)):
+            stream.write(block[: elements - begin].data)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _write_header(stream: IO[bytes], shape: tuple[int, int]) -> None:
+    """Of the same length for every shape."""
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    assert stream.tell() == 128
 
 
 def _child(code: str, logits: Path, labels: Path) -> tuple[float, float]:

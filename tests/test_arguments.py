@@ -202,7 +202,8 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         sparse(labels=Y.astype(np.float32)),
         (
             f"labels have dtype float32, and {SPARSE} takes class indices, which are integers: "
-            f"pass labels.astype(numpy.int64) if they are indices stored as floats (WL208), or give probabilities to {DENSE}"
+            "pass labels.astype(numpy.int64) if they are indices stored as floats (WL208), or give "
+            f"probabilities to {DENSE}"
         ),
     ),
     "index labels stored as bfloat16": (

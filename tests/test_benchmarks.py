@@ -168,6 +168,26 @@ def test_startup_runs_fresh_processes() -> None:
     assert "from the cache" in startup.markdown(result)
 
 
+def test_evaluation_measures_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = module("evaluation")
+    monkeypatch.setattr(evaluation, "SHAPES", ((6, 5),))
+    monkeypatch.setattr(evaluation, "CLASSES", (7,))
+    assert evaluation.main(["--gigabytes", "1e-4", "--folder", str(tmp_path), "--output", str(tmp_path)]) == 0
+    lines = (tmp_path / "evaluation.md").read_text().splitlines()
+    assert sum(line.startswith(("| sparse | 6 × 5 |", "| sigmoid | 6 × 5 |", "| 7 |")) for line in lines) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.md"]
+
+
+def test_the_rates_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = module("guide_rates")
+    monkeypatch.setattr(rates, "MISTAKES", rates.MISTAKES[::20])
+    monkeypatch.setattr(rates, "CLEAN", rates.CLEAN[::80])
+    assert rates.main(["--output", str(tmp_path)]) == 0
+    text = (tmp_path / "guide.md").read_text()
+    assert "| all | | 10 | 10 | 10 |" in text
+    assert "| all | 10 | 0 |" in text
+
+
 def test_pytorch_validates_times_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_bandwidth: None, threads_as_before: None
 ) -> None:

@@ -102,6 +102,16 @@ def in_options(text: str) -> str:
     return text
 
 
+Logits = Annotated[
+    str,
+    typer.Argument(
+        metavar="LOGITS",
+        help="A .npy, .npz, .safetensors, .parquet, .zarr or HDF5 file; FILE:NAME is one array of several.",
+    ),
+]
+Labels = Annotated[str, typer.Argument(metavar="LABELS", help="The same; class numbers, distributions or 0/1.")]
+
+
 @app.command()
 @command
 def demo(
@@ -122,8 +132,8 @@ def demo(
 @app.command("loss")
 @command
 def loss_of_files(
-    logits: Annotated[str, typer.Argument(metavar="LOGITS", help="FILE.npy, FILE.npz or FILE.npz:NAME.")],
-    labels: Annotated[str, typer.Argument(metavar="LABELS", help="The same; class numbers, distributions or 0/1.")],
+    logits: Logits,
+    labels: Labels,
     loss: Annotated[Loss, typer.Option(help="auto goes by the labels, and says how.")] = Loss.AUTO,
     axis: Annotated[int | None, typer.Option(help="The axis of the classes; the last if not given.")] = None,
     ignore_index: Annotated[int | None, typer.Option(help="Rows with this label do not count (sparse).")] = None,
@@ -242,14 +252,6 @@ def described(
     }
 
 
-Logits = Annotated[
-    str,
-    typer.Argument(
-        metavar="LOGITS",
-        help="A .npy, .npz, .safetensors, .parquet, .zarr or HDF5 file; FILE:NAME is one array of several.",
-    ),
-]
-Labels = Annotated[str, typer.Argument(metavar="LABELS", help="The same; class numbers, distributions or 0/1.")]
 Axis = Annotated[int, typer.Option(help="The axis of the classes.")]
 IgnoreIndex = Annotated[int | None, typer.Option(help="Rows with this label do not count (sparse).")]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as one JSON object.")]
