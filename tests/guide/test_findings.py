@@ -74,5 +74,5 @@ def test_in_a_notebook() -> None:
 
 
 def test_every_code_has_a_title() -> None:
-    assert len(CODES) == 29
+    assert len(CODES) == 30
     assert all(len(title) < 70 for title in CODES.values())

@@ -123,13 +123,13 @@ def source(name: str, x: Any) -> Source:
 
 def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | None = None) -> Iterator[int]:
     """Let the meter count all blocks; yields how many logits each had, after it was counted."""
+    meter.sources = {
+        role: s.name for role, s in (("logits", logits), ("labels", labels)) if not isinstance(s, InMemory)
+    }
     if logits.dtype.kind in "biu" and labels.shape:  # swapped, or predictions: the first few tell as much as all
         meter._count(first_of(labels, announce), first_of(logits, announce), (0,))
         return
     tiling, turn = plan(logits, labels, meter.loss, meter.axis)
-    meter.sources = {
-        s.name if isinstance(s, InMemory) else role: s.name for role, s in (("logits", logits), ("labels", labels))
-    }
     others = labels_tiling(tiling, labels, turn)
     if not math.prod(tiling.shape):
         meter._count(np.zeros(labels.shape, labels.dtype), np.zeros(logits.shape, logits.dtype), (0,))

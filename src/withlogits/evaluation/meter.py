@@ -255,7 +255,8 @@ class Meter:
         """What is wrong, or may be wrong, with the batches so far."""
         shapes = (self._grown(shape) for shape in (self._shape, self._label_shape))
         subject = ", ".join(
-            f"{name} {shape} {form}" for name, shape, form in zip(("logits", "labels"), shapes, self._form, strict=True)
+            " ".join(filter(None, (name, self.sources.get(name), str(shape), form)))
+            for name, shape, form in zip(("logits", "labels"), shapes, self._form, strict=True)
         )
         if self._survey is None:
             return Diagnosis(in_order(self._findings), None, self.loss or "sparse", subject)

@@ -40,6 +40,7 @@ CODES = {
     "WL302": "predictions off by one step",
     "WL303": "inverted predictions",
     "WL304": "miscalibrated logits",
+    "WL305": "labels in another order than the logits",
     "WL401": "softmax or sigmoid at the end of the model",
     "WL402": "logits cut off from the model",
 }

@@ -23,6 +23,7 @@ ABSURD_SPREAD = 100.0  # between the largest and the smallest logit of a row: e^
 IMBALANCE = 50.0
 SURE = 4.0  # standard errors
 SURE_ENOUGH = 3.0  # for a note
+MANY_ROWS = 256
 MANY_CLASSES = 1 << 12
 MISCALIBRATED = 0.05  # share of the loss that the temperature takes away
 
@@ -429,6 +430,10 @@ def _agreement(survey: Survey, axis: int, library: str) -> Iterator[Finding]:
         yield from stepped
         if stepped:
             return
+        shuffled = list(_shuffled(survey))
+        yield from shuffled
+        if shuffled:
+            return
     yield from _miscalibrated(survey, axis)
 
 
@@ -553,6 +558,33 @@ def _by_chance(survey: Survey) -> float:
     if counts is not None and counts.sum():
         return float(counts.max() / counts.sum())
     return 0.0
+
+
+def _shuffled(survey: Survey) -> Iterator[Finding]:
+    """WL305: right by chance alone, and yet sure, and with each class predicted as often as it occurs.
+
+    An untrained model is right by chance too, but it does not know how often each class occurs.
+    """
+    matrix = survey.pair.matrix
+    if matrix is None or matrix.sum() < MANY_ROWS or survey.pair.nan + survey.pair.infinite:
+        return
+    total = int(matrix.sum())
+    occurs, said = matrix.sum(axis=1) / total, matrix.sum(axis=0) / total
+    right, chance = float(np.trace(matrix) / total), float(occurs @ said)
+    known = occurs[occurs > 0.0]
+    guessing = -float((known * np.log(known)).sum())
+    loss = survey.pair.loss / survey.pair.counted
+    error = math.sqrt(max(chance * (1.0 - chance), 1e-6) / total)
+    differs = 0.5 * float(np.abs(occurs - said).sum())
+    if abs(right - chance) > SURE_ENOUGH * error or differs > 0.1 or loss < 1.3 * guessing or len(known) < 2:
+        return
+    yield finding(
+        "WL305",
+        "warning",
+        f"{right:.1%} of {total:,} rows are right, as many as by chance ({chance:.1%}), and yet each class is "
+        f"predicted about as often as it occurs, and the loss is {loss:.4g}, where guessing would cost {guessing:.4g}",
+        "# bring labels and logits into the same order: one of the two was sorted or shuffled by itself",
+    )
 
 
 def _miscalibrated(survey: Survey, axis: int) -> Iterator[Finding]:

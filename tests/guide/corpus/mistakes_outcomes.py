@@ -1,7 +1,8 @@
-"""WL301 to WL304: labels and logits each as they should be, that do not belong together."""
+"""WL301 to WL305: labels and logits each as they should be, that do not belong together."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -204,3 +205,49 @@ def tumours_eight_times_too_humble() -> Pair:
 def letters_learned_by_heart() -> Pair:
     here, logits = text()
     return Pair(here[:, 1:], logits[:, :-1].astype(np.float64) * 3, {"loss": "sparse"})
+
+
+# WL305
+
+
+def shuffled(y: Any, seed: int = 0) -> Any:
+    """The same labels in another order."""
+    return np.random.default_rng(seed).permutation(y.reshape(-1)).reshape(y.shape)
+
+
+@mistake("WL305")
+def digits_sorted_by_their_labels() -> Pair:
+    y, logits = outcome("digits")
+    return replace(Pair(np.sort(y), logits), healed=Pair(y, logits))
+
+
+@mistake("WL305")
+def digits_of_a_shuffled_file() -> Pair:
+    y, logits = outcome("digits", "logistic")
+    return replace(Pair(shuffled(y), cast(logits, "bfloat16"), {"loss": "sparse"}), healed=Pair(y, logits))
+
+
+@mistake("WL305")
+def one_hot_labels_of_a_shuffled_file() -> Pair:
+    y, logits = outcome("digits")
+    return replace(Pair(one_hot(shuffled(y, 1), 10), logits, {"loss": "softmax"}), healed=Pair(one_hot(y, 10), logits))
+
+
+@mistake("WL305")
+def twenty_classes_read_from_the_end() -> Pair:
+    y, logits = outcome("twenty")
+    return replace(Pair(y[::-1], logits), healed=Pair(y, logits))
+
+
+@mistake("WL305", torch=True)
+def a_loader_that_shuffles() -> Pair:
+    y, logits = outcome("twenty", "logistic")
+    wrong = Pair(cast(shuffled(y, 2), "torch.int64"), cast(logits, "torch.float32"))
+    return replace(wrong, healed=Pair(cast(y, "torch.int64"), cast(logits, "torch.float32")))
+
+
+@mistake("WL305")
+def parts_in_the_order_in_which_they_were_done() -> Pair:
+    y, logits = outcome("digits")
+    parts = np.array_split(y, 7)
+    return replace(Pair(np.concatenate([parts[i] for i in (3, 0, 6, 1, 5, 2, 4)]), logits), healed=Pair(y, logits))

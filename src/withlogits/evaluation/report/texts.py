@@ -358,6 +358,7 @@ CHINESE_TITLES = {
     "WL302": "预测错开了一步",
     "WL303": "预测正好相反",
     "WL304": "logits 校准不良",
+    "WL305": "标签与 logits 的顺序不一致",
     "WL401": "模型末端带有 softmax 或 sigmoid",
     "WL402": "logits 已从模型的计算图中断开",
 }
