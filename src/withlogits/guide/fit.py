@@ -161,16 +161,18 @@ def _mend_swapped(pair: Pair) -> bool:
     labels, logits = pair.labels, pair.logits
     if not labels.floating or not labels.array.size or not logits.array.size:
         return False
+    x = logits.array
+    if logits.floating and not _whole(x[(0,) * (x.ndim - 1)] if x.ndim else x):
+        return False  # a row of real numbers: no look at all the others
     with np.errstate(invalid="ignore"):
         real = bool((labels.array < 0.0).any()) and not bool(
             (labels.array == np.floor(labels.array.astype(np.float64))).all()
         )
     if not real:
         return False
-    x = logits.array
     if logits.floating and x.ndim >= labels.array.ndim - 1:
         whole = bool(((x == 0.0) | (x == 1.0)).all())
-        if not whole and not (x.ndim == labels.array.ndim - 1 and bool((x == np.floor(x.astype(np.float64))).all())):
+        if not whole and not (x.ndim == labels.array.ndim - 1 and _whole(x)):
             return False
         shown = "nothing but 0 and 1" if whole else "whole numbers"
     elif logits.floating:
@@ -186,6 +188,11 @@ def _mend_swapped(pair: Pair) -> bool:
     )
     pair.hopeless = True
     return True
+
+
+def _whole(x: Array) -> bool:
+    with np.errstate(invalid="ignore"):
+        return bool((x == np.floor(x.astype(np.float64))).all())
 
 
 def _integers_as_logits(pair: Pair) -> Pair:

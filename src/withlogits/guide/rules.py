@@ -24,7 +24,7 @@ IMBALANCE = 50.0
 SURE = 4.0  # standard errors
 SURE_ENOUGH = 3.0  # for a note
 MANY_ROWS = 256
-MANY_CLASSES = 1 << 12
+MANY_CLASSES = 1 << 8
 MISCALIBRATED = 0.05  # share of the loss that the temperature takes away
 
 
@@ -442,7 +442,9 @@ def _is_inverted(survey: Survey) -> str | None:
     pair, n = survey.pair, survey.pair.counted
     if n < FEW_ROWS or pair.nan + pair.infinite or survey.options.get("label_smoothing"):
         return None
-    spread_z, spread_x = pair.z / n - (pair.z / n) ** 2, pair.xx / n - (pair.x / n) ** 2
+    if pair.sample.x is None:
+        return None
+    spread_z, spread_x = pair.z / n - (pair.z / n) ** 2, float(pair.sample.rows()[0].var())
     if spread_z <= 0.0 or not spread_x > 0.0:
         return None
     correlation = (pair.zx / n - pair.z / n * pair.x / n) / math.sqrt(spread_z * spread_x)
@@ -592,8 +594,8 @@ def _miscalibrated(survey: Survey, axis: int) -> Iterator[Finding]:
     if survey.options.get("label_smoothing") or survey.options.get("temperature", 1.0) != 1.0:
         return
     # one step of Newton's method where more would take longer than the loss of everything: it finds most of the gain
-    steps = 8 if survey.logits.classes <= MANY_CLASSES else 1
-    fit = survey.pair.sample.fit(steps=steps, at_least=MISCALIBRATED / 5)
+    long = survey.logits.classes > MANY_CLASSES
+    fit = survey.pair.sample.fit(1 if long else 8, MISCALIBRATED / 5, np.float32 if long else np.float64)
     if fit is None:
         return
     gain = fit.loss - fit.loss_at_temperature

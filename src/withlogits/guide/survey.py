@@ -286,13 +286,12 @@ class PairFacts:
     z: float = 0.0
     x: float = 0.0
     zx: float = 0.0
-    xx: float = 0.0
     sample: Sample = field(default_factory=Sample)
 
     def merge(self, other: PairFacts) -> None:
         for name in (
             "counted", "loss", "infinite", "nan", "right", "neighbours", "in_place", "ahead", "behind", "changes",
-            "z", "x", "zx", "xx",
+            "z", "x", "zx",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.matrix is not None:
@@ -453,7 +452,6 @@ class Survey:
             a, b = x.astype(wide, copy=False).reshape(-1), z.astype(wide, copy=False).reshape(-1)
             with np.errstate(over="ignore", invalid="ignore"):
                 pair.zx += float(np.dot(a, b))
-                pair.xx += float(np.dot(a, a))
             pair.x += float(facts["total"].sum())
             pair.z += float(label_facts["total"].sum())
         flat = facts["top"] if self.logits.classes == 1 else np.maximum(np.abs(facts["top"]), np.abs(facts["low"]))

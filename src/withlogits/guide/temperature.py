@@ -99,22 +99,24 @@ class Sample:
             self.keys = np.concatenate((self.keys, keys[rest]))
             self.x, self.z = np.concatenate((self.x, x[rest])), np.concatenate((self.z, z[rest]))
 
-    def rows(self) -> tuple[Floats, Floats]:
-        """Logits and labels, in an order that does not depend on how they came."""
+    def rows(self, kind: Any = np.float64) -> tuple[Array, Array]:
+        """Logits and labels in this dtype, in an order that does not depend on how they came."""
         assert self.x is not None
         assert self.z is not None
         order = np.argsort(self.keys, kind="stable")
-        return self.x[order].astype(np.float64), self.z[order]
+        return self.x[order].astype(kind, copy=False), self.z[order].astype(kind, copy=False)
 
-    def fit(self, steps: int = 30, at_least: float = 0.0) -> Fit | None:
+    def fit(self, steps: int = 30, at_least: float = 0.0, kind: Any = np.float64) -> Fit | None:
         """By Newton's method on the logarithm of the inverse temperature; None where there is too little to go by.
 
-        It ends at once where the first step promises to take away less than the share `at_least` of the loss.
+        It ends at once where the first step promises to take away less than the share `at_least` of the loss. `kind` is
+        the dtype to compute in.
         """
         if self.x is None or self.z is None or (self.x.size if self.independent else len(self.x)) < FEWEST:
             return None
-        x, z = self.rows()
-        x = np.where(np.isneginf(x), MASKED, x)
+        x, z = self.rows(kind)
+        if x.min() == -np.inf:
+            x = np.where(np.isneginf(x), MASKED, x)
         u, low, high = 0.0, -HOTTEST, HOTTEST
         if self.independent:
             x, z = x.reshape(-1, 1), z.reshape(-1, 1)
@@ -130,7 +132,7 @@ class Sample:
             u = new if low < new < high else (low + high) / 2
             if abs(step) < 1e-7:
                 break
-        after = _losses(x, z, float(np.exp(u)), self.independent)
+        after = before if u == 0.0 else _losses(x, z, float(np.exp(u)), self.independent)
         difference = before - after
         error = float(difference.std() / np.sqrt(len(x)))
         return Fit(float(np.exp(-u)), float(before.mean()), float(after.mean()), error, len(x))
