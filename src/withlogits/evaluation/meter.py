@@ -14,7 +14,7 @@ from withlogits.activations import sigmoid as probability
 from withlogits.evaluation.results import Confusion, Evaluation, Example, PerClass
 from withlogits.evaluation.scores import Scores
 from withlogits.evaluation.tallies import Confusions, Costliest, LossHistogram, Reliability
-from withlogits.guide.arrays import Given, given
+from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.diagnosing import loss_name, recommended_by
 from withlogits.guide.findings import Diagnosis, Finding, in_order
 from withlogits.guide.fit import Pair, fitted
@@ -103,6 +103,7 @@ class Meter:
         """
         self._count(labels, logits, (self._seen if first is None else first,))
 
+    @silent
     def _count(self, labels: Any, logits: Any, begin: tuple[int, ...]) -> None:
         """A block that begins there on the axes of the logits; on those that are not named at 0."""
         x, z = given("logits", logits), given("labels", labels)
@@ -113,7 +114,7 @@ class Meter:
             for name, turned in self._recipe:
                 arrays[name] = turned(arrays[name])
             self._add(arrays["logits"], arrays["labels"], begin)
-        self._seen = max(self._seen, begin[0] + (x.shape[0] if x.shape else 1))
+        self._seen = max(self._seen, sum(begin[:1]) + (x.shape[0] if x.shape else 1))
 
     def merge(self, other: Meter) -> None:
         """Take in what another meter, of other batches, has counted."""
@@ -179,6 +180,8 @@ class Meter:
 
     def _add(self, x: Array, z: Array, begin: tuple[int, ...]) -> None:
         assert self._survey is not None
+        if not x.size:
+            return
         element_shape = x.shape
         x, z, _ = in_rows(self._kind or "", self._class_axis, x, z)
         if self._kind == "sigmoid":
@@ -251,6 +254,7 @@ class Meter:
 
     # --------------------------------------------------------------------------------------------------- computing
 
+    @silent
     def diagnose(self) -> Diagnosis:
         """What is wrong, or may be wrong, with the batches so far."""
         shapes = (self._grown(shape) for shape in (self._shape, self._label_shape))
@@ -268,8 +272,9 @@ class Meter:
 
     def _grown(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of all batches together, from that of the first."""
-        return (self._seen, *shape[1:]) if shape and shape[0] == self._shape[0] else shape
+        return (self._seen, *shape[1:]) if shape[:1] == self._shape[:1] != () else shape
 
+    @silent
     def compute(self) -> Evaluation:
         """The figures of all batches so far.
 

@@ -13,6 +13,9 @@ from withlogits import arguments
 
 Array = NDArray[Any]
 
+# NaN and infinities are what the guide looks for, and no news of NumPy's.
+silent = np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
+
 
 @dataclass(frozen=True)
 class Given:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from withlogits import arguments
-from withlogits.guide.arrays import Given, given
+from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.findings import Diagnosis, Recommendation, in_order
 from withlogits.guide.fit import FUNCTIONS, LOSSES, Pair, call, fitted
 from withlogits.guide.recommending import ONE_NUMBER, for_numbers, of_facts
@@ -19,6 +19,7 @@ SAMPLE = 1 << 14  # logits that the temperature is fitted on: it is worth a note
 IGNORED = ("name", "reduction", "sample_weight", "dim")
 
 
+@silent
 def diagnose(
     labels: Any,
     logits: Any,

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 ORDER = {"error": 0, "warning": 1, "note": 2}
-PAGES = "https://withlogits.readthedocs.io/codes/"
 
 # Every code, and the mistake in a few words. The severity belongs to a finding: the same mistake may ruin one loss and
 # be harmless for another.

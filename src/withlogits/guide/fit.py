@@ -73,6 +73,8 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
     if not pair.logits.floating:
         return _integers_as_logits(pair)
     if not pair.logits.shape:
+        if loss not in (None, "sigmoid"):
+            arguments.class_axis(axis, ())
         pair.loss = pair.loss or "sigmoid"
         return pair if not pair.labels.shape else _unfit(pair)
     _mend_trailing_one(pair)

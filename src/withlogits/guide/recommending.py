@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import engine
-from withlogits.guide.arrays import Given, given
+from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.findings import Recommendation
 from withlogits.guide.fit import call
 from withlogits.guide.survey import LabelFacts
@@ -18,6 +18,7 @@ Array = NDArray[Any]
 ONE_NUMBER = "exactly one class is true of each example, and its number is given"
 
 
+@silent
 def recommend(labels: Any, *, num_classes: int | None = None) -> Recommendation:
     """The loss that fits these labels, and why.
 
@@ -63,6 +64,8 @@ def recommend(labels: Any, *, num_classes: int | None = None) -> Recommendation:
 def for_numbers(z: Given, array: Array, classes: int | None) -> Recommendation:
     """One number for each example: the number of a class, or one yes or no."""
     form = f"{z.shape} {z.dtype}"
+    if array.dtype.kind not in "iub":
+        array = array[np.isfinite(array)]  # what is NaN or infinite says nothing about the others
     if not array.size:
         loss = "sigmoid" if array.dtype.kind in "bf" else "sparse"
         return Recommendation(loss, "there are no labels to go by but their dtype", form, call(loss))
