@@ -451,6 +451,26 @@ def test_what_cannot_be_evaluated(command, name):
     assert (code, err.count("\n")) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("logits", "labels", "begins"),
+    [
+        ("nan.npy", "y.npy", "nan.npy: WL106, NaN or infinite logits: of 1,800 logits 1,800 are NaN"),
+        ("soft.npy", "y.npy", "soft.npy: WL101, probabilities passed as logits (softmax): all 1,800"),
+        ("x.npy", "from_one.npy", "from_one.npy: WL206, labels out of range: "),
+        ("x.npy", "sorted.npy", "x.npy and sorted.npy: WL305, labels in another order than the logits: "),
+    ],
+)
+def test_figures_that_should_not_be_believed_exit_1(command, pair, logits, labels, begins):
+    y, x = pair
+    np.save("nan.npy", np.full_like(x, np.nan))
+    np.save("soft.npy", withlogits.softmax(x))
+    np.save("sorted.npy", np.sort(y))
+    code, out, err = command("evaluate", logits, labels)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith(f"withlogits: {begins}")
+    assert "nats" in out
+
+
 @pytest.mark.usefixtures("pair")
 def test_swapped_files_are_diagnosed_and_not_evaluated(command):
     code, out, err = command("evaluate", "y.npy", "x.npy")

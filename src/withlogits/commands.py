@@ -25,7 +25,7 @@ from withlogits.evaluation import files, losses
 from withlogits.evaluation.evaluate import counting
 from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.output import npy_writer
-from withlogits.guide import DiagnosisError
+from withlogits.guide import DiagnosisError, Finding
 
 P = ParamSpec("P")
 
@@ -279,7 +279,8 @@ def evaluate(
 ) -> None:
     """How good the logits in one file are for the labels in another, and first what is wrong with them.
 
-    One pass over files of any size. An interrupt prints what was seen so far.
+    One pass over files of any size. An interrupt prints what was seen so far. The exit code is 1 if there is an error
+    or a warning.
     """
     if report is not None:
         in_a_folder(report, "--report")
@@ -301,8 +302,12 @@ def evaluate(
         except OSError as error:
             raise files.BadFile(f"{report} cannot be written: {error.strerror or error}") from None
         say(f"the report: {report.resolve()}")
+    for found in (*result.diagnosis.errors, *result.diagnosis.warnings):
+        say(f"{blamed(found, logits, labels)}: {found.code}, {found.title}: {found.evidence}")
     if interrupted:
         raise typer.Exit(INTERRUPTED)
+    if result.diagnosis:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -328,6 +333,11 @@ def doctor(
         raise typer.Exit(INTERRUPTED)
     if diagnosis:
         raise typer.Exit(1)
+
+
+def blamed(found: Finding, logits: str, labels: str) -> str:
+    """The file that a finding is about, by its code: logits, labels, or how the two go together."""
+    return {"WL1": logits, "WL2": labels}.get(found.code[:3], f"{logits} and {labels}")
 
 
 def counted(
