@@ -480,6 +480,14 @@ def test_swapped_files_are_diagnosed_and_not_evaluated(command):
 
 
 @pytest.mark.usefixtures("pair")
+def test_a_report_without_its_package_is_refused_before_the_work(command, monkeypatch):
+    monkeypatch.setattr("withlogits.evaluation.report.page.find_spec", lambda name: None)
+    code, out, err = command("evaluate", "x.npy", "y.npy", "--report", "r.html")
+    assert (code, out) == (2, "")
+    assert err == 'withlogits: the report needs jinja2: pip install "withlogits[report]"\n'
+
+
+@pytest.mark.usefixtures("pair")
 def test_options_that_cannot_be_meant(command):
     code, _, err = command("evaluate", "x.npy", "y.npy", "--report", "nowhere/r.html")
     assert (code, err) == (2, "withlogits: --report nowhere/r.html: there is no folder nowhere\n")

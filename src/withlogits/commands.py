@@ -284,6 +284,12 @@ def evaluate(
     """
     if report is not None:
         in_a_folder(report, "--report")
+        from withlogits.evaluation.report import ready
+
+        try:
+            ready()  # to say so after hours would be late
+        except ImportError as error:
+            usage(str(error))
     names = None if class_names is None else lines_of(class_names)
     meter, interrupted = counted(logits, labels, loss, axis, ignore_index, names)
     if meter is None:
@@ -297,8 +303,6 @@ def evaluate(
     if report is not None:
         try:
             result.report(report, language=language.value)
-        except ImportError as error:
-            usage(str(error))
         except OSError as error:
             raise files.BadFile(f"{report} cannot be written: {error.strerror or error}") from None
         say(f"the report: {report.resolve()}")

@@ -23,11 +23,11 @@ import errno
 import os
 from pathlib import Path
 
-from withlogits.evaluation.report.page import render
+from withlogits.evaluation.report.page import ready, render
 from withlogits.evaluation.report.texts import TEXTS
 from withlogits.evaluation.results import Evaluation
 
-__all__ = ["write"]
+__all__ = ["ready", "write"]
 
 
 def write(evaluation: Evaluation, path: Path, language: str = "en") -> None:

@@ -7,6 +7,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from withlogits.evaluation.report import confusion, plots, tables
@@ -81,11 +82,16 @@ def render(evaluation: Evaluation, t: Texts) -> str:
     )
 
 
+def ready() -> None:
+    """Raise an `ImportError` that says what to install if a report could not be made."""
+    if find_spec("jinja2") is None:
+        raise ImportError('the report needs jinja2: pip install "withlogits[report]"')
+
+
 def _environment() -> jinja2.Environment:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ImportError('the report needs jinja2: pip install "withlogits[report]"') from error
+    ready()
+    import jinja2
+
     return jinja2.Environment(
         loader=jinja2.PackageLoader(PACKAGE),
         autoescape=True,
