@@ -292,8 +292,6 @@ def evaluate(
             usage(str(error))
     names = None if class_names is None else lines_of(class_names)
     meter, interrupted = counted(logits, labels, loss, axis, ignore_index, names)
-    if meter is None:
-        raise KeyboardInterrupt
     try:
         result = meter.compute()
     except DiagnosisError as error:
@@ -329,8 +327,6 @@ def doctor(
     The exit code is 1 if there is an error or a warning.
     """
     meter, interrupted = counted(logits, labels, loss, axis, ignore_index, None)
-    if meter is None:
-        raise KeyboardInterrupt
     diagnosis = meter.diagnose()
     print(json.dumps(diagnosis.to_dict()) if as_json else diagnosis)
     if interrupted:
@@ -346,8 +342,8 @@ def blamed(found: Finding, logits: str, labels: str) -> str:
 
 def counted(
     logits: str, labels: str, loss: Loss, axis: int, ignore_index: int | None, names: list[str] | None
-) -> tuple[Meter | None, bool]:
-    """What was counted, and whether an interrupt ended it; None if that came before the first block was counted."""
+) -> tuple[Meter, bool]:
+    """What was counted, and whether an interrupt ended it, unless that came before the first block was counted."""
     x, z = files.open_array(logits), files.open_array(labels)
     chosen = None if loss is Loss.AUTO else loss.value
     meter = Meter(loss=chosen, axis=axis, ignore_index=ignore_index, class_names=names)
@@ -362,7 +358,7 @@ def counted(
                     progress(size)
     except KeyboardInterrupt:
         if not seen:
-            return None, True
+            raise
         say(f"interrupted; what follows is of the first {seen / math.prod(x.shape):.1%} of the logits")
         return meter, True
     return meter, False

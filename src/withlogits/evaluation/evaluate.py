@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,6 @@ from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.results import Evaluation
 from withlogits.evaluation.tiles import Tile, Tiling, cut
 from withlogits.guide.arrays import given
-from withlogits.guide.diagnosing import loss_name
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -158,37 +158,27 @@ def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[T
     Raises `BadFile` for arrays that cannot be matched.
     """
     x, z = logits.shape, labels.shape
-    for s in (logits, labels):
-        if isinstance(s, ArrayFile) and s.dtype.kind not in "biuf" and s.dtype.name != "bfloat16":
-            raise BadFile(f"{s.name} holds {s.dtype}, where numbers are expected")
     if not x:
         if z:
             raise BadFile(f"{labels.name}: {arguments.sigmoid_shapes(z, x)}")
         return Tiling((), (), False), ()
-    kind = loss_name(loss)
-    classes = axis % len(x) if -len(x) <= axis < len(x) else None
-    if classes is None:
-        try:
-            arguments.class_axis(axis, x)
-        except ValueError as error:
-            raise BadFile(f"{logits.name}: {error}") from None
-    turn = matched(z, x, classes or 0)
-    if turn is None:
-        try:
-            if kind == "sigmoid":
-                raise arguments.sigmoid_shapes(z, x)
-            if len(z) < len(x):
-                arguments.sparse_keeps_axis(z, x, classes or 0)
+    blamed = logits
+    try:
+        classes = arguments.class_axis(axis, x)
+        blamed = labels
+        turn = matched(z, x, classes)
+        if turn is None:
+            if loss != "sigmoid" and len(z) < len(x):
+                arguments.sparse_keeps_axis(z, x, classes)
             raise arguments.sigmoid_shapes(z, x)
-        except ValueError as error:
-            raise BadFile(f"{labels.name}: {error}") from None
-    whole = classes if kind != "sigmoid" or len(x) > 1 else None
+    except ValueError as error:
+        raise BadFile(f"{blamed.name}: {error}") from None
     missing = set(range(len(x))) - {a for a in turn if a is not None}
-    if len(missing) == 1 and kind is None:
-        whole = missing.pop()  # the labels say where the classes are
-    budget = min(BUDGET, ELEMENTS) if kind == "sigmoid" or whole is None else min(BUDGET, ROWS * max(1, x[whole]))
-    tiling = cut(x, whole, budget, logits.fortran)
-    return tiling, turn
+    if len(missing) == 1 and loss is None:
+        classes = missing.pop()  # the labels say where the classes are
+    # labels in the logits' shape may turn out to be independent, and then there is much to say of each element
+    elements = ELEMENTS if not missing and loss != "softmax" else ROWS * max(1, x[classes])
+    return cut(x, classes if len(x) > 1 or loss != "sigmoid" else None, min(BUDGET, elements), logits.fortran), turn
 
 
 def matched(labels: Shape, logits: Shape, axis: int) -> Turn | None:
@@ -217,34 +207,27 @@ def matched(labels: Shape, logits: Shape, axis: int) -> Turn | None:
     return None
 
 
-def labels_tiling(tiling: Tiling, labels: Source, turn: Turn) -> Any:
-    """The blocks of the labels that go with those of the logits."""
-    if turn == tuple(range(len(tiling.shape))):
-        return tiling
-    return Turned(tiling, labels.shape, turn)
-
-
+@dataclass(frozen=True)
 class Turned(Tiling):
     """Blocks of an array whose axes are some of those of another, in its order."""
 
-    def __init__(self, of: Tiling, shape: Shape, turn: Turn) -> None:
-        extents = tuple(1 if a is None else of.extents[a] for a in turn)
-        super().__init__(shape, extents, of.fortran)
-        object.__setattr__(self, "_of", of)
-        object.__setattr__(self, "_turn", turn)
+    of: Tiling
+    turn: Turn
 
     def __iter__(self) -> Iterator[Tile]:
-        of: Tiling = self.__dict__["_of"]
-        turn: Turn = self.__dict__["_turn"]
-        for tile in of:
-            yield tuple(slice(0, 1) if a is None else tile[a] for a in turn)
+        for tile in self.of:
+            yield tuple(slice(0, 1) if a is None else tile[a] for a in self.turn)
 
     def is_sequential(self, fortran: bool) -> bool:
-        of: Tiling = self.__dict__["_of"]
-        turn: Turn = self.__dict__["_turn"]
-        rising = [a for a in turn if a is not None]
-        return (
-            rising == sorted(rising)
-            and super().is_sequential(fortran)
-            and (all(of.extents[a] == of.shape[a] for a in range(len(of.shape)) if a not in rising))
-        )
+        """Whether the blocks follow one another, as those of the other array do, with nothing asked for twice."""
+        of, rising = self.of, [a for a in self.turn if a is not None]
+        whole = all(of.extents[a] == of.shape[a] for a in range(len(of.shape)) if a not in rising)
+        return whole and rising == sorted(rising) and super().is_sequential(fortran)
+
+
+def labels_tiling(tiling: Tiling, labels: Source, turn: Turn) -> Tiling:
+    """The blocks of the labels that go with those of the logits."""
+    if turn == tuple(range(len(tiling.shape))):
+        return tiling
+    extents = tuple(1 if a is None else tiling.extents[a] for a in turn)
+    return Turned(labels.shape, extents, tiling.fortran, tiling, turn)

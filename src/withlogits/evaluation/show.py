@@ -38,7 +38,7 @@ def figures(e: Evaluation) -> str:
     lines.append(("calibration error", f"{percent(e.calibration.error)} (ECE, {len(e.calibration.counts)} bins)"))
     if e.fitted_on:
         better = f"loss {e.loss_at_temperature:.6g}, calibration error {percent(e.calibration_at_temperature.error)}"
-        lines.append(("best temperature", f"{e.temperature:.4g}: {better} (on {e.fitted_on:,} rows)"))
+        lines.append(("best temperature", f"{e.temperature:.4g}: {better} (on {e.fitted_on:,} {rows})"))
     worst = costliest_classes(e)
     if worst:
         lines.append(("costliest classes", ", ".join(worst)))

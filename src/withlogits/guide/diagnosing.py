@@ -75,8 +75,7 @@ def diagnose(
     x, z = given("logits", logits), given("labels", labels)
     subject = f"{x}, {z}"
     ignore = options.get("ignore_index")
-    shown = {key: value for key, value in options.items() if key in ("ignore_index",)}
-    pair = fitted(z, x, name, axis, shown)
+    pair = fitted(z, x, name, axis, {} if ignore is None else {"ignore_index": ignore})
     findings = list(pair.findings)
     if x.tensor is not None:
         from withlogits.guide.autograd import autograd_findings
@@ -85,8 +84,7 @@ def diagnose(
     if pair.hopeless or not pair.logits.array.size:
         return Diagnosis(in_order(findings), None, name or pair.kind, subject)
     survey = surveyed(pair, ignore, {key: options[key] for key in TAKEN if options.get(key) is not None})
-    written = axis if axis != x.array.ndim - 1 else -1
-    found = findings_of(survey, pair.axis if pair.axis not in (-1, x.array.ndim - 1) else min(written, -1), x.library)
+    found = findings_of(survey, -1 if pair.axis in (-1, x.array.ndim - 1) else pair.axis, x.library)
     known = {f.code for f in findings}
     findings += [f for f in found if f.code not in known]
     return Diagnosis(in_order(findings), recommended(survey, pair.labels), name or pair.kind, subject)

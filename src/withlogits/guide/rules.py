@@ -249,10 +249,8 @@ def _no_distribution(survey: Survey) -> Finding:
         "error" if z.negative_rows else "warning",
         f"{share(off, z.rows)} label rows are no distribution: sums from {z.lowest_sum:.6g} to {z.highest_sum:.6g}"
         f"{negative}",
-        f"labels = labels.clip(0{', None' if survey.options.get('library') != 'torch' else ''}); "
-        "labels = labels / labels.sum(-1, keepdims=True)"
-        if z.negative_rows
-        else f"labels = labels / labels.sum({survey.axis}, keepdims=True)"
+        ("labels = labels.clip(0, None); " if z.negative_rows else "")
+        + f"labels = labels / labels.sum({survey.axis}, keepdims=True)"
         + ("  # rows of 0 stand for nothing: leave them out" if z.lowest_sum == 0.0 and serious else ""),
     )
 

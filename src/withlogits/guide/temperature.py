@@ -42,7 +42,6 @@ class Sample:
     """Rows of logits with the labels that they are to answer for, in any order."""
 
     size: int = SIZE
-    seen: int = 0
     keys: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
     independent: bool = False  # is each logit a yes or no of its own
     x: Array | None = None  # (n, C)
@@ -55,7 +54,6 @@ class Sample:
         """Rows with two numbers of theirs, (N,), that tell rows apart; rows whose first is not finite are left out."""
         classes = x.shape[axis]
         usable = np.isfinite(first) if counts is None else np.isfinite(first) & counts
-        self.seen += int(np.count_nonzero(usable))
         keys = _hashed(first, second)
         room = self.capacity(classes)
         if len(self.keys) >= room:
@@ -73,7 +71,6 @@ class Sample:
         self._keep(keys[chosen], rows, labels, room)
 
     def merge(self, other: Sample) -> None:
-        self.seen += other.seen
         if other.x is not None and other.z is not None:
             self._keep(other.keys, other.x, other.z, self.capacity(other.x.shape[1]))
 
