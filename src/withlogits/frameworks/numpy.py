@@ -235,7 +235,7 @@ def _key(chosen: Any, options: Any, logits: Any, labels: Any) -> tuple[Any, ...]
     return chosen, options, logits.shape, logits.strides, logits.dtype, labels.shape, labels.strides, labels.dtype
 
 
-def _array(name: str, given: Any) -> Array:
+def plain_array(name: str, given: Any) -> Array:
     """As a plain, native, aligned array."""
     arguments.known_array(name, given, "NumPy")
     if isinstance(given, np.ma.MaskedArray):
@@ -255,14 +255,14 @@ def _array(name: str, given: Any) -> Array:
 
 
 def _logits(name: str, given: Any) -> Array:
-    array = _array(name, given)
+    array = plain_array(name, given)
     if array.dtype not in _floats:
         raise arguments.logits_dtype(name, array.dtype.name)
     return array
 
 
 def _index_labels(given: Any) -> Array:
-    array = _array("labels", given)
+    array = plain_array("labels", given)
     if array.size == 0 and isinstance(given, (list, tuple)):
         return array.astype(np.int64)  # NumPy takes an empty list for floating-point numbers
     if array.dtype not in _integers:
@@ -271,7 +271,7 @@ def _index_labels(given: Any) -> Array:
 
 
 def _labels(given: Any) -> Array:
-    array = _array("labels", given)
+    array = plain_array("labels", given)
     if array.dtype in _reals:
         return array
     if array.dtype.kind == "f":
@@ -286,7 +286,7 @@ def _weight(name: str, given: Any, keep_single: bool = False) -> Array:
     elif type(given) is np.ndarray and given.dtype in (_weights if keep_single else _doubles) and given.flags.carray:
         array = given
     else:
-        array = _array(name, given)
+        array = plain_array(name, given)
         if array.dtype not in _reals and array.dtype.kind != "f":
             raise arguments.number_dtype(name, array.dtype.name)
         single = keep_single and array.dtype == np.float32

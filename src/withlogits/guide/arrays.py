@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import arguments
+from withlogits.frameworks.numpy import plain_array
 
 Array = NDArray[Any]
 
@@ -64,17 +65,7 @@ def given(name: str, x: Any) -> Given:
             raise arguments.logits_dtype(name, str(x.dtype).removeprefix("torch."))
         array = _bfloat16(y.contiguous().view(torch.uint16).numpy()) if y.dtype == torch.bfloat16 else y.numpy()
         return Given(name, array, str(x.dtype).removeprefix("torch."), x)
-    arguments.known_array(name, x, "NumPy") if not isinstance(x, np.ndarray) else None
-    if isinstance(x, np.ma.MaskedArray):
-        raise arguments.masked(name)
-    try:
-        array = np.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise arguments.no_array(name, error) from None
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if not array.flags.aligned:
-        array = array.copy()
+    array = plain_array(name, x)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if array.dtype.kind not in "biufV":
