@@ -294,20 +294,149 @@ def to_dtype(x: Floats, dtype: np.dtype[Any]) -> Array:
     return x.astype(dtype) if dtype == np.float64 else x.astype(np.float32).astype(dtype, copy=False)
 
 
-def row_facts(x: Array, axis: int, threshold: Array | None = None) -> dict[str, Array]:
-    """top, low, total, first, above and odd of the rows along `axis`, in float64; NaN is passed over but by total."""
+def row_facts(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
+    """top, low, total, first, above, odd (and own) of the rows along `axis`, in float64; NaN counts in total alone."""
     count = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
     rows = np.moveaxis(x, axis, -1).reshape(count, x.shape[axis]).astype(np.float64)
     nan = np.isnan(rows)
     high, low = np.where(nan, -np.inf, rows), np.where(nan, np.inf, rows)
-    limit = 0.0 if threshold is None else threshold[:, None]
+    own = {} if y is None else {"own": rows[np.arange(count), y]}
     with np.errstate(invalid="ignore", over="ignore"):
         facts = {
             "top": high.max(axis=1, initial=-np.inf),
             "low": low.min(axis=1, initial=np.inf),
             "total": rows.sum(axis=1),
             "first": high.argmax(axis=1) if rows.shape[1] else np.zeros(count),
-            "above": np.count_nonzero(rows > limit, axis=1),
+            "above": np.count_nonzero(rows > (own["own"][:, None] if own else 0.0), axis=1),
             "odd": np.count_nonzero(~np.isfinite(rows), axis=1),
-        }
+        } | own
     return {name: np.asarray(values, np.float64) for name, values in facts.items()}
+
+
+def row_tallies(
+    facts: dict[str, Array],
+    y: Array,
+    loss: Array,
+    *,
+    classes: int,
+    line: int,
+    matrix: bool,
+    limit: int,
+    counts: Array | None = None,
+    size: Array | None = None,
+    bins: Any = None,
+    floor: float = -np.inf,
+) -> dict[str, Any]:
+    """What there is to count of rows whose `facts` and losses are known.
+
+    y are the rows' classes, int64 (N,), the `counts` rows those that count (None: all). `line` rows that follow one
+    another are neighbours. Without `size`, the rows' logsumexp, each loss must be that of its class alone. Rows with a
+    finite loss and a key up to `limit` are listed (`keyed`, with their `keys`). With `matrix`, every pair of a class
+    and a prediction is counted. With `bins`, which has the numbers of bins, there are the figures of an evaluation
+    too, and the rows that lose at least `floor` (`costly`).
+    """
+    first = facts["first"].astype(np.int64)
+    live = np.ones(len(y), bool) if counts is None else counts
+    loss = loss.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if size is None:
+            rest = loss - (facts["top"] - facts["own"])
+            saturated = rest <= 2.0**-24 + 2.0**-22 * np.abs(loss)
+        else:
+            rest = size - facts["top"]
+            saturated = rest <= 2.0**-24
+        claimed = np.exp(np.minimum(-rest, 0.0))
+        spread = facts["top"] - facts["low"]
+    finite, right = np.isfinite(loss), live & (first == y)
+    both = np.flatnonzero(live[:-1] & live[1:] & (np.arange(1, len(y)) % line != 0)) if len(y) else np.zeros(0, int)
+    keys = row_keys(loss, facts["total"])
+    keyed = np.flatnonzero(live & finite & (keys <= np.uint64(limit)))
+    masks = {
+        "right": right,
+        "counted": live,
+        "nan": np.isnan(loss),
+        "infinite": np.isinf(loss),
+        "saturated": live & saturated,
+        "odd_rows": facts["odd"] > 0,
+        "neighbours": np.ones(len(both), bool),
+        "in_place": first[both] == y[both],
+        "ahead": first[both] == y[both + 1],
+        "behind": first[both + 1] == y[both],
+        "changes": y[both] != y[both + 1],
+    }
+    found: dict[str, Any] = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
+    found["low"], found["top"] = float(facts["low"].min(initial=np.inf)), float(facts["top"].max(initial=-np.inf))
+    found["loss"], found["spread"] = float(loss[finite].sum()), float(spread[np.isfinite(spread)].sum())
+    found["keyed"], found["keys"] = keyed, keys[keyed]
+    found["support"] = np.bincount(y[live], minlength=classes)
+    pairs = np.bincount((y * classes + first)[live], minlength=classes**2) if matrix else None
+    found["matrix"] = None if pairs is None else pairs.reshape(classes, classes)
+    if bins is not None:
+        found["within"] = np.array([np.count_nonzero(live & (facts["above"] < k)) for k in bins.within])
+        found["confidence"] = reliability(claimed[live], right[live].astype(np.float64), bins)
+        found["histogram"] = loss_histogram(loss[live], bins)
+        found["class_loss"] = np.bincount(y[live], loss[live], classes)
+        found["costly"] = np.flatnonzero(live & (loss >= floor))
+    return found
+
+
+def element_tallies(x: Array, z: Array, loss: Array, *, bins: Any, floor: float) -> dict[str, Any]:
+    """What there is to count of elements (rows, C) whose losses are known: the figures of independent classes.
+
+    `answers` (3, C): for each class the elements whose label is above 1/2, those whose logit is above 0, and both.
+    `costly` are the flat numbers of the elements that lose at least `floor`.
+    """
+    yes, said = z.astype(np.float64) > 0.5, x.astype(np.float64) > 0.0
+    wide = loss.astype(np.float64)
+    claimed = sigmoid_of(x.astype(np.float64))
+    return {
+        "answers": np.array([np.count_nonzero(mask, axis=0) for mask in (yes, said, yes & said)]),
+        "class_loss": wide.sum(axis=0),
+        "confidence": reliability(claimed.reshape(-1), z.astype(np.float64).reshape(-1), bins),
+        "histogram": loss_histogram(wide.reshape(-1), bins),
+        "costly": np.flatnonzero(wide >= floor),
+    }
+
+
+def count_scores(x: Array, z: Array, counts: Array, *, bins: Any, fraction: int) -> None:
+    """Add to `counts` (tables, C, 2, B) how many of (rows, C) elements, without and with the label, have which score.
+
+    The tables are added up by who reads them. Bins are a float32's exponent and `fraction` bits behind it, the negative
+    ones mirrored: alike below 2^score_lowest, and from 2^(score_lowest + score_octaves) on. NaN is with the smallest.
+    """
+    classes, size = x.shape[1], bins.scores(fraction)
+    half = size // 2
+    with np.errstate(over="ignore"):
+        single = np.where(x == x, x, -np.inf).astype(np.float32)
+    words = single.view(np.int32)
+    steps = ((words & 0x7FFFFFFF) >> (23 - fraction)) - ((127 + bins.score_lowest) << fraction)
+    steps = np.clip(steps, 0, half - 1)
+    place = np.where(words < 0, half - 1 - steps, half + steps) + np.where(z.astype(np.float64) > 0.5, size, 0)
+    place = place + np.arange(classes) * 2 * size
+    counts[0] += np.bincount(place.reshape(-1), minlength=2 * classes * size).reshape(classes, 2, size)
+
+
+def row_keys(first: Array, second: Array) -> Array:
+    """64 well-mixed bits (splitmix64) of two float64 numbers of each row."""
+    h = first.view(np.uint64) + second.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        h = (h ^ (h >> np.uint64(shift))) * np.uint64(factor)
+    return h
+
+
+def reliability(claimed: Floats, true: Floats, bins: Any) -> Floats:
+    """(3, B): how many claims lie in each of `bins.confidence` bins over [0, 1], their sum, and what came true."""
+    known = ~np.isnan(claimed)
+    claimed, true = claimed[known], true[known]
+    place = np.clip((claimed * bins.confidence).astype(np.int64), 0, bins.confidence - 1)
+    return np.array([np.bincount(place, weights, bins.confidence) for weights in (None, claimed, true)], np.float64)
+
+
+def loss_histogram(loss: Floats, bins: Any) -> Array:
+    """How many finite losses lie below 2^lowest, then in [2^k, 1.5·2^k) and [1.5·2^k, 2^(k+1)) of each octave.
+
+    A float's exponent and the first bit behind it tell, in a tenth of the time of a search.
+    """
+    last = 2 * bins.octaves
+    place = (loss[np.isfinite(loss)].view(np.int64) >> 51) - (((1023 + bins.lowest) << 1) - 1)
+    return np.bincount(np.clip(place, 0, last), minlength=last + 1)

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits.activations import logsumexp
+from withlogits import engine
 from withlogits.activations import sigmoid as probability
-from withlogits.evaluation.results import Confusion, Evaluation, Example, PerClass
+from withlogits.evaluation.bins import BINS
+from withlogits.evaluation.results import Confusion, Evaluation, Example, Histogram, PerClass
 from withlogits.evaluation.scores import Scores
-from withlogits.evaluation.tallies import Confusions, Costliest, LossHistogram, Reliability
+from withlogits.evaluation.tallies import Confusions, Costliest, calibration
 from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.diagnosing import loss_name, recommended_by
 from withlogits.guide.findings import Diagnosis, Finding, in_order
 from withlogits.guide.fit import Pair, fitted
 from withlogits.guide.rules import findings_of
-from withlogits.guide.survey import Block, Survey, in_rows
+from withlogits.guide.survey import Block, Survey, in_rows, without
+from withlogits.reference import reliability
 
 Array = NDArray[Any]
-
-TOP = (1, 3, 5, 10)
 
 
 class Meter:
@@ -85,14 +85,16 @@ class Meter:
         self._shape: tuple[int, ...] = ()  # of the first batch's logits
         self._label_shape: tuple[int, ...] = ()
         self._form: tuple[str, str] = ("", "")  # dtypes of logits and labels
-        self._reliability, self._histogram, self._costliest = Reliability(), LossHistogram(), Costliest()
+        self._costliest = Costliest()
+        self._confidence: Array = np.zeros((3, BINS.confidence))  # how many claims, their sum, what came true
+        self._histogram: Array = np.zeros(len(BINS.edges) - 1, np.int64)  # of losses
         self._class_loss: Array = np.zeros(0)
         # independent classes: true yes, said yes, both, all
         self._answers: Array = np.zeros((4, 0), np.int64)
         self._scores = Scores(0)
         # exclusive classes
         self._support: Array = np.zeros(0, np.int64)
-        self._within: Array = np.zeros(len(TOP), np.int64)
+        self._within: Array = np.zeros(len(BINS.within), np.int64)
         self._confusions = Confusions(0)
 
     def update(self, labels: Any, logits: Any, *, first: int | None = None) -> None:
@@ -138,9 +140,9 @@ class Meter:
         if self._survey is None or other._survey is None:
             return
         self._survey.merge(other._survey)
-        for name in ("_reliability", "_histogram", "_costliest"):
-            getattr(self, name).merge(getattr(other, name))
-        self._class_loss = self._class_loss + other._class_loss
+        self._costliest.merge(other._costliest)
+        for name in ("_confidence", "_histogram", "_class_loss"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         if self._kind == "sigmoid":
             self._answers = self._answers + other._answers
             self._scores.merge(other._scores)
@@ -170,6 +172,7 @@ class Meter:
         self._survey = Survey.begin(
             pair.kind, self._class_axis, classes, pair.logits.dtype, pair.labels.dtype, self.ignore_index, {}
         )
+        self._survey.bins = BINS
         self._class_loss = np.zeros(classes)
         if pair.kind == "sigmoid":
             self._answers = np.zeros((4, classes), np.int64)
@@ -199,58 +202,58 @@ class Meter:
         if z.shape != wanted:
             raise _changed("labels", z.shape, wanted)
         offset = _padded(begin, x.ndim)
+        self._survey.floor = self._costliest.floor
         self._add_rows(self._survey.add(x, z, offset), offset[:axis] + offset[axis + 1 :], rows)
 
     def _add_rows(self, block: Block, begin: tuple[int, ...], shape: tuple[int, ...]) -> None:
-        y, facts, loss = block.y, block.facts, block.loss.astype(np.float64)
-        predicted = facts["first"].astype(np.intp)
-        if self._kind == "sparse":
-            with np.errstate(invalid="ignore"):
-                claimed = np.exp(np.minimum(facts["top"] - block.own - loss, 0.0))
+        y, facts, loss, tallies = block.y, block.facts, block.loss, block.tallies
+        self._support += tallies["support"]
+        self._within += tallies["within"]
+        self._add_figures(tallies)
+        if tallies["matrix"] is None:
+            self._confusions.add(block.pairs(self._classes))
         else:
-            size = np.asarray(logsumexp(block.x, axis=block.axis)).reshape(-1).astype(np.float64)
-            with np.errstate(invalid="ignore"):
-                claimed = np.exp(np.minimum(facts["top"] - size, 0.0))
-        above = facts["above"]
-        places: Array = np.arange(len(y)) if block.counts is None else np.flatnonzero(block.counts)
-        if block.counts is not None:
-            y, predicted, loss = y[places], predicted[places], loss[places]
-            claimed, above = claimed[places], above[places]
-        self._support += np.bincount(y, minlength=self._classes)
-        self._class_loss += np.bincount(y, loss, self._classes)
-        self._within += [np.count_nonzero(above < k) for k in TOP]
-        self._confusions.add(y, predicted)
-        self._reliability.add(claimed, (y == predicted).astype(np.float64))
-        self._histogram.add(loss)
+            self._confusions.add_matrix(tallies["matrix"])
 
         def describe(i: int, cost: float) -> Example:
-            where = _moved(np.unravel_index(int(places[i]), shape) if shape else (), begin)
-            return Example(where, cost, float(y[i]), int(predicted[i]), float(claimed[i]))
+            where = _moved(np.unravel_index(i, shape) if shape else (), begin)
+            size = block.size[i] if block.size is not None else facts["own"][i] + cost
+            claimed = math.exp(min(facts["top"][i] - size, 0.0))
+            return Example(where, cost, float(y[i]), int(facts["first"][i]), claimed)
 
-        self._costliest.add(loss, describe)
+        self._costliest.add(tallies["costly"], loss[tallies["costly"]], describe)
+
+    def _add_figures(self, tallies: dict[str, Any]) -> None:
+        self._class_loss += tallies["class_loss"]
+        self._confidence += tallies["confidence"]
+        self._histogram += tallies["histogram"]
 
     def _add_elements(self, block: Block, begin: tuple[int, ...], shape: tuple[int, ...]) -> None:
-        x = np.moveaxis(block.x, block.axis, -1).reshape(-1, self._classes)
-        z = np.moveaxis(block.z, block.axis, -1).reshape(-1, self._classes)
-        loss = np.moveaxis(block.loss, block.axis, -1).reshape(-1, self._classes)
-        yes, said = z > 0.5, x > 0.0
-        for i, these in enumerate((yes, said, yes & said)):
-            self._answers[i] += np.count_nonzero(these, axis=0)
+        arrays = (np.moveaxis(a, block.axis, -1) for a in (block.x, block.z, block.loss))
+        x, z, loss = (np.ascontiguousarray(a).reshape(-1, self._classes) for a in arrays)
+        tallies = engine.select().element_tallies(x, z, loss, bins=BINS, floor=self._costliest.floor)
+        self._scores.add(x, z)
+        self._answers[:3] += tallies["answers"]
         self._answers[3] += len(x)
-        self._class_loss += loss.sum(axis=0, dtype=np.float64)
-        self._scores.add(x, yes)
-        claimed = np.asarray(probability(x)).astype(np.float64).reshape(-1)
-        self._reliability.add(claimed, z.astype(np.float64).reshape(-1))
-        self._histogram.add(loss.reshape(-1))
-        flat_x, flat_z = block.x.reshape(-1), block.z.reshape(-1)
+        self._add_figures(tallies)
+        places, losses = tallies["costly"], loss.reshape(-1)[tallies["costly"]]
+        if block.axis != block.x.ndim - 1:  # elements were moved
+            moved = without(block.x.shape, block.axis)
+            *rows, classes = np.unravel_index(places, (*moved, self._classes))
+            rows.insert(block.axis, classes)
+            places = np.ravel_multi_index(tuple(rows), block.x.shape)
+            order = np.argsort(places)
+            places, losses = places[order], losses[order]
 
         def describe(i: int, cost: float) -> Example:
+            at = np.unravel_index(i, block.x.shape)
+            score, label = float(block.x[at]), float(block.z[at])
+            p = float(np.asarray(probability(np.float64(score))))
+            positive = score > 0
             where = _moved(np.unravel_index(i, shape), begin)
-            p = float(np.asarray(probability(np.float64(flat_x[i]))))
-            positive = bool(flat_x[i] > 0)
-            return Example(where, cost, float(flat_z[i]), int(positive), p if positive else 1.0 - p)
+            return Example(where, cost, label, int(positive), p if positive else 1.0 - p)
 
-        self._costliest.add(block.loss, describe)
+        self._costliest.add(places, losses, describe)
 
     # --------------------------------------------------------------------------------------------------- computing
 
@@ -298,9 +301,9 @@ class Meter:
         if pair.nan:
             mean = math.nan
         fit = pair.sample.fit()
-        after = Reliability()
+        after = np.zeros_like(self._confidence)
         if pair.sample.x is not None:
-            after.add(*pair.sample.confidences(1.0 if fit is None else fit.temperature))
+            after = reliability(*pair.sample.confidences(1.0 if fit is None else fit.temperature), BINS)
         exclusive = survey.kind != "sigmoid"
         common: dict[str, Any] = {
             "loss_name": survey.kind,
@@ -312,9 +315,9 @@ class Meter:
             "temperature": 1.0 if fit is None else fit.temperature,
             "loss_at_temperature": mean if fit is None else fit.loss_at_temperature,
             "fitted_on": 0 if fit is None else fit.rows,
-            "calibration": self._reliability.result(),
-            "calibration_at_temperature": after.result(),
-            "histogram": self._histogram.result(),
+            "calibration": calibration(self._confidence),
+            "calibration_at_temperature": calibration(after),
+            "histogram": Histogram(BINS.edges, self._histogram.copy()),
             "costliest": tuple(self._costliest.rows),
             "diagnosis": diagnosis,
             "class_names": self.class_names,
@@ -332,7 +335,7 @@ class Meter:
             "accuracy": self._survey.pair.right / count if count else math.nan,
             "top_k": {
                 k: int(n) / count if count else math.nan
-                for k, n in zip(TOP, self._within.tolist(), strict=True)
+                for k, n in zip(BINS.within, self._within.tolist(), strict=True)
                 if k < classes or k == 1
             },
             "precision": None,

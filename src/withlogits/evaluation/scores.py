@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from withlogits import engine
+from withlogits.evaluation.bins import BINS
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 EXACT = 1 << 20
 ROOM = 1 << 22  # bins in all
-LOWEST, OCTAVES = -10, 20
+FEW = 32  # of so few classes, threads count parts of the rows; of more, some of the classes
+TABLES = 2  # parts of the rows
 
 
 @dataclass
@@ -29,58 +33,51 @@ class Scores:
     classes: int
     count: int = 0
     kept: list[tuple[Array, Array]] = field(default_factory=list)  # (rows, C) scores and answers
-    bins: Array | None = None  # (2, C, B): how many of each class with answer no, yes
+    bins: Array | None = None  # (TABLES, C, 2, B): how many of each class with answer no, yes, in parts to be added
 
     @property
-    def _fraction(self) -> int:
+    def fraction(self) -> int:
         """Bits of a bin's fraction: 9, or fewer where the classes are many."""
         bits = 9
-        while bits > 3 and 2 * self.classes * self._size(bits) > ROOM:
+        while bits > 3 and 2 * self.classes * BINS.scores(bits) > ROOM:
             bits -= 1
         return bits
 
-    @staticmethod
-    def _size(bits: int) -> int:
-        return 2 * ((OCTAVES << bits) + 1)
-
-    def add(self, scores: Array, answers: Array) -> None:
-        """(rows, C) each; answers are true or false."""
-        usable = np.isfinite(scores) | np.isinf(scores)
-        if not usable.all():
-            scores = np.where(usable, scores, -np.inf)  # NaN ranks nowhere; the diagnosis speaks of it
+    def add(self, scores: Array, labels: Array) -> None:
+        """(rows, C) each, side by side."""
         self.count += scores.size
         if self.count <= EXACT:
-            self.kept.append((scores.astype(np.float64 if scores.dtype == np.float64 else np.float32), answers.copy()))
-            return
-        self._fold()
-        self._bin(scores, answers)
+            kept = np.where(scores == scores, scores, -np.inf)  # NaN ranks nowhere; the diagnosis speaks of it
+            self.kept.append((kept.astype(np.float64 if scores.dtype == np.float64 else np.float32), labels > 0.5))
+        else:
+            self._bin(scores, labels)
 
     def merge(self, other: Scores) -> None:
         self.count += other.count
         self.kept += other.kept
         if self.count > EXACT:
             self._fold()
-        if other.bins is not None:
-            self.bins = other.bins.copy() if self.bins is None else self.bins + other.bins
+            if other.bins is not None:
+                table = self._table
+                table += other.bins
+
+    @property
+    def _table(self) -> Array:
+        if self.bins is None:
+            tables = TABLES if self.classes <= FEW else 1
+            self.bins = np.zeros((tables, self.classes, 2, BINS.scores(self.fraction)), np.int64)
+        return self.bins
 
     def _fold(self) -> None:
-        for scores, answers in self.kept:
-            self._bin(scores, answers)
-        self.kept = []
+        """Bin what was kept."""
+        kept, self.kept = self.kept, []
+        for scores, yes in kept:
+            self._bin(scores, yes)
 
-    def _bin(self, scores: Array, answers: Array) -> None:
-        bits = self._fraction
-        size = self._size(bits)
-        half = size // 2
-        single = scores.astype(np.float32, copy=False)
-        words = single.view(np.int32)
-        steps = ((words & 0x7FFFFFFF) >> (23 - bits)) - ((127 + LOWEST) << bits)
-        np.clip(steps, 0, half - 1, out=steps)
-        place = np.where(words < 0, half - 1 - steps, half + steps)
-        place += (np.arange(self.classes, dtype=np.int64) * size).astype(np.int32)
-        place += answers.astype(np.int32) * np.int32(self.classes * size)
-        counted = np.bincount(place.reshape(-1), minlength=2 * self.classes * size).reshape(2, self.classes, size)
-        self.bins = counted if self.bins is None else self.bins + counted
+    def _bin(self, scores: Array, labels: Array) -> None:
+        if self.kept:
+            self._fold()
+        engine.select().count_scores(scores, labels, self._table, bins=BINS, fraction=self.fraction)
 
     def figures(self) -> tuple[Floats, Floats]:
         """(C,) AUROC and average precision; NaN where one of the answers never occurs."""
@@ -94,8 +91,8 @@ class Scores:
                 no = np.bincount(place[~answers[:, c]], minlength=len(values))
                 auroc[c], precision[c] = _of_counts(no, yes)
         elif self.bins is not None:
-            for c in range(self.classes):
-                auroc[c], precision[c] = _of_counts(self.bins[0, c], self.bins[1, c])
+            for c, (no, yes) in enumerate(self.bins.sum(axis=0)):
+                auroc[c], precision[c] = _of_counts(no, yes)
         return auroc, precision
 
 

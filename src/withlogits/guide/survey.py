@@ -1,20 +1,21 @@
 """All that the guide looks at, gathered block by block in one pass: sums and extremes that merge, never a copy.
 
 A block is some rows of logits with their labels. What a row is like comes from `row_facts` (one pass of a compiled
-kernel over the logits, one over dense labels), the losses from the public losses; the rest is arithmetic on one number
-a row. Costlier looks (for NaN, for equal rows) are taken only after the cheap facts have raised the suspicion.
+kernel over the logits, one over dense labels), the losses from the public losses, and what there is to count of them
+from `row_tallies` (one pass over the rows' numbers). Costlier looks (for NaN, for equal rows) are taken only after the
+cheap facts have raised the suspicion.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import engine
+from withlogits import engine, reference
 from withlogits.activations import logsumexp
 from withlogits.guide.temperature import SIZE, Sample
 from withlogits.losses import (
@@ -22,6 +23,9 @@ from withlogits.losses import (
     softmax_cross_entropy_with_logits,
     sparse_softmax_cross_entropy_with_logits,
 )
+
+if TYPE_CHECKING:
+    from withlogits.evaluation.bins import Bins
 
 Array = NDArray[Any]
 
@@ -44,12 +48,22 @@ class Block:
     x: Array  # logits, (..., C on `axis`, ...)
     z: Array  # labels: (rows) of class numbers, or as the logits
     axis: int
-    own: Array  # (N,) the logit of that class; sigmoid: unused
     y: Array  # (N,) the class of each row: its number, or the first of the largest labels; sigmoid: unused
     counts: Array | None  # (N,) which rows count and have a class; None: all
     loss: Array  # (N,), sigmoid: the logits' shape
     facts: dict[str, Array]  # of the logits' rows
     label_facts: dict[str, Array] | None  # of the rows of dense labels
+    size: Array | None = None  # (N,) logsumexp of each row, where the loss does not tell it
+    tallies: dict[str, Any] = field(default_factory=dict)  # what was counted of the rows; sigmoid: nothing
+
+    @property
+    def predicted(self) -> Array:
+        return self.facts["first"].astype(np.int64)
+
+    def pairs(self, classes: int) -> Array:
+        """class · C + prediction of each row that counts."""
+        codes = self.y * classes + self.predicted
+        return codes if self.counts is None else codes[self.counts]
 
 
 @dataclass
@@ -83,26 +97,26 @@ class LogitFacts:
         """Do all logits lie in [0, 1]."""
         return bool(self.rows) and self.low >= 0.0 and self.top <= 1.0 and not self.nan + self.plus_inf
 
-    def add(self, x: Array, axis: int, facts: dict[str, Array], offset: tuple[int, ...]) -> None:
+    def add(
+        self, x: Array, axis: int, facts: dict[str, Array], tallies: dict[str, Any], offset: tuple[int, ...]
+    ) -> None:
         rows = len(facts["top"])
         if not rows or not self.classes:
             return
         was_in_unit = not self.rows or self.in_unit
         self.rows += rows
-        self.low, self.top = min(self.low, float(facts["low"].min())), max(self.top, float(facts["top"].max()))
-        if facts["odd"].any():
+        self.low, self.top = min(self.low, tallies["low"]), max(self.top, tallies["top"])
+        if tallies["odd_rows"]:
             self._add_odd(x, axis, facts, offset)
         # an element may leave [0, 1] by the rounding of its dtype
         if was_in_unit and self.in_unit:
             close = closeness(self.dtype, self.classes)
             self.sums_to_one += int(np.count_nonzero(np.abs(facts["total"] - 1.0) <= close))
             self.near_ends += int(np.count_nonzero((x < END) | (x > 1 - END)))
-        if facts["top"].max() <= closeness(self.dtype, self.classes) and self.classes > 1:
+        if tallies["top"] <= closeness(self.dtype, self.classes) and self.classes > 1:
             size = logsumexp(x, axis=axis)
             self.normalized += int(np.count_nonzero(np.abs(size) <= closeness(self.dtype, self.classes)))
-        with np.errstate(invalid="ignore"):
-            spread = facts["top"] - facts["low"]
-        self.spread += float(spread[np.isfinite(spread)].sum())
+        self.spread += tallies["spread"]
         self._compare_rows(x, axis, facts)
 
     def _add_odd(self, x: Array, axis: int, facts: dict[str, Array], offset: tuple[int, ...]) -> None:
@@ -212,11 +226,6 @@ class LabelFacts:
                     shifted = tuple(int(i) + o for i, o in zip(where, offset or (0,) * y.ndim, strict=True))
                     self.first_outside = shifted, int(y[where])
             counted = inside if counted is None else inside & counted
-        if 0 < self.classes <= 1 << 20 and self.counts is None:
-            self.counts = np.zeros(self.classes, np.int64)
-        if self.counts is not None:
-            kept = y.reshape(-1) if counted is None else y[counted]
-            self.counts += np.bincount(kept.astype(np.int64, copy=False), minlength=self.classes)
         return None if counted is None else counted.reshape(-1)
 
     def add_rows(self, z: Array, axis: int, facts: dict[str, Array]) -> None:
@@ -311,6 +320,8 @@ class Survey:
     ignore_index: int | None = None
     options: dict[str, Any] = field(default_factory=dict)  # of the loss, that change its value
     losses: bool = True  # is the loss of each element wanted (sigmoid), or their sum alone
+    bins: Bins | None = None  # of the figures of an evaluation, if they are wanted
+    floor: float = -np.inf  # losses that are worth remembering one by one
 
     @classmethod
     def begin(
@@ -338,17 +349,15 @@ class Survey:
         offset = offset or (0,) * x.ndim
         if self.kind == "sigmoid":
             return self._add_elements(x, z, offset)
-        rows = engine.select().row_facts
+        rows, label_facts, size = engine.select().row_facts, None, None
         if self.kind == "sparse":
             row_offset = offset[: self.axis] + offset[self.axis + 1 :]
             counts = self.labels.add_indices(z, self.ignore_index, row_offset)
             y = z.reshape(-1)
             if counts is not None:
                 y = np.where(counts, y, 0)
-            y = y.astype(np.intp, copy=False)
-            own = _picked(x, y, self.axis)
-            facts = rows(x, self.axis, own)
-            label_facts = None
+            y = np.ascontiguousarray(y, np.int64)
+            facts = rows(x, self.axis, y)
             labels = z if counts is None else np.where(counts, y, IGNORED).reshape(z.shape)
             with np.errstate(invalid="ignore"):
                 loss = sparse_softmax_cross_entropy_with_logits(
@@ -358,82 +367,52 @@ class Survey:
         else:
             label_facts = rows(z, self.axis)
             self.labels.add_rows(z, self.axis, label_facts)
-            y, counts = label_facts["first"].astype(np.intp), None
+            y, counts = label_facts["first"].astype(np.int64), None
             if self.labels.distributions < self.labels.rows:  # rows that want no class are no mistake of the logits
                 counts = label_facts["top"] > 0.0
                 counts = None if counts.all() else counts
-            own = _picked(x, y, self.axis)
-            facts = rows(x, self.axis, own)
+            facts = rows(x, self.axis, y)
             loss = softmax_cross_entropy_with_logits(labels=z, logits=x, axis=self.axis, **self.options)
-        loss = np.asarray(loss).reshape(-1)
-        self.logits.add(x, self.axis, facts, offset)
-        block = Block(x, z, self.axis, own, y, counts, loss, facts, label_facts)
-        self._add_rows(block)
+        if self.kind == "softmax" or self.options:
+            size = np.asarray(logsumexp(x, axis=self.axis)).reshape(-1).astype(np.float64)
+        block = Block(x, z, self.axis, y, counts, np.asarray(loss).reshape(-1), facts, label_facts, size)
+        self._count(block)
+        self.logits.add(x, self.axis, facts, block.tallies, offset)
         return block
 
-    def _add_rows(self, block: Block) -> None:
-        pair, facts, y = self.pair, block.facts, block.y
-        predicted = facts["first"].astype(np.intp)
-        right = predicted == y
-        counts, loss = block.counts, block.loss
-        if counts is not None:
-            right = right & counts
-        pair.right += int(np.count_nonzero(right))
-        counted = len(y) if counts is None else int(np.count_nonzero(counts))
-        pair.counted += counted
-        total = float(loss.sum(dtype=np.float64))
-        if np.isfinite(total):
-            pair.loss += total
-        else:
-            pair.nan += int(np.count_nonzero(np.isnan(loss)))
-            pair.infinite += int(np.count_nonzero(np.isinf(loss)))
-            pair.loss += float(loss[np.isfinite(loss)].sum(dtype=np.float64))
+    def _count(self, block: Block) -> None:
+        pair, classes, rows = self.pair, self.logits.classes, len(block.y)
+        shape = without(block.x.shape, block.axis)
         hot = block.label_facts is None or bool((block.label_facts["top"] == 1.0).all())
-        if 1 < self.logits.classes <= MATRIX and hot:
-            code = y * self.logits.classes + predicted
-            code = code if counts is None else code[counts]
-            counted_pairs = np.bincount(code, minlength=self.logits.classes**2)
-            matrix = counted_pairs.reshape(self.logits.classes, self.logits.classes)
-            pair.matrix = matrix if pair.matrix is None else pair.matrix + matrix
-        self._add_neighbours(block, predicted)
-        if self.kind == "sparse" and self.logits.classes > 1:
-            # loss − (top − own) is log1p of the other classes' share, 0 to the last bit where p = 1 to the last bit
-            with np.errstate(invalid="ignore"):
-                rest = loss - (facts["top"] - block.own)
-            saturated = rest <= 2.0**-24 + 2.0**-22 * np.abs(loss)
-            self.logits.saturated += int(np.count_nonzero(saturated if counts is None else saturated & counts))
-        elif self.kind == "softmax" and self.logits.classes > 1:
-            rest = np.asarray(logsumexp(block.x, axis=block.axis)).reshape(-1) - facts["top"]
-            self.logits.saturated += int(np.count_nonzero(rest <= 2.0**-24))
-        pair.sample.add(block.x, block.z, block.axis, counts, loss, facts["total"])
-
-    def _add_neighbours(self, block: Block, predicted: Array) -> None:
-        shape = _without(block.x.shape, block.axis)
-        if not shape or shape[-1] < 2:
-            return
-        p, y = predicted.reshape(shape), block.y.reshape(shape)
-        pair = self.pair
-        count = (lambda mask: int(np.count_nonzero(mask))) if block.counts is None else None
-        if count is None:
-            live = block.counts.reshape(shape)  # type: ignore[union-attr]
-            both = live[..., 1:] & live[..., :-1]
-
-            def count(mask: Array) -> int:
-                return int(np.count_nonzero(mask & both))
-
-            pair.neighbours += int(np.count_nonzero(both))
-        else:
-            pair.neighbours += y.size // shape[-1] * (shape[-1] - 1)
-        pair.in_place += count(p[..., :-1] == y[..., :-1])
-        pair.ahead += count(p[..., :-1] == y[..., 1:])
-        pair.behind += count(p[..., 1:] == y[..., :-1])
-        pair.changes += count(y[..., 1:] != y[..., :-1])
+        wanted = 1 < classes <= MATRIX
+        block.tallies = tallies = engine.select().row_tallies(
+            block.facts, block.y, block.loss, classes=classes, line=shape[-1] if shape else 1,
+            matrix=wanted and classes * classes <= max(4096, 4 * rows), limit=pair.sample.limit(classes),
+            counts=block.counts, size=block.size, bins=self.bins, floor=self.floor,
+        )  # fmt: skip
+        for name in (
+            "right", "counted", "loss", "nan", "infinite", "neighbours", "in_place", "ahead", "behind", "changes",
+        ):  # fmt: skip
+            setattr(pair, name, getattr(pair, name) + tallies[name])
+        if classes > 1:
+            self.logits.saturated += tallies["saturated"]
+        if self.kind == "sparse" and classes <= 1 << 20:
+            counts = self.labels.counts
+            self.labels.counts = tallies["support"] if counts is None else counts + tallies["support"]
+        if wanted and hot:
+            if pair.matrix is None:
+                pair.matrix = np.zeros((classes, classes), np.int64)
+            if tallies["matrix"] is None:
+                np.add.at(pair.matrix.reshape(-1), block.pairs(classes), 1)
+            else:
+                pair.matrix += tallies["matrix"]
+        pair.sample.add(block.x, block.z, block.axis, tallies["keyed"], tallies["keys"])
 
     def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...]) -> Block:
         rows = engine.select().row_facts
         facts, label_facts = rows(x, self.axis), rows(z, self.axis)
         self.labels.add_rows(z, self.axis, label_facts)
-        self.logits.add(x, self.axis, facts, offset)
+        self.logits.add(x, self.axis, facts, _extremes(facts), offset)
         pair = self.pair
         loss, total = np.zeros(0), np.nan
         if not self.losses and not facts["odd"].any():
@@ -456,9 +435,12 @@ class Survey:
             pair.z += float(label_facts["total"].sum())
         flat = facts["top"] if self.logits.classes == 1 else np.maximum(np.abs(facts["top"]), np.abs(facts["low"]))
         self.logits.saturated += int(np.count_nonzero(np.abs(flat) > 40.0))
-        pair.sample.add(x, z, self.axis, None, facts["total"], label_facts["total"])
-        nothing = np.zeros(0, np.intp)
-        return Block(x, z, self.axis, nothing, nothing, None, loss, facts, label_facts)
+        keys = reference.row_keys(facts["total"], label_facts["total"])
+        usable = np.flatnonzero(
+            np.isfinite(facts["total"]) & (keys <= np.uint64(pair.sample.limit(x.shape[self.axis])))
+        )
+        pair.sample.add(x, z, self.axis, usable, keys[usable])
+        return Block(x, z, self.axis, np.zeros(0, np.int64), None, loss, facts, label_facts)
 
     def merge(self, other: Survey) -> None:
         """Take in what another survey of the same kind has seen."""
@@ -478,15 +460,17 @@ def in_rows(kind: str, axis: int, x: Array, z: Array) -> tuple[Array, Array, int
     return x, z, axis % x.ndim
 
 
-def _picked(x: Array, y: Array, axis: int) -> Array:
-    """(N,) the logit of each row's class, in float64."""
-    if axis == x.ndim - 1 and x.flags.c_contiguous:
-        flat = x.reshape(-1)[np.arange(len(y)) * x.shape[axis] + y]
-    else:
-        flat = np.take_along_axis(x, np.expand_dims(y.reshape(_without(x.shape, axis)), axis), axis).reshape(-1)
-    picked: Array = flat.astype(np.float64)
-    return picked
+def _extremes(facts: dict[str, Array]) -> dict[str, Any]:
+    """What `row_tallies` says of them."""
+    with np.errstate(invalid="ignore"):
+        spread = facts["top"] - facts["low"]
+    return {
+        "low": float(facts["low"].min()),
+        "top": float(facts["top"].max()),
+        "spread": float(spread[np.isfinite(spread)].sum()),
+        "odd_rows": int(np.count_nonzero(facts["odd"])),
+    }
 
 
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:axis] + shape[axis + 1 :]

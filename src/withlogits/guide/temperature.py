@@ -23,7 +23,6 @@ Floats = NDArray[np.float64]
 SIZE = 1 << 17  # logits in a sample
 FEWEST = 50  # rows from which on a temperature means something
 MASKED = -1e9  # what stands for -inf: a class that is ruled out at every temperature, and whose square is finite
-ODD = np.uint64(0x9E3779B97F4A7C15)
 HOTTEST = 8.0  # the logarithm of the temperature is sought between -HOTTEST and HOTTEST
 
 
@@ -50,17 +49,17 @@ class Sample:
     def capacity(self, classes: int) -> int:
         return max(64, self.size // max(1, classes))
 
-    def add(self, x: Array, z: Array, axis: int, counts: Array | None, first: Array, second: Array) -> None:
-        """Rows with two numbers of theirs, (N,), that tell rows apart; rows whose first is not finite are left out."""
-        classes = x.shape[axis]
-        usable = np.isfinite(first) if counts is None else np.isfinite(first) & counts
-        keys = _hashed(first, second)
-        room = self.capacity(classes)
-        if len(self.keys) >= room:
-            usable &= keys < self.keys.max()
-        chosen = np.flatnonzero(usable)
+    def limit(self, classes: int) -> int:
+        """No row with a larger key than this would be kept."""
+        full = len(self.keys) >= self.capacity(classes)
+        return max(0, int(self.keys.max()) - 1) if full else (1 << 64) - 1
+
+    def add(self, x: Array, z: Array, axis: int, chosen: Array, keys: Array) -> None:
+        """The rows with these numbers, and their keys: `reference.row_keys` of two numbers that tell rows apart."""
+        room = self.capacity(x.shape[axis])
         if len(chosen) > room:
-            chosen = chosen[np.argpartition(keys[chosen], room - 1)[:room]]
+            smallest = np.argpartition(keys, room - 1)[:room]
+            chosen, keys = chosen[smallest], keys[smallest]
         if not len(chosen):
             return
         wide = np.float64 if x.dtype == np.float64 else np.float32
@@ -68,7 +67,7 @@ class Sample:
         at = (*where[:axis], slice(None), *where[axis:])
         rows = _taken(x, at, axis).astype(wide)
         labels = (z[where] if z.ndim < x.ndim else _taken(z, at, axis)).astype(np.float64)
-        self._keep(keys[chosen], rows, labels, room)
+        self._keep(keys, rows, labels, room)
 
     def merge(self, other: Sample) -> None:
         if other.x is not None and other.z is not None:
@@ -153,17 +152,6 @@ def _taken(x: Array, at: tuple[Any, ...], axis: int) -> Array:
     if not apart and axis == 0 and rows.ndim == 2 and x.ndim > 1:
         rows = rows.T
     return rows.reshape(-1, x.shape[axis])
-
-
-def _hashed(first: Array, second: Array) -> Array:
-    """64 well-mixed bits of each row (splitmix64) from two numbers of it."""
-    h = first.astype(np.float64).view(np.uint64) + np.ascontiguousarray(second, np.float64).view(np.uint64) * ODD
-    h ^= h >> np.uint64(30)
-    h *= np.uint64(0xBF58476D1CE4E5B9)
-    h ^= h >> np.uint64(27)
-    h *= np.uint64(0x94D049BB133111EB)
-    h ^= h >> np.uint64(31)
-    return h
 
 
 def _losses(x: Floats, z: Floats, beta: float, independent: bool) -> Floats:

@@ -306,7 +306,7 @@ def a_division_by_the_spread_of_a_constant_pixel() -> Pair:
     x, _, held_out, y = data("digits")
     with np.errstate(all="ignore"):
         divided = held_out / (x.std(0) * (x.std(0) > 0.03))  # the corners never have ink
-    return instead(y, network("digits").logits(divided), outcome("digits").logits)
+        return instead(y, network("digits").logits(divided), outcome("digits").logits)
 
 
 @mistake("WL106", "error")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import facts, sigmoid, single, softmax, spinning
-from .job import FactsSpec, PoolSpec, SigmoidSpec, SoftmaxSpec
+from . import elements, facts, scores, sigmoid, single, softmax, spinning, tallies
+from .job import ElementsSpec, FactsSpec, PoolSpec, ScoresSpec, SigmoidSpec, SoftmaxSpec, TalliesSpec
+
+Spec = SoftmaxSpec | SigmoidSpec | FactsSpec | TalliesSpec | ElementsSpec | ScoresSpec | PoolSpec
 
 
-def build(spec: SoftmaxSpec | SigmoidSpec | FactsSpec | PoolSpec) -> Callable[[int, int, int], int]:
+def build(spec: Spec) -> Callable[[int, int, int], int]:
     """The Python function that Numba compiles for `spec`."""
     if isinstance(spec, SoftmaxSpec):
         return single.build(spec) if spec.single else softmax.build(spec)
@@ -16,4 +18,10 @@ def build(spec: SoftmaxSpec | SigmoidSpec | FactsSpec | PoolSpec) -> Callable[[i
         return sigmoid.build(spec)
     if isinstance(spec, FactsSpec):
         return facts.build(spec)
+    if isinstance(spec, TalliesSpec):
+        return tallies.build(spec)
+    if isinstance(spec, ElementsSpec):
+        return elements.build(spec)
+    if isinstance(spec, ScoresSpec):
+        return scores.build(spec)
     return spinning.build(spec)

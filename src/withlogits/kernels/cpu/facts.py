@@ -1,9 +1,11 @@
 """What each row of an array is like, in one pass: what a diagnosis and a score of a row begin with.
 
-For a row x of C numbers and a threshold t, in float64, of elements of any kind:
+For a row x of C numbers, in float64, of elements of any kind:
 
     top = max x_j    low = min x_j    total = Σ x_j    first = the first j with x_j = top
     above = how many x_j > t          odd = how many x_j are NaN or infinite
+
+where t is 0, or the row's own element x_y, which is then kept too (`own`).
 
 NaN is passed over by all but `total`, which it makes NaN, and `odd`; of a row of nothing but NaN, top is −inf, low is
 inf and first is 0. `total` is a plain sum, within C/8 roundings of the exact one; everything else is exact.
@@ -20,7 +22,7 @@ from . import simd
 from .job import FACTS, FACTS_JOB, TILE, FactsSpec
 from .memory import KINDS, Access, Tile
 from .rows import turning
-from .simd import F64, I64, Value, select, traced
+from .simd import F64, I1, I64, Value, select, traced
 
 INF, NAN = float("inf"), float("nan")
 
@@ -29,7 +31,8 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
     lanes = spec.lanes
     along, tiled = spec.layout == "along", spec.layout == "tiled"
     full, numbers = simd.vector(F64, lanes), simd.vector(I64, lanes)
-    access = Access(KINDS[spec.x], lanes, False)
+    access, apart = Access(KINDS[spec.x], lanes, False), Access(KINDS[spec.x], lanes, True)
+    alone, alone_flag = Access(KINDS[spec.x], 1, False), simd.vector(I1, 1)
     tile = Tile(access.kind, lanes)
     fill, _ = turning(tile if tiled else None)
 
@@ -42,15 +45,16 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
         return simd.lane_numbers(numbers) < n
 
     @traced
-    def threshold(address: Value, step: Value, mask: Value) -> Value:
+    def threshold(y: Value, xa: Value, row_step: Value, class_step: Value, n: Value) -> Value:
+        """0, or each row's element at the number that stands at y; lanes without a row repeat the last row's first."""
+        if not spec.picked:
+            return simd.constant(0.0, full)
         if along:
-            return simd.splat(simd.load(address, F64), full)
-        found: Value = simd.either(
-            step == 0,
-            lambda: simd.splat(simd.load(address, F64), full),
-            lambda: simd.load_some(address, mask, simd.constant(0.0, full)),
-        )
-        return found
+            at = xa + simd.load(y, I64) * class_step
+            return simd.splat(simd.lane(alone.read(at, simd.constant(1, alone_flag), 0.0), 0), full)
+        own = simd.load_some(y, first_lanes(n), simd.constant(0, numbers))
+        at = simd.smaller(simd.lane_numbers(numbers), n - 1) * row_step + own * class_step + xa
+        return apart.read(at, simd.constant(1, simd.vector(I1, lanes)), 0.0)
 
     @traced
     def nothing() -> tuple[Value, ...]:
@@ -74,8 +78,8 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
 
     @traced
     def keep(
-        top: Value, low: Value, total: Value, first: Value, above: Value, odd: Value, out: Value, step: Value,
-        rows: Value,
+        top: Value, low: Value, total: Value, first: Value, above: Value, odd: Value, t: Value, out: Value,
+        step: Value, rows: Value,
     ) -> None:  # fmt: skip
         results = [top, low, total, first, above, odd]
         if along:
@@ -83,8 +87,9 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
             where = simd.across(select(top == highest, first, simd.constant(INF, full)), simd.smaller)
             sums = (simd.across(x, lambda a, b: a + b) for x in (total, above, odd))
             total, above, odd = sums
-            results = [highest, simd.across(low, simd.smaller), total, where, above, odd]
-        for i, result in enumerate(results):
+            results, t = [highest, simd.across(low, simd.smaller), total, where, above, odd], simd.lane(t, 0)
+        assert len(results) == len(FACTS)
+        for i, result in enumerate([*results, t] if spec.picked else results):
             if along:
                 simd.store(result, out + step * i)
             else:
@@ -92,10 +97,9 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
 
     unpack = simd.reader(FACTS_JOB.names)
     size, tile_step, x_step = access.kind.size, tile.step, lanes if along else 1
-    assert len(FACTS) == 6
 
     def kernel(job: int, start: int, stop: int) -> int:
-        classes, inner, x_outer, x_row, x_class, t_step, out_step, x, t, out = unpack(job)
+        classes, inner, x_outer, x_row, x_class, out_step, x, y, out = unpack(job)
         whole = classes // lanes if along else classes
         rest = classes - whole * lanes if along else 0
         x_next = tile_step if tiled else x_step * x_class
@@ -109,18 +113,18 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
             rows = first_lanes(n)
             each = everything if along else rows
             xa = x + outer * x_outer + row * x_row
+            t = threshold(y + i * 8, xa, x_row, x_class, n)
             if tiled:
                 for j in range(0, classes, lanes):
                     fill(turned + j * tile_step, xa + j * size, x_row, n, first_lanes(classes - j))
                 xa = turned
-            limit = threshold(t + i * t_step, t_step, rows)
             top, low, total, first, above, odd, at = nothing()
             for _ in range(whole):
-                top, low, total, first, above, odd, at = visit(top, low, total, first, above, odd, at, xa, each, limit)
+                top, low, total, first, above, odd, at = visit(top, low, total, first, above, odd, at, xa, each, t)
                 xa += x_next
             if rest > 0:
-                top, low, total, first, above, odd, at = visit(top, low, total, first, above, odd, at, xa, last, limit)
-            keep(top, low, total, first, above, odd, out + i * 8, out_step, rows)
+                top, low, total, first, above, odd, at = visit(top, low, total, first, above, odd, at, xa, last, t)
+            keep(top, low, total, first, above, odd, t, out + i * 8, out_step, rows)
             i += n
         return 0
 

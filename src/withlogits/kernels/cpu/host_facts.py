@@ -11,26 +11,27 @@ from .call import Dtype, Plan
 from .job import FACTS, FACTS_JOB, TILE, FactsSpec
 from .layout import Array, Strides, address, two_levels, without
 
-ZERO = np.zeros(1)
 OF_NOTHING = np.array([[-np.inf], [np.inf], [0.0], [0.0], [0.0], [0.0]])  # what rows of no classes are like
 
 
-def row_facts(x: Array, axis: int, threshold: Array | None = None) -> dict[str, Array]:
+def row_facts(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
     """The `job.FACTS` of the rows along `axis`, each a float64 array in the order of the rows; see `facts.py`.
 
-    `threshold` is one float64 number a row, in that order, or nothing for 0.
+    `y` is one int64 number of a class for each row, in that order, whose element is `own`; none may be out of range.
     """
     count = math.prod(without(x.shape, axis))
-    out = np.empty((len(FACTS), count)) if x.size else np.tile(OF_NOTHING, count)
-    if x.size:
-        if x.strides[axis] != x.itemsize and not _across(x, axis):
-            x, axis = np.ascontiguousarray(np.moveaxis(x, axis, -1)), x.ndim - 1
-        plan, blocks = _plan(x.shape, axis, x.dtype, x.strides, threshold is not None, count)
-        at, limits, results = address(x), ZERO if threshold is None else threshold, address(out)
-        for i, offset in enumerate(blocks):
-            t = address(limits) + (0 if threshold is None else i * plan.count * 8)
-            plan.run(FACTS_JOB.fill(at + offset, t, results + i * plan.count * 8))
-    return dict(zip(FACTS, out, strict=True))
+    if not x.size:
+        return dict(zip(FACTS, np.tile(OF_NOTHING, count), strict=True))
+    names = FACTS if y is None else (*FACTS, "own")
+    out = np.empty((len(names), count))
+    if x.strides[axis] != x.itemsize and not _across(x, axis):
+        x, axis = np.ascontiguousarray(np.moveaxis(x, axis, -1)), x.ndim - 1
+    plan, blocks = _plan(x.shape, axis, x.dtype, x.strides, y is not None, count)
+    at, results, numbers = address(x), address(out), 0 if y is None else address(y)
+    for i, offset in enumerate(blocks):
+        done = i * plan.count * 8
+        plan.run(FACTS_JOB.fill(at + offset, numbers + done, results + done))
+    return dict(zip(names, out, strict=True))
 
 
 def _across(x: Array, axis: int) -> bool:
@@ -41,14 +42,14 @@ def _across(x: Array, axis: int) -> bool:
 
 @lru_cache(maxsize=256)
 def _plan(
-    shape: tuple[int, ...], axis: int, dtype: Dtype, strides: Strides, limited: bool, total: int
+    shape: tuple[int, ...], axis: int, dtype: Dtype, strides: Strides, picked: bool, total: int
 ) -> tuple[Plan, list[int]]:
     outer, inner, steps, offsets = two_levels(without(shape, axis), [without(strides, axis)])
     along = strides[axis] == dtype.itemsize
     layout = ("tiled" if shape[axis] <= TILE else "along") if along else "across"
-    head = FACTS_JOB.plan(shape[axis], inner, *steps[0], strides[axis], 8 if limited else 0, total * 8)
+    head = FACTS_JOB.plan(shape[axis], inner, *steps[0], strides[axis], total * 8)
     count = outer * inner
-    spec = FactsSpec(dtype.name, layout)
+    spec = FactsSpec(dtype.name, layout, picked)
     return Plan(spec, head, count, count * shape[axis], 1 if layout == "along" else 16, offsets), [
         o[0] for o in offsets
     ]

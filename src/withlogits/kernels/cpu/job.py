@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LANES = 8  # float64 lanes of a vector
+CLAIM = 4  # numbers of a bin of claimed probabilities: how many, their sum, the sum of what came true, nothing
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
 TILE = 128  # classes that a tile has room for
@@ -73,11 +74,130 @@ class FactsSpec:
 
     x: str  # the kind of elements
     layout: str  # lanes "along" contiguous classes, "across" contiguous rows, or short ones "tiled"
+    picked: bool = False  # each row is compared with one element of its own
 
     @property
     def lanes(self) -> int:
         """Rows or classes handled at once."""
         return 2 * LANES if self.layout == "along" else LANES
+
+
+# Of tallies: sums and extremes, each a vector of LANES float64; then whole numbers.
+TALLY_VECTORS = ("low", "top", "loss", "spread")
+TALLY_COUNTS = (
+    "right", "counted", "nan", "infinite", "saturated", "odd_rows",
+    "neighbours", "in_place", "ahead", "behind", "changes", "keyed", "costly",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TalliesSpec:
+    """What is counted of rows whose facts and losses are known, and in which slots of 8 bytes.
+
+    The vectors come first, then the whole numbers, then the tables, whose last entry is for rows that do not count.
+    """
+
+    loss: str  # the kind of the losses
+    sized: bool = False  # the rows' logsumexp is given; without it, it follows from the loss of one class
+    some: bool = False  # not all rows count
+    matrix: bool = False  # every (class, predicted) is counted, not the classes alone
+    scored: bool = False  # the figures of an evaluation are wanted too
+    confidence: int = 0  # bins of equal width for the claimed probability
+    lowest: int = 0  # two bins an octave for the loss, from 2^lowest on
+    octaves: int = 0
+    within: tuple[int, ...] = ()  # is the class among the k largest
+
+    @property
+    def counts_at(self) -> int:
+        return len(TALLY_VECTORS) * LANES
+
+    @property
+    def within_at(self) -> int:
+        return self.counts_at + len(TALLY_COUNTS)
+
+    @property
+    def claims_at(self) -> int:
+        """Bins of claimed probabilities, CLAIM float64 each."""
+        return self.within_at + len(self.within)
+
+    @property
+    def histogram_at(self) -> int:
+        return self.claims_at + CLAIM * (self.confidence + 1) * self.scored
+
+    @property
+    def losses(self) -> int:
+        """Bins of the histogram."""
+        return 2 * self.octaves + 1
+
+    @property
+    def classes_at(self) -> int:
+        """How many rows: (class, predicted), or (class,)."""
+        return self.histogram_at + (self.losses + 1) * self.scored
+
+    def class_loss_at(self, classes: int) -> int:
+        return self.classes_at + (classes * classes if self.matrix else classes) + 1
+
+    def end(self, classes: int) -> int:
+        return self.class_loss_at(classes) + (classes + 1) * self.scored
+
+
+def period(classes: int) -> int:
+    """Entries of a table that has all classes, several times if they are few."""
+    return -(-8 * LANES // classes) * classes
+
+
+@dataclass(frozen=True)
+class ElementsSpec:
+    """What is counted of elements of independent classes whose losses are known, and in which slots of 8 bytes.
+
+    The tables come first, whose last entry is for what does not count, then those of the classes: several times all
+    classes, so that vectors of them seldom meet, and LANES more for a vector that begins at the last.
+    """
+
+    x: str  # kinds of elements
+    z: str
+    loss: str
+    confidence: int  # bins, as in TalliesSpec
+    lowest: int
+    octaves: int
+
+    @property
+    def losses(self) -> int:
+        return 2 * self.octaves + 1
+
+    @property
+    def histogram_at(self) -> int:
+        """Behind the bins of claimed probabilities."""
+        return CLAIM * (self.confidence + 1)
+
+    @property
+    def costly_at(self) -> int:
+        return self.histogram_at + self.losses + 1
+
+    @property
+    def classes_at(self) -> int:
+        return self.costly_at + 1
+
+    def end(self, classes: int) -> int:
+        return self.classes_at + len(ELEMENT_TABLES) * (period(classes) + LANES)
+
+
+SCORE_CLASSES = 32  # classes that a unit of the work on scores has, if there are more
+
+
+@dataclass(frozen=True)
+class ScoresSpec:
+    """Into which bins scores are counted."""
+
+    x: str  # kinds of elements
+    z: str
+    fraction: int  # bits of a bin
+    lowest: int
+    octaves: int
+
+    @property
+    def bins(self) -> int:
+        return 2 * ((self.octaves << self.fraction) + 1)
 
 
 @dataclass(frozen=True)
@@ -116,9 +236,19 @@ SOFTMAX_JOB = Fields(
     "smoothing. inverse_temperature. softcap. z_loss.",
     "x z g h s w loss grad_scale. kappa.",
 )
-FACTS = ("top", "low", "total", "first", "above", "odd")
-# t thresholds; out the facts of all rows, one after another, `out_step` bytes apart
-FACTS_JOB = Fields("classes inner x_outer x_row x_class t_step out_step", "x t out")
+FACTS = ("top", "low", "total", "first", "above", "odd")  # and "own", if one element of each row is picked
+# y which is picked; out the facts of all rows, one after another, `out_step` bytes apart
+FACTS_JOB = Fields("classes inner x_outer x_row x_class out_step", "x y out")
+# `line` rows are neighbours; each piece of `grain` rows has `out_step` bytes of `out`, and room for that many and
+# LANES entries, a row and its key, in the lists `keyed` (keys up to `limit`) and `costly` (losses from `floor` on)
+TALLIES_JOB = Fields(
+    "rows grain line classes facts_step out_step", "facts loss y size counts out keyed costly limit floor."
+)
+ELEMENT_TABLES = ("yes", "said", "both", "loss")  # of the classes
+# each piece of `grain` elements has `out_step` bytes of `out`, and room for that many and LANES entries in `costly`
+ELEMENTS_JOB = Fields("elements grain period out_step", "x z loss out costly floor.")
+# `numbers` says which class each element of a period has; each part of `grain` elements counts into `table_step` bytes
+SCORES_JOB = Fields("elements grain period classes table_step", "x z scores numbers")
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights
 SIGMOID_JOB = Fields(
     "columns x_row x_column z_row z_column o_row o_column g_row g_column h_row h_column q_row q_column s_row s_column "

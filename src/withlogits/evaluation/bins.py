@@ -1,0 +1,36 @@
+"""Into which bins an evaluation counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Probabilities in bins of equal width over [0, 1]; losses in two bins an octave, from 2^lowest on.
+
+    A loss's octave is in a float's exponent, its half of it in the first bit behind, so that no bin must be searched.
+    """
+
+    confidence: int = 15
+    lowest: int = -20
+    octaves: int = 30
+    within: tuple[int, ...] = (1, 3, 5, 10)  # is the class among the k largest
+    score_lowest: int = -10  # scores alike below 2^-10 and from 2^10 on
+    score_octaves: int = 20
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Of the losses' bins: 0, each 2^k and 1.5·2^k, infinity."""
+        octaves = 2.0 ** np.arange(self.lowest, self.lowest + self.octaves)[:, None] * [1.0, 1.5]
+        return np.concatenate(([0.0], octaves.reshape(-1), [np.inf]))
+
+    def scores(self, fraction: int) -> int:
+        """How many bins for scores that are told apart by so many bits behind their exponent."""
+        return 2 * ((self.score_octaves << fraction) + 1)
+
+
+BINS = Bins()

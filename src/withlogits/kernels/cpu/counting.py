@@ -1,0 +1,80 @@
+"""Counters in memory, eight at a time: tables of whole numbers and of sums, lists, and which bin a number is in."""
+
+from __future__ import annotations
+
+from . import simd
+from .job import CLAIM, LANES
+from .memory import transposed
+from .simd import F64, I32, I64, Value
+
+
+def bump(table: Value, places: Value, mask: Value | None = None) -> None:
+    """One more at each place (of the lanes that hold), one lane after another, since places may be equal."""
+    for i in range(LANES):
+        address = _entry(table, places, i, 8)
+        one = 1 if mask is None else simd.convert(simd.lane(mask, i), I64)
+        simd.store(simd.load(address, I64) + one, address)
+
+
+def add(table: Value, places: Value, x: Value) -> None:
+    """Lane i of x at its place."""
+    for i in range(LANES):
+        address = _entry(table, places, i, 8)
+        simd.store(simd.load(address, F64) + simd.lane(x, i), address)
+
+
+def add_claims(table: Value, places: Value, claimed: Value, true: Value) -> None:
+    """One more claim, what is claimed and what is true, in entries of CLAIM float64: one addition of four numbers."""
+    one, zero = simd.constant(1.0, claimed.type), simd.constant(0.0, claimed.type)
+    for half in range(0, LANES, CLAIM):
+        part = list(range(half, half + CLAIM))
+        rows = transposed([simd.shuffle(x, x, part) for x in (one, claimed, true, zero)])
+        for i, row in enumerate(rows):
+            address = _entry(table, places, half + i, 8 * CLAIM)
+            simd.store(simd.load(address, row.type) + row, address)
+
+
+def _entry(table: Value, places: Value, i: int, size: int) -> Value:
+    return simd.convert(simd.lane(places, i), I64) * size + table
+
+
+def count(address: Value, mask: Value) -> None:
+    """As many more as lanes hold."""
+    simd.store(simd.load(address, I64) + simd.set_lanes(mask), address)
+
+
+def append(address: Value, entries: Value, first: Value, mask: Value, key: Value) -> None:
+    """The numbers of the lanes that hold, from `first` on, each with its key, behind those that are in a list already.
+
+    How many these are stands at `address`. Up to LANES entries behind the list are overwritten.
+    """
+
+    def write() -> None:
+        n = simd.load(address, I64)
+        for i in range(LANES):
+            simd.store(first + i, n * 16 + entries)
+            simd.store(simd.lane(key, i), n * 16 + entries + 8)
+            n = n + simd.convert(simd.lane(mask, i), I64)
+        simd.store(n, address)
+
+    simd.either(simd.set_lanes(mask) > 0, write, lambda: None)
+
+
+def least(x: Value, most: int) -> Value:
+    return simd.smaller(x, simd.constant(most, x.type))
+
+
+def whole(x: Value) -> Value:
+    """Float64 between -2^31 and 2^31 as integers of 32 bits, to which processors without AVX-512 convert at once."""
+    return simd.convert(x, I32)
+
+
+def width_bin(p: Value, bins: int) -> Value:
+    """Which of `bins` of equal width over [0, 1]."""
+    return least(whole(p * float(bins)), bins - 1)
+
+
+def octave_bin(x: Value, lowest: int, bins: int) -> Value:
+    """Below 2^lowest, then two bins an octave: a float's exponent and the first bit behind it."""
+    place = simd.convert(simd.bits(x) >> 51, I32) - (((1023 + lowest) << 1) - 1)
+    return least(simd.larger(place, simd.constant(0, place.type)), bins - 1)

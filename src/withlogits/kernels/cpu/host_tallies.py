@@ -1,0 +1,178 @@
+"""What is counted of rows and elements, on compiled kernels: pieces of them, their counters, and the sums of these."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .call import Plan
+from .job import (
+    CLAIM,
+    ELEMENT_TABLES,
+    ELEMENTS_JOB,
+    LANES,
+    SCORE_CLASSES,
+    SCORES_JOB,
+    TALLIES_JOB,
+    TALLY_COUNTS,
+    TALLY_VECTORS,
+    ElementsSpec,
+    ScoresSpec,
+    TalliesSpec,
+    period,
+)
+from .layout import Array, address
+
+PIECES = 16  # at most
+GRAIN = 4096  # rows of a piece, at least
+COST = 16  # a row takes as long as so many elements of a loss
+ELEMENT_COST = 8
+SIGN = 1 << 63
+
+
+def row_tallies(
+    facts: dict[str, Array],
+    y: Array,
+    loss: Array,
+    *,
+    classes: int,
+    line: int,
+    matrix: bool,
+    limit: int,
+    counts: Array | None = None,
+    size: Array | None = None,
+    bins: Any = None,
+    floor: float = -np.inf,
+) -> dict[str, Any]:
+    """What `reference.row_tallies` says, which explains the arguments; all arrays lie side by side."""
+    scored = () if bins is None else (True, bins.confidence, bins.lowest, bins.octaves, bins.within)
+    spec = TalliesSpec(loss.dtype.name, size is not None, counts is not None, matrix, *scored)
+    rows, room = len(y), spec.end(classes)
+    plan, grain = _plan(spec, rows, line, classes, room)
+    pieces = plan.count
+    out = np.zeros((pieces, room), np.int64)
+    lists = np.empty((1 if bins is None else 2, pieces, grain + LANES, 2), np.int64)
+    plan.run(
+        TALLIES_JOB.fill(
+            address(facts["top"]), address(loss), address(y), 0 if size is None else address(size),
+            0 if counts is None else address(counts), address(out), address(lists),
+            0 if bins is None else address(lists[1]), limit - SIGN, floor,
+        )
+    )  # fmt: skip
+    return _read(spec, out, lists, classes)
+
+
+@lru_cache(maxsize=256)
+def _plan(spec: TalliesSpec, rows: int, line: int, classes: int, room: int) -> tuple[Plan, int]:
+    pieces, grain = _pieces(rows, room)
+    head = TALLIES_JOB.plan(rows, grain, max(1, line), classes, rows * 8, room * 8)
+    return Plan(spec, head, pieces, rows * COST, 1, ()), grain
+
+
+def _pieces(count: int, room: int) -> tuple[int, int]:
+    """How many pieces, and how much each has; large beside their counters, which are added up in the end.
+
+    They do not depend on the threads.
+    """
+    pieces = max(1, min(PIECES, count // max(GRAIN, 4 * room)))
+    return pieces, -(-count // (pieces * LANES)) * LANES
+
+
+def _read(spec: TalliesSpec, out: Array, lists: Array, classes: int) -> dict[str, Any]:
+    vectors = out[:, : spec.counts_at].view(np.float64).reshape(len(out), len(TALLY_VECTORS), LANES)
+    low, top = float(vectors[:, 0].min()), float(vectors[:, 1].max())
+    loss, spread = (float(vectors[:, i].sum()) for i in (2, 3))
+    listed = out[:, spec.within_at - 2 : spec.within_at].T
+    numbers, sums = (a[:, spec.counts_at :].sum(axis=0) for a in (out, out.view(np.float64)))
+
+    def counted(begin: int, count: int) -> Array:
+        found: Array = numbers[begin - spec.counts_at :][:count]
+        return found
+
+    def summed(begin: int, count: int) -> Array:
+        found: Array = sums[begin - spec.counts_at :][:count]
+        return found
+
+    found: dict[str, Any] = {"low": low, "top": top, "loss": loss, "spread": spread}
+    found |= zip(TALLY_COUNTS, numbers[: len(TALLY_COUNTS)].tolist(), strict=True)
+    keyed = _joined(lists[0], listed[0])
+    found["keyed"], found["keys"] = keyed[:, 0], np.ascontiguousarray(keyed[:, 1]).view(np.uint64)
+    occur = counted(spec.classes_at, classes * classes if spec.matrix else classes)
+    found["matrix"] = occur.reshape(classes, classes) if spec.matrix else None
+    found["support"] = found["matrix"].sum(axis=1) if spec.matrix else occur
+    if spec.scored:
+        found["within"] = counted(spec.within_at, len(spec.within))
+        found["confidence"] = _claims(summed(spec.claims_at, CLAIM * spec.confidence))
+        found["histogram"] = counted(spec.histogram_at, spec.losses)
+        found["class_loss"] = summed(spec.class_loss_at(classes), classes)
+        found["costly"] = _joined(lists[1], listed[1])[:, 0]
+    return found
+
+
+def _joined(parts: Array, counts: Array) -> Array:
+    """The entries of all lists, which fill as much of their parts."""
+    return np.concatenate([part[:n] for part, n in zip(parts, counts.tolist(), strict=True)])
+
+
+def _claims(sums: Array) -> Array:
+    """(3, bins) how many, what is claimed, what came true."""
+    return np.ascontiguousarray(sums.reshape(-1, CLAIM)[:, :3].T)
+
+
+def element_tallies(x: Array, z: Array, loss: Array, *, bins: Any, floor: float) -> dict[str, Any]:
+    """What `reference.element_tallies` says, which explains the arguments; all arrays lie side by side."""
+    classes = x.shape[1]
+    spec = ElementsSpec(x.dtype.name, z.dtype.name, loss.dtype.name, bins.confidence, bins.lowest, bins.octaves)
+    plan, grain = _elements_plan(spec, x.size, classes)
+    out = np.zeros((plan.count, spec.end(classes)), np.int64)
+    costly = np.empty((plan.count, grain + LANES, 2), np.int64)
+    plan.run(ELEMENTS_JOB.fill(address(x), address(z), address(loss), address(out), address(costly), floor))
+    tables = out[:, spec.classes_at :].reshape(plan.count, len(ELEMENT_TABLES), -1)
+    return {
+        "answers": _folded(tables[:, :3].sum(axis=0), classes),
+        "class_loss": _folded(tables[:, 3:].view(np.float64).sum(axis=0), classes)[0],
+        "confidence": _claims(out[:, : CLAIM * spec.confidence].view(np.float64).sum(axis=0)),
+        "histogram": out[:, spec.histogram_at :][:, : spec.losses].sum(axis=0),
+        "costly": _joined(costly, out[:, spec.costly_at])[:, 0],
+    }
+
+
+@lru_cache(maxsize=256)
+def _elements_plan(spec: ElementsSpec, elements: int, classes: int) -> tuple[Plan, int]:
+    pieces, grain = _pieces(elements, spec.end(classes))
+    head = ELEMENTS_JOB.plan(elements, grain, period(classes), spec.end(classes) * 8)
+    return Plan(spec, head, pieces, elements * ELEMENT_COST, 1, ()), grain
+
+
+def _folded(tables: Array, classes: int) -> Array:
+    """(k, C) from tables that have each class several times."""
+    whole: Array = tables[:, :-LANES].reshape(len(tables), -1, classes).sum(axis=1)
+    for i, more in enumerate(tables[:, -LANES:].T):
+        whole[:, i % classes] += more
+    return whole
+
+
+def count_scores(x: Array, z: Array, counts: Array, *, bins: Any, fraction: int) -> None:
+    """What `reference.count_scores` does, which explains the arguments; all arrays lie side by side."""
+    classes = x.shape[1]
+    spec = ScoresSpec(x.dtype.name, z.dtype.name, fraction, bins.score_lowest, bins.score_octaves)
+    plan = _scores_plan(spec, x.size, classes, len(counts))
+    plan.run(SCORES_JOB.fill(address(x), address(z), address(counts), address(_numbers(classes))))
+
+
+@lru_cache(maxsize=256)
+def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int) -> Plan:
+    units, grain = -(-classes // SCORE_CLASSES), elements
+    if units == 1:
+        units = min(tables, max(1, elements // GRAIN))
+        grain = -(-elements // (units * LANES)) * LANES
+    head = SCORES_JOB.plan(elements, grain, period(classes), classes, classes * 2 * spec.bins * 8)
+    return Plan(spec, head, units, elements * ELEMENT_COST, 1, ())
+
+
+@lru_cache(maxsize=16)
+def _numbers(classes: int) -> Array:
+    """Of the classes that an element of a period, and LANES more, have."""
+    return np.arange(period(classes) + LANES) % classes
