@@ -27,14 +27,15 @@ import withlogits
 from benchmarks import PARTIAL, RESULTS, machine
 
 SHAPES = ((2048, 32_000), (4096, 1000), (65_536, 10), (32, 10))
-CLASSES = (32_000, 1000, 10)
+CASES = (("sparse", 32_000), ("sparse", 1000), ("sparse", 10), ("sigmoid", 1000), ("sigmoid", 10))
 
 READING = """
 import sys, time
 begin, room = time.perf_counter(), bytearray(1 << 22)
-with open(sys.argv[1], "rb", buffering=0) as stream:
-    while stream.readinto(room):
-        pass
+for name in sys.argv[1:3]:
+    with open(name, "rb", buffering=0) as stream:
+        while stream.readinto(room):
+            pass
 print(time.perf_counter() - begin, 0)
 """
 
@@ -42,7 +43,7 @@ EVALUATION = r"""
 import re, sys, time
 import withlogits
 begin = time.perf_counter()
-evaluation = withlogits.evaluate(sys.argv[2], sys.argv[1])
+evaluation = withlogits.evaluate(sys.argv[2], sys.argv[1], loss=sys.argv[3])
 assert evaluation.count > 0
 took = time.perf_counter() - begin
 status = open("/proc/self/status").read()
@@ -75,11 +76,14 @@ def _lines(gigabytes: float, folder: Path | None) -> Iterator[str]:
                 f"| {kind} | {shape[0]:,} × {shape[1]:,} | {1e3 * loss:.3g} ms | {1e3 * diagnosis:.3g} ms "
                 f"| {diagnosis / loss:.1f} |"
             )
-    yield f"\n`evaluate` of {gigabytes:g} GB of float32 logits in a .npy file, and reading that file once:\n"
-    yield "| classes | reading | evaluate | ratio | peak memory |"
-    yield "|---:|---:|---:|---:|---:|"
-    for classes, reading, took, peak in evaluating(gigabytes, folder):
-        yield f"| {classes:,} | {reading:.1f} s | {took:.1f} s | {took / reading:.2f} | {peak / 1e6:.0f} MB |"
+    yield (
+        f"\n`evaluate` of {gigabytes:g} GB of float32 logits and their labels in .npy files (sparse: int64, one a row; "
+        "sigmoid: uint8, one a logit), and reading both once:\n"
+    )
+    yield "| labels | classes | reading | evaluate | ratio | peak memory |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for kind, classes, reading, took, peak in evaluating(gigabytes, folder):
+        yield f"| {kind} | {classes:,} | {reading:.1f} s | {took:.1f} s | {took / reading:.2f} | {peak / 1e6:.0f} MB |"
     yield "\n" + machine.as_markdown(machine.describe(machine.limit_cores(None)))
 
 
@@ -108,47 +112,60 @@ def diagnosing(kind: str, shape: tuple[int, int]) -> tuple[float, float]:
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def evaluating(gigabytes: float, folder: Path | None) -> Iterator[tuple[int, float, float, float]]:
-    """For each number of classes: seconds of a reading and of an evaluation, and the most memory that this took.
+def evaluating(gigabytes: float, folder: Path | None) -> Iterator[tuple[str, int, float, float, float]]:
+    """For each case: seconds of a reading and of an evaluation, and the most memory that this took.
 
-    One file serves all: its header is written anew.
+    One file of logits serves all, and one of labels all independent classes: their headers are written anew.
     """
-    elements = int(gigabytes * 1e9 / 4) // math.lcm(*CLASSES) * math.lcm(*CLASSES)
+    together = math.lcm(*(classes for _, classes in CASES))
+    elements = int(gigabytes * 1e9 / 4) // together * together
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        logits, labels = Path(place) / "logits.npy", Path(place) / "labels.npy"
-        _write(logits, elements)
-        for classes in CLASSES:
-            with logits.open("r+b") as stream:
-                _write_header(stream, (elements // classes, classes))
-            np.save(labels, np.random.default_rng(0).integers(0, classes, elements // classes))
-            (reading, _), (took, peak) = (_child(code, logits, labels) for code in (READING, EVALUATION))
-            yield classes, reading, took, peak
+        logits, numbers, answers = (Path(place) / f"{name}.npy" for name in ("logits", "numbers", "answers"))
+        rng = np.random.default_rng(0)
+        block = rng.standard_normal(min(elements, 1 << 24), np.float32)
+        _write(logits, elements, block)
+        _write(answers, elements, (rng.random(len(block), np.float32) < 0.3).view(np.uint8))
+        for kind, classes in CASES:
+            shape = (elements // classes, classes)
+            _set_shape(logits, "<f4", shape)
+            if kind == "sigmoid":
+                labels = answers
+                _set_shape(labels, "|u1", shape)
+            else:
+                labels = numbers
+                np.save(labels, rng.integers(0, classes, shape[0]))
+            (reading, _), (took, peak) = (_child(code, logits, labels, kind) for code in (READING, EVALUATION))
+            yield kind, classes, reading, took, peak
 
 
-def _write(path: Path, elements: int) -> None:
-    """Random numbers, some 64 MB of them over and over."""
-    block = np.random.default_rng(0).standard_normal(min(elements, 1 << 24), np.float32)
+def _write(path: Path, elements: int, block: Any) -> None:
+    """The numbers of the block, over and over."""
     with path.open("wb") as stream:
-        _write_header(stream, (elements, 1))
+        _write_header(stream, block.dtype.str, (elements, 1))
         for begin in range(0, elements, len(block)):
             stream.write(block[: elements - begin].data)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _write_header(stream: IO[bytes], shape: tuple[int, int]) -> None:
+def _set_shape(path: Path, dtype: str, shape: tuple[int, int]) -> None:
+    with path.open("r+b") as stream:
+        _write_header(stream, dtype, shape)
+
+
+def _write_header(stream: IO[bytes], dtype: str, shape: tuple[int, int]) -> None:
     """Of the same length for every shape."""
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(stream, {"descr": dtype, "fortran_order": False, "shape": shape})
     assert stream.tell() == 128
 
 
-def _child(code: str, logits: Path, labels: Path) -> tuple[float, float]:
+def _child(code: str, logits: Path, labels: Path, kind: str) -> tuple[float, float]:
     for path in (logits, labels):
         with path.open("rb") as stream:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(logits), str(labels)],
+        [sys.executable, "-c", code, str(logits), str(labels), kind],
         capture_output=True, text=True, env=environment, check=True,
     )  # fmt: skip
     first, second = json.loads(f"[{done.stdout.replace(' ', ',')}]")

@@ -171,10 +171,16 @@ def test_startup_runs_fresh_processes() -> None:
 def test_evaluation_measures_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = module("evaluation")
     monkeypatch.setattr(evaluation, "SHAPES", ((6, 5),))
-    monkeypatch.setattr(evaluation, "CLASSES", (7,))
+    monkeypatch.setattr(evaluation, "CASES", (("sparse", 7), ("sigmoid", 5)))
     assert evaluation.main(["--gigabytes", "1e-4", "--folder", str(tmp_path), "--output", str(tmp_path)]) == 0
     lines = (tmp_path / "evaluation.md").read_text().splitlines()
-    assert sum(line.startswith(("| sparse | 6 × 5 |", "| sigmoid | 6 × 5 |", "| 7 |")) for line in lines) == 3
+    assert (
+        sum(
+            line.startswith(("| sparse | 6 × 5 |", "| sigmoid | 6 × 5 |", "| sparse | 7 |", "| sigmoid | 5 |"))
+            for line in lines
+        )
+        == 4
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.md"]
 
 

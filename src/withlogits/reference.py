@@ -295,7 +295,7 @@ def to_dtype(x: Floats, dtype: np.dtype[Any]) -> Array:
 
 
 def row_facts(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
-    """top, low, total, first, above, odd (and own) of the rows along `axis`, in float64; NaN counts in total alone."""
+    """top, low, total, first, above (and own) of the rows along `axis`, in float64; NaN counts in total alone."""
     count = math.prod(x.shape[:axis] + x.shape[axis + 1 :])
     rows = np.moveaxis(x, axis, -1).reshape(count, x.shape[axis]).astype(np.float64)
     nan = np.isnan(rows)
@@ -308,7 +308,6 @@ def row_facts(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
             "total": rows.sum(axis=1),
             "first": high.argmax(axis=1) if rows.shape[1] else np.zeros(count),
             "above": np.count_nonzero(rows > (own["own"][:, None] if own else 0.0), axis=1),
-            "odd": np.count_nonzero(~np.isfinite(rows), axis=1),
         } | own
     return {name: np.asarray(values, np.float64) for name, values in facts.items()}
 
@@ -357,7 +356,7 @@ def row_tallies(
         "nan": np.isnan(loss),
         "infinite": np.isinf(loss),
         "saturated": live & saturated,
-        "odd_rows": facts["odd"] > 0,
+        "odd_rows": ~np.isfinite(facts["total"]),
         "neighbours": np.ones(len(both), bool),
         "in_place": first[both] == y[both],
         "ahead": first[both] == y[both + 1],
@@ -377,6 +376,51 @@ def row_tallies(
         found["histogram"] = loss_histogram(loss[live], bins)
         found["class_loss"] = np.bincount(y[live], loss[live], classes)
         found["costly"] = np.flatnonzero(live & (loss >= floor))
+    return found
+
+
+def label_tallies(
+    label_facts: dict[str, Array], close: float, facts: dict[str, Array] | None = None, limit: int = 0
+) -> dict[str, Any]:
+    """What there is to count of the rows of dense labels, and of logits beside them, whose facts are known.
+
+    Of the labels: extremes and sums; rows of nothing but 0 and 1 (`binary`), and how many of these have none, one or
+    two ones; rows that sum to 1 but for `close` without a negative entry (`distributions`); rows with a negative entry;
+    rows whose sum is not finite (`odd`); `positive` is the sum of the rows within [0, 1]. Of the logits: extremes and
+    sums, the rows with one beyond 40 (`saturated`), and those with a finite sum and a key up to `limit`.
+    """
+    low, top, total, above = (label_facts[name] for name in ("low", "top", "total", "above"))
+    good = (low >= 0.0) & (top <= 1.0)
+    binary = good & (total == above)
+    with np.errstate(invalid="ignore"):
+        found: dict[str, Any] = {
+            "low": float(low.min(initial=np.inf)),
+            "top": float(top.max(initial=-np.inf)),
+            "lowest_sum": float(np.fmin.reduce(total, initial=np.inf)),
+            "highest_sum": float(np.fmax.reduce(total, initial=-np.inf)),
+            "total": float(total.sum()),
+            "positive": float(total[good].sum()),
+            "binary": int(np.count_nonzero(binary)),
+            "distributions": int(np.count_nonzero((low >= 0.0) & (np.abs(total - 1.0) <= close))),
+            "negative": int(np.count_nonzero(low < 0.0)),
+            "odd": int(np.count_nonzero(~np.isfinite(total))),
+        }
+        for i, name in enumerate(("none", "one", "two")):
+            found[name] = int(np.count_nonzero(binary & (above == i)))
+        if facts is not None:
+            spread = facts["top"] - facts["low"]
+            finite, keys = np.isfinite(facts["total"]), row_keys(facts["total"], total)
+            keyed = np.flatnonzero(finite & (keys <= np.uint64(limit)))
+            found["logits"] = {
+                "low": float(facts["low"].min(initial=np.inf)),
+                "top": float(facts["top"].max(initial=-np.inf)),
+                "spread": float(spread[np.isfinite(spread)].sum()),
+                "total": float(facts["total"].sum()),
+                "odd_rows": int(np.count_nonzero(~finite)),
+                "saturated": int(np.count_nonzero(np.maximum(np.abs(facts["top"]), np.abs(facts["low"])) > 40.0)),
+                "keyed": keyed,
+                "keys": keys[keyed],
+            }
     return found
 
 

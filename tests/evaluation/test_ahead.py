@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Any
 
@@ -16,26 +16,33 @@ from withlogits.evaluation.ahead import ahead
 SHAPES = [(3, 4), (3, 4), (2, 4), (1, 1)]
 
 
-def blocks(closed: list[bool], fail_at: int | None = None, order: Any = "C") -> Generator[Any]:
-    room = np.empty(12)
-    try:
-        for i, shape in enumerate(SHAPES):
-            if i == fail_at:
-                raise OSError("the disk is gone")
-            room[:] = i  # one room for all, as a file's blocks have
-            yield room[: shape[0] * shape[1]].reshape(shape, order=order)
-    finally:
-        closed.append(True)
+def blocks(
+    closed: list[bool], fail_at: int | None = None, order: Any = "C", borrows: bool = False
+) -> Callable[[Any], Generator[Any]]:
+    def made(lend: Any) -> Generator[Any]:
+        own = np.empty(12)
+        try:
+            for i, shape in enumerate(SHAPES):
+                if i == fail_at:
+                    raise OSError("the disk is gone")
+                room = lend() if borrows else own  # one room for all, as a file's blocks have
+                room[:] = i
+                yield room[: shape[0] * shape[1]].reshape(shape, order=order)
+        finally:
+            closed.append(True)
+
+    return made
 
 
 def readers() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "withlogits-reader"]
 
 
+@pytest.mark.parametrize("borrows", [False, True])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_the_same_blocks(order: Any) -> None:
+def test_the_same_blocks(order: Any, borrows: bool) -> None:
     closed: list[bool] = []
-    with closing(ahead(blocks(closed, order=order), 12, np.dtype(float))) as found:
+    with closing(ahead(blocks(closed, order=order, borrows=borrows), 12, np.dtype(float))) as found:
         for i, (block, shape) in enumerate(zip(found, SHAPES, strict=True)):
             assert block.shape == shape
             time.sleep(0.02)  # the thread reads on, and must not touch this one
@@ -52,10 +59,11 @@ def test_an_error_comes_after_the_blocks_before_it() -> None:
     assert (closed, readers()) == ([True], [])
 
 
+@pytest.mark.parametrize("borrows", [False, True])
 @pytest.mark.parametrize("asked", [1, 2])
-def test_who_stops_early_leaves_nothing_behind(asked: int) -> None:
+def test_who_stops_early_leaves_nothing_behind(asked: int, borrows: bool) -> None:
     closed: list[bool] = []
-    found = ahead(blocks(closed), 12, np.dtype(float))
+    found = ahead(blocks(closed, borrows=borrows), 12, np.dtype(float))
     for _ in range(asked):
         next(found)
     found.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,18 @@ WAITING = 1  # blocks that are read and not yet asked for
 LOOK = 0.2  # seconds after which a thread looks whether it is still wanted
 
 
-def ahead(blocks: Generator[Array], largest: int, dtype: np.dtype[Any]) -> Generator[Array]:
+class _Unwanted(Exception):
+    """Nobody asks for the blocks any more."""
+
+
+def ahead(
+    blocks: Callable[[Callable[[], Array]], Generator[Array]], largest: int, dtype: np.dtype[Any]
+) -> Generator[Array]:
     """The same blocks, each valid until the next is asked for; `largest` is the most elements that one has.
 
-    What goes wrong while reading goes wrong here, at its block. Who does not ask for all of them closes
-    this generator, which ends the thread and closes `blocks`.
+    `blocks` makes the generator of them, and may ask its argument for room to put the next one into; otherwise that is
+    copied. What goes wrong while reading goes wrong here, at its block. Who does not ask for all of them closes this
+    generator, which ends the thread and closes the other.
     """
     rooms: queue.SimpleQueue[Array] = queue.SimpleQueue()
     for _ in range(WAITING + 2):  # one is looked at, and one is being read
@@ -29,13 +36,20 @@ def ahead(blocks: Generator[Array], largest: int, dtype: np.dtype[Any]) -> Gener
     full: queue.Queue[tuple[Array, Array] | BaseException | None] = queue.Queue(WAITING + 2)
     wanted = threading.Event()
     wanted.set()
+    lent: list[Array] = []
+
+    def lend() -> Array:
+        lent.append(_next(rooms, wanted))
+        return lent[-1]
 
     def read() -> None:
+        found = blocks(lend)
         try:
-            for block in blocks:
+            for block in found:
+                if lent:
+                    full.put((block, lent.pop()))
+                    continue
                 room = _next(rooms, wanted)
-                if room is None:
-                    break
                 copy = room[: math.prod(block.shape)].reshape(block.shape, order="F" if _fortran(block) else "C")
                 np.copyto(copy, block)
                 full.put((copy, room))
@@ -43,7 +57,7 @@ def ahead(blocks: Generator[Array], largest: int, dtype: np.dtype[Any]) -> Gener
         except BaseException as error:
             full.put(error)
         finally:
-            blocks.close()
+            found.close()
 
     reader = threading.Thread(target=read, name="withlogits-reader", daemon=True)
     reader.start()
@@ -54,8 +68,8 @@ def ahead(blocks: Generator[Array], largest: int, dtype: np.dtype[Any]) -> Gener
                 return
             if isinstance(found, BaseException):
                 raise found
-            copy, room = found
-            yield copy
+            block, room = found
+            yield block
             rooms.put(room)
     finally:
         wanted.clear()
@@ -66,10 +80,10 @@ def _fortran(block: Array) -> bool:
     return bool(block.flags.f_contiguous and not block.flags.c_contiguous)
 
 
-def _next(rooms: queue.SimpleQueue[Array], wanted: threading.Event) -> Array | None:
+def _next(rooms: queue.SimpleQueue[Array], wanted: threading.Event) -> Array:
     while wanted.is_set():
         try:
             return rooms.get(timeout=LOOK)
         except queue.Empty:
             continue
-    return None
+    raise _Unwanted

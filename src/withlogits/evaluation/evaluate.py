@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from withlogits import arguments
 from withlogits.evaluation.ahead import ahead
 from withlogits.evaluation.files import ArrayFile, BadFile, open_array
+from withlogits.evaluation.files.array import Lend
 from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.results import Evaluation
 from withlogits.evaluation.tiles import Tile, Tiling, cut
@@ -44,7 +45,9 @@ class Source(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
     @property
     def fortran(self) -> bool: ...
-    def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]: ...
+    def blocks(
+        self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None
+    ) -> Generator[Array]: ...
 
 
 class InMemory:
@@ -56,7 +59,7 @@ class InMemory:
         self.shape, self.dtype = self._array.shape, self._array.dtype
         self.fortran = self._array.flags.f_contiguous and not self._array.flags.c_contiguous
 
-    def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]:
+    def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         """Views."""
         for tile in tiling:
             yield self._array[tile]
@@ -134,13 +137,17 @@ def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | 
     if not math.prod(tiling.shape):
         meter._count(np.zeros(labels.shape, labels.dtype), np.zeros(logits.shape, logits.dtype), (0,))
         return
-    xs = logits.blocks(tiling, announce)
-    if isinstance(logits, ArrayFile) and logits.nbytes > SMALL:
-        xs = ahead(xs, math.prod(tiling.extents), logits.dtype)
-    with closing(xs), closing(labels.blocks(others, announce)) as zs:
+    with closing(reading(logits, tiling, announce)) as xs, closing(reading(labels, others, announce)) as zs:
         for tile, x, z in zip(tiling, xs, zs, strict=True):
             meter._count(z, x, tuple(part.start for part in tile))
             yield x.size
+
+
+def reading(s: Source, tiling: Tiling, announce: Announce | None) -> Generator[Array]:
+    """The blocks; those of a large file are read by a thread of their own."""
+    if not isinstance(s, ArrayFile) or s.nbytes <= SMALL:
+        return s.blocks(tiling, announce)
+    return ahead(lambda lend: s.blocks(tiling, announce, lend), math.prod(tiling.extents), s.dtype)
 
 
 def first_of(s: Source, announce: Announce | None) -> Array:
@@ -177,8 +184,9 @@ def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[T
     if len(missing) == 1 and loss is None:
         classes = missing.pop()  # the labels say where the classes are
     # labels in the logits' shape may turn out to be independent, and then there is much to say of each element
-    elements = ELEMENTS if not missing and loss != "softmax" else ROWS * max(1, x[classes])
-    return cut(x, classes if len(x) > 1 or loss != "sigmoid" else None, min(BUDGET, elements), logits.fortran), turn
+    elements = ELEMENTS if not missing and loss != "softmax" else BUDGET
+    rows = ROWS * max(1, x[classes])
+    return cut(x, classes if len(x) > 1 or loss != "sigmoid" else None, min(elements, rows), logits.fortran), turn
 
 
 def matched(labels: Shape, logits: Shape, axis: int) -> Turn | None:

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 EXACT = 1 << 20
 ROOM = 1 << 22  # bins in all
-FEW = 32  # of so few classes, threads count parts of the rows; of more, some of the classes
+FEW = 16  # of so few classes, threads count parts of the rows; of more, some of the classes
 TABLES = 2  # parts of the rows
 
 

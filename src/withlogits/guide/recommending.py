@@ -11,7 +11,7 @@ from withlogits import engine
 from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.findings import Recommendation
 from withlogits.guide.fit import call
-from withlogits.guide.survey import LabelFacts
+from withlogits.guide.survey import LabelFacts, closeness
 
 Array = NDArray[Any]
 
@@ -104,7 +104,9 @@ def for_numbers(z: Given, array: Array, classes: int | None) -> Recommendation:
 def for_rows(z: Given, array: Array, axis: int) -> Recommendation:
     """A row with an entry for each class."""
     facts = LabelFacts(z.dtype, False, array.shape[axis])
-    facts.add_rows(array, axis, engine.select().row_facts(array, axis))
+    engines = engine.select()
+    close = closeness(facts.dtype, facts.classes)
+    facts.add_rows(array, axis, engines.label_tallies(engines.row_facts(array, axis), close))
     return of_facts(facts, z.shape, axis if axis != array.ndim - 1 else -1)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import engine, reference
+from withlogits import engine
 from withlogits.activations import logsumexp
 from withlogits.guide.temperature import SIZE, Sample
 from withlogits.losses import (
@@ -228,31 +228,27 @@ class LabelFacts:
             counted = inside if counted is None else inside & counted
         return None if counted is None else counted.reshape(-1)
 
-    def add_rows(self, z: Array, axis: int, facts: dict[str, Array]) -> None:
-        rows = len(facts["top"])
-        if not rows or not self.classes:
+    def add_rows(self, z: Array, axis: int, tallies: dict[str, Any]) -> None:
+        """Rows of which `label_tallies` has told."""
+        if not z.size:
             return
+        rows = z.size // self.classes
         self.rows += rows
-        low, top, total, above = facts["low"], facts["top"], facts["total"], facts["above"]
-        least, most = float(low.min()), float(top.max())
-        self.low, self.top = min(self.low, least), max(self.top, most)
-        self.odd += int(facts["odd"].sum())
-        good = (low >= 0.0) & (top <= 1.0)
-        binary = good & (total == above)
-        ones = binary.sum()
-        self.binary_rows += int(ones)
-        self.of_sum += np.bincount(np.minimum(above[binary], 3).astype(np.int64), minlength=4)
-        summed = np.abs(total - 1.0) <= closeness(self.dtype, self.classes)
-        self.distributions += int(np.count_nonzero(summed & (low >= 0.0)))
-        self.negative_rows += int(np.count_nonzero(low < 0.0))
-        self.lowest_sum = min(self.lowest_sum, float(total.min()))
-        self.highest_sum = max(self.highest_sum, float(total.max()))
-        self.positive += float(total[good].sum())
+        self.low, self.top = min(self.low, tallies["low"]), max(self.top, tallies["top"])
+        if tallies["odd"]:
+            self.odd += int(np.count_nonzero(~np.isfinite(z)))
+        binary, few = tallies["binary"], [tallies[name] for name in ("none", "one", "two")]
+        self.binary_rows += binary
+        self.of_sum += [*few, binary - sum(few)]
+        self.distributions += tallies["distributions"]
+        self.negative_rows += tallies["negative"]
+        self.lowest_sum = min(self.lowest_sum, tallies["lowest_sum"])
+        self.highest_sum = max(self.highest_sum, tallies["highest_sum"])
+        self.positive += tallies["positive"]
         if self.classes <= MATRIX:
-            others = tuple(i for i in range(z.ndim) if i != axis)
-            sums = z.sum(axis=others, dtype=np.float64)
+            sums = _class_sums(z, axis)
             self.class_totals = sums if self.class_totals is None else self.class_totals + sums
-        if (least < 0.0 or most > 1.0) and len(self.values) <= VALUES:
+        if (tallies["low"] < 0.0 or tallies["top"] > 1.0) and len(self.values) <= VALUES:
             self.values |= set(np.unique(z).astype(np.float64).tolist()[: VALUES + 1])
 
     def merge(self, other: LabelFacts) -> None:
@@ -366,7 +362,8 @@ class Survey:
                 )  # fmt: skip
         else:
             label_facts = rows(z, self.axis)
-            self.labels.add_rows(z, self.axis, label_facts)
+            close = closeness(self.labels.dtype, self.labels.classes)
+            self.labels.add_rows(z, self.axis, engine.select().label_tallies(label_facts, close))
             y, counts = label_facts["first"].astype(np.int64), None
             if self.labels.distributions < self.labels.rows:  # rows that want no class are no mistake of the logits
                 counts = label_facts["top"] > 0.0
@@ -409,13 +406,20 @@ class Survey:
         pair.sample.add(block.x, block.z, block.axis, tallies["keyed"], tallies["keys"])
 
     def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...]) -> Block:
-        rows = engine.select().row_facts
+        rows, pair = engine.select().row_facts, self.pair
         facts, label_facts = rows(x, self.axis), rows(z, self.axis)
-        self.labels.add_rows(z, self.axis, label_facts)
-        self.logits.add(x, self.axis, facts, _extremes(facts), offset)
-        pair = self.pair
+        tallies = engine.select().label_tallies(
+            label_facts,
+            closeness(self.labels.dtype, self.labels.classes),
+            facts,
+            pair.sample.limit(self.logits.classes),
+        )
+        of_logits = tallies["logits"]
+        self.labels.add_rows(z, self.axis, tallies)
+        self.logits.add(x, self.axis, facts, of_logits, offset)
+        self.logits.saturated += of_logits["saturated"]
         loss, total = np.zeros(0), np.nan
-        if not self.losses and not facts["odd"].any():
+        if not self.losses and not of_logits["odd_rows"]:
             total = float(sigmoid_cross_entropy_with_logits(labels=z, logits=x, reduction="sum", **self.options))
         if not np.isfinite(total):
             loss = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **self.options))
@@ -426,20 +430,14 @@ class Survey:
             total = float(loss[np.isfinite(loss)].sum(dtype=np.float64))
         pair.loss += total
         pair.counted += x.size
-        if not facts["odd"].any() and not label_facts["odd"].any():
+        if not of_logits["odd_rows"] and not tallies["odd"]:
             wide = np.float64 if x.dtype == np.float64 else np.float32
             a, b = x.astype(wide, copy=False).reshape(-1), z.astype(wide, copy=False).reshape(-1)
             with np.errstate(over="ignore", invalid="ignore"):
                 pair.zx += float(np.dot(a, b))
-            pair.x += float(facts["total"].sum())
-            pair.z += float(label_facts["total"].sum())
-        flat = facts["top"] if self.logits.classes == 1 else np.maximum(np.abs(facts["top"]), np.abs(facts["low"]))
-        self.logits.saturated += int(np.count_nonzero(np.abs(flat) > 40.0))
-        keys = reference.row_keys(facts["total"], label_facts["total"])
-        usable = np.flatnonzero(
-            np.isfinite(facts["total"]) & (keys <= np.uint64(pair.sample.limit(x.shape[self.axis])))
-        )
-        pair.sample.add(x, z, self.axis, usable, keys[usable])
+            pair.x += of_logits["total"]
+            pair.z += tallies["total"]
+        pair.sample.add(x, z, self.axis, of_logits["keyed"], of_logits["keys"])
         return Block(x, z, self.axis, np.zeros(0, np.int64), None, loss, facts, label_facts)
 
     def merge(self, other: Survey) -> None:
@@ -460,16 +458,18 @@ def in_rows(kind: str, axis: int, x: Array, z: Array) -> tuple[Array, Array, int
     return x, z, axis % x.ndim
 
 
-def _extremes(facts: dict[str, Array]) -> dict[str, Any]:
-    """What `row_tallies` says of them."""
-    with np.errstate(invalid="ignore"):
-        spread = facts["top"] - facts["low"]
-    return {
-        "low": float(facts["low"].min()),
-        "top": float(facts["top"].max()),
-        "spread": float(spread[np.isfinite(spread)].sum()),
-        "odd_rows": int(np.count_nonzero(facts["odd"])),
-    }
+def _class_sums(z: Array, axis: int) -> Array:
+    """(C,) The sum of each class's labels."""
+    classes = z.shape[axis]
+    if axis < z.ndim - 1:
+        return np.asarray(z.sum(axis=tuple(i for i in range(z.ndim) if i != axis), dtype=np.float64))
+    rows = z.reshape(-1, classes)
+    together = 1024 // classes  # rows side by side: NumPy adds up long rows several times faster than short ones
+    whole = len(rows) // together * together
+    sums: Array = rows[whole:].sum(axis=0, dtype=np.float64)
+    if whole:
+        sums += rows[:whole].reshape(-1, together * classes).sum(axis=0, dtype=np.float64).reshape(-1, classes).sum(0)
+    return sums
 
 
 def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

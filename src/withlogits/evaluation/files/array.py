@@ -24,6 +24,7 @@ from withlogits.evaluation.tiles import Tile, Tiling, size
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Announce = Callable[[str], None]
+Lend = Callable[[], Array]  # gives room for the next block, of as many elements as the largest has
 
 AXES = 64  # NumPy has no arrays of more
 # A header is believed if its array takes no more than HUGE bytes, or than RATIO times the file: deflate packs a
@@ -60,12 +61,13 @@ class ArrayFile(ABC):
         return replace(self, shape=shape)
 
     @abstractmethod
-    def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]:
+    def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         """The blocks one after another; each is valid until the next is asked for, and not to be written to.
 
         Who does not ask for all of them closes the generator, and with it the file.
 
-        `announce` hears of a temporary file, should one be needed.
+        `announce` hears of a temporary file, should one be needed. A block that `lend` was asked to give room for lies
+        there, and is valid as long as nobody writes to it.
         """
 
     @abstractmethod
@@ -112,12 +114,12 @@ class MappedFile(ArrayFile):
     def _offset(self) -> int:
         """Of the first element in the file."""
 
-    def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]:
+    def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         with self._opened() as stream:
             if tiling.is_sequential(self.fortran):
                 with self._reading():
                     stream.seek(self._offset)
-                yield from in_order(self, stream, tiling)
+                yield from in_order(self, stream, tiling, lend)
             else:
                 yield from mapped(self, stream, self._offset, tiling)
 
@@ -141,10 +143,10 @@ class StreamedFile(ArrayFile):
     def _open(self) -> Stream:
         """The stream at the first element."""
 
-    def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]:
+    def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         if tiling.is_sequential(self.fortran):
             with self._opened() as stream:
-                yield from in_order(self, stream, tiling)
+                yield from in_order(self, stream, tiling, lend)
             return
         if announce is not None:
             announce(
@@ -179,7 +181,7 @@ class ChunkedFile(ArrayFile):
     def _read(self, source: Any, index: Tile) -> Array:
         """The part `index` of the array in the file."""
 
-    def blocks(self, tiling: Tiling, announce: Announce | None = None) -> Generator[Array]:
+    def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         with self._opened() as source:
             begins: Shape = ()
             part: Array | None = None
@@ -241,11 +243,13 @@ def inside(index: Tile, begins: Shape, shape: Shape) -> bool:
     return all(b <= cut.start and cut.stop <= b + length for cut, b, length in zip(index, begins, shape, strict=True))
 
 
-def in_order(array: ArrayFile, stream: Any, tiling: Tiling) -> Iterator[Array]:
+def in_order(array: ArrayFile, stream: Any, tiling: Tiling, lend: Lend | None = None) -> Iterator[Array]:
     """The blocks of an array from a stream of its elements, which stands at the first."""
-    with telling(array.name, array.kind):
-        buffer = np.empty(math.prod(tiling.extents) * array.dtype.itemsize, np.uint8).data
+    if lend is None:
+        with telling(array.name, array.kind):
+            own = np.empty(math.prod(tiling.extents), array.dtype)
     for tile in tiling:
+        buffer = (own if lend is None else lend()).view(np.uint8).data
         shape = size(tiling.shape, tile)
         room = buffer[: math.prod(shape) * array.dtype.itemsize]
         with telling(array.name, array.kind):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import elements, facts, scores, sigmoid, single, softmax, spinning, tallies
-from .job import ElementsSpec, FactsSpec, PoolSpec, ScoresSpec, SigmoidSpec, SoftmaxSpec, TalliesSpec
+from . import elements, facts, labels, scores, sigmoid, single, softmax, spinning, tallies
+from .job import ElementsSpec, FactsSpec, LabelsSpec, PoolSpec, ScoresSpec, SigmoidSpec, SoftmaxSpec, TalliesSpec
 
-Spec = SoftmaxSpec | SigmoidSpec | FactsSpec | TalliesSpec | ElementsSpec | ScoresSpec | PoolSpec
+Spec = SoftmaxSpec | SigmoidSpec | FactsSpec | TalliesSpec | LabelsSpec | ElementsSpec | ScoresSpec | PoolSpec
 
 
 def build(spec: Spec) -> Callable[[int, int, int], int]:
@@ -20,6 +20,8 @@ def build(spec: Spec) -> Callable[[int, int, int], int]:
         return facts.build(spec)
     if isinstance(spec, TalliesSpec):
         return tallies.build(spec)
+    if isinstance(spec, LabelsSpec):
+        return labels.build(spec)
     if isinstance(spec, ElementsSpec):
         return elements.build(spec)
     if isinstance(spec, ScoresSpec):

@@ -7,6 +7,22 @@ from .job import CLAIM, LANES
 from .memory import transposed
 from .simd import F64, I32, I64, Value
 
+SIGN = -(1 << 63)  # with this bit turned, unsigned numbers compare as signed ones
+# The keys of `reference.row_keys`: the second number's bits times FACTOR are added to the first one's, then mixed.
+FACTOR = 0x9E3779B97F4A7C15
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+
+
+def mixed(first: Value, second: Value) -> Value:
+    h = simd.bits(first) + simd.bits(second) * _signed(FACTOR)
+    for shift, factor in MIXERS:
+        h = (h ^ ((h >> shift) & ((1 << (64 - shift)) - 1))) * _signed(factor)
+    return h
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
 
 def bump(table: Value, places: Value, mask: Value | None = None) -> None:
     """One more at each place (of the lanes that hold), one lane after another, since places may be equal."""

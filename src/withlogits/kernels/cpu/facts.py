@@ -3,12 +3,13 @@
 For a row x of C numbers, in float64, of elements of any kind:
 
     top = max x_j    low = min x_j    total = Σ x_j    first = the first j with x_j = top
-    above = how many x_j > t          odd = how many x_j are NaN or infinite
+    above = how many x_j > t
 
 where t is 0, or the row's own element x_y, which is then kept too (`own`).
 
-NaN is passed over by all but `total`, which it makes NaN, and `odd`; of a row of nothing but NaN, top is −inf, low is
-inf and first is 0. `total` is a plain sum, within C/8 roundings of the exact one; everything else is exact.
+NaN is passed over by all but `total`, which it makes NaN; of a row of nothing but NaN, top is −inf, low is inf and
+first is 0. `total` is a plain sum in float64, within C/8 roundings of the exact one; everything else is exact. What
+float32 holds is compared in float32, in half the time.
 
 Lanes lie along the classes of long contiguous rows, and across rows otherwise, as in `softmax.py`. One pass is enough
 for `first`, since each lane remembers where its own maximum was.
@@ -22,7 +23,7 @@ from . import simd
 from .job import FACTS, FACTS_JOB, TILE, FactsSpec
 from .memory import KINDS, Access, Tile
 from .rows import turning
-from .simd import F64, I1, I64, Value, select, traced
+from .simd import F32, F64, I1, I32, I64, Value, select, traced
 
 INF, NAN = float("inf"), float("nan")
 
@@ -30,7 +31,8 @@ INF, NAN = float("inf"), float("nan")
 def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
     lanes = spec.lanes
     along, tiled = spec.layout == "along", spec.layout == "tiled"
-    full, numbers = simd.vector(F64, lanes), simd.vector(I64, lanes)
+    element, counting = (F32, I32) if spec.single else (F64, I64)
+    full, double, numbers, counts = (simd.vector(kind, lanes) for kind in (element, F64, I64, counting))
     access, apart = Access(KINDS[spec.x], lanes, False), Access(KINDS[spec.x], lanes, True)
     alone, alone_flag = Access(KINDS[spec.x], 1, False), simd.vector(I1, 1)
     tile = Tile(access.kind, lanes)
@@ -51,49 +53,47 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
             return simd.constant(0.0, full)
         if along:
             at = xa + simd.load(y, I64) * class_step
-            return simd.splat(simd.lane(alone.read(at, simd.constant(1, alone_flag), 0.0), 0), full)
+            return simd.splat(simd.lane(alone.read(at, simd.constant(1, alone_flag), 0.0, element), 0), full)
         own = simd.load_some(y, first_lanes(n), simd.constant(0, numbers))
         at = simd.smaller(simd.lane_numbers(numbers), n - 1) * row_step + own * class_step + xa
-        return apart.read(at, simd.constant(1, simd.vector(I1, lanes)), 0.0)
+        return apart.read(at, simd.constant(1, simd.vector(I1, lanes)), 0.0, element)
 
     @traced
     def nothing() -> tuple[Value, ...]:
-        zero = simd.constant(0.0, full)
-        at = simd.convert(simd.lane_numbers(numbers), F64) if along else zero
-        return simd.constant(-INF, full), simd.constant(INF, full), zero, zero, zero, zero, at
+        zero = simd.constant(0, counts)
+        at = simd.lane_numbers(counts) if along else zero
+        return simd.constant(-INF, full), simd.constant(INF, full), simd.constant(0.0, double), zero, zero, at
 
     @traced
     def visit(
-        top: Value, low: Value, total: Value, first: Value, above: Value, odd: Value, at: Value,
-        xa: Value, mask: Value, t: Value,
+        top: Value, low: Value, total: Value, first: Value, above: Value, at: Value, xa: Value, mask: Value, t: Value,
     ) -> tuple[Value, ...]:  # fmt: skip
         """One step; `at` is each lane's place in its row."""
-        one = simd.constant(1.0, full)
-        x = access.read(xa, mask, NAN)
+        x = access.read(xa, mask, NAN, element)
         first = select(x > top, at, first)
-        above = above + select(x > t, one, 0.0)
-        odd = odd + select((simd.absolute(x) < INF) | ~mask, simd.constant(0.0, full), 1.0)
-        total = total + select(mask, x, 0.0)
-        return simd.larger(x, top), simd.smaller(x, low), total, first, above, odd, at + (lanes if along else 1)
+        above = above + simd.convert(x > t, counting)
+        total = total + simd.convert(select(mask, x, 0.0), F64)
+        return simd.larger(x, top), simd.smaller(x, low), total, first, above, at + (lanes if along else 1)
 
     @traced
     def keep(
-        top: Value, low: Value, total: Value, first: Value, above: Value, odd: Value, t: Value, out: Value,
-        step: Value, rows: Value,
+        top: Value, low: Value, total: Value, first: Value, above: Value, t: Value, out: Value, step: Value,
+        rows: Value,
     ) -> None:  # fmt: skip
-        results = [top, low, total, first, above, odd]
+        results = [top, low, total, first, above]
         if along:
             highest = simd.across(top, simd.larger)
-            where = simd.across(select(top == highest, first, simd.constant(INF, full)), simd.smaller)
-            sums = (simd.across(x, lambda a, b: a + b) for x in (total, above, odd))
-            total, above, odd = sums
-            results, t = [highest, simd.across(low, simd.smaller), total, where, above, odd], simd.lane(t, 0)
+            nowhere = simd.constant((1 << 31) - 1, counts)
+            where = simd.across(select(top == highest, first, nowhere), simd.smaller)
+            total, above = (simd.across(x, lambda a, b: a + b) for x in (total, above))
+            results, t = [highest, simd.across(low, simd.smaller), total, where, above], simd.lane(t, 0)
         assert len(results) == len(FACTS)
         for i, result in enumerate([*results, t] if spec.picked else results):
+            wide = simd.convert(result, F64)
             if along:
-                simd.store(result, out + step * i)
+                simd.store(wide, out + step * i)
             else:
-                simd.store_some(result, out + step * i, rows)
+                simd.store_some(wide, out + step * i, rows)
 
     unpack = simd.reader(FACTS_JOB.names)
     size, tile_step, x_step = access.kind.size, tile.step, lanes if along else 1
@@ -118,13 +118,13 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
                 for j in range(0, classes, lanes):
                     fill(turned + j * tile_step, xa + j * size, x_row, n, first_lanes(classes - j))
                 xa = turned
-            top, low, total, first, above, odd, at = nothing()
+            top, low, total, first, above, at = nothing()
             for _ in range(whole):
-                top, low, total, first, above, odd, at = visit(top, low, total, first, above, odd, at, xa, each, t)
+                top, low, total, first, above, at = visit(top, low, total, first, above, at, xa, each, t)
                 xa += x_next
             if rest > 0:
-                top, low, total, first, above, odd, at = visit(top, low, total, first, above, odd, at, xa, last, t)
-            keep(top, low, total, first, above, odd, t, out + i * 8, out_step, rows)
+                top, low, total, first, above, at = visit(top, low, total, first, above, at, xa, last, t)
+            keep(top, low, total, first, above, t, out + i * 8, out_step, rows)
             i += n
         return 0
 

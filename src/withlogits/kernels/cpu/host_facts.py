@@ -7,11 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from .call import Dtype, Plan
+from . import buffers
+from .call import FLOAT64, Dtype, Plan
 from .job import FACTS, FACTS_JOB, TILE, FactsSpec
 from .layout import Array, Strides, address, two_levels, without
 
-OF_NOTHING = np.array([[-np.inf], [np.inf], [0.0], [0.0], [0.0], [0.0]])  # what rows of no classes are like
+OF_NOTHING = np.array([[-np.inf], [np.inf], [0.0], [0.0], [0.0]])  # what rows of no classes are like
 
 
 def row_facts(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
@@ -23,8 +24,8 @@ def row_facts(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
     if not x.size:
         return dict(zip(FACTS, np.tile(OF_NOTHING, count), strict=True))
     names = FACTS if y is None else (*FACTS, "own")
-    out = np.empty((len(names), count))
-    if x.strides[axis] != x.itemsize and not _across(x, axis):
+    out = buffers.empty((len(names), count), FLOAT64)
+    if (x.strides[axis] != x.itemsize or x.shape[axis] == 1) and not _across(x, axis):
         x, axis = np.ascontiguousarray(np.moveaxis(x, axis, -1)), x.ndim - 1
     plan, blocks = _plan(x.shape, axis, x.dtype, x.strides, y is not None, count)
     at, results, numbers = address(x), address(out), 0 if y is None else address(y)
@@ -45,7 +46,7 @@ def _plan(
     shape: tuple[int, ...], axis: int, dtype: Dtype, strides: Strides, picked: bool, total: int
 ) -> tuple[Plan, list[int]]:
     outer, inner, steps, offsets = two_levels(without(shape, axis), [without(strides, axis)])
-    along = strides[axis] == dtype.itemsize
+    along = strides[axis] == dtype.itemsize and shape[axis] > 1
     layout = ("tiled" if shape[axis] <= TILE else "along") if along else "across"
     head = FACTS_JOB.plan(shape[axis], inner, *steps[0], strides[axis], total * 8)
     count = outer * inner

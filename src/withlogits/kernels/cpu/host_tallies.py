@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,13 +13,19 @@ from .job import (
     CLAIM,
     ELEMENT_TABLES,
     ELEMENTS_JOB,
+    LABEL_COUNTS,
+    LABEL_VECTORS,
+    LABELS_JOB,
     LANES,
+    LOGIT_COUNTS,
+    LOGIT_VECTORS,
     SCORE_CLASSES,
     SCORES_JOB,
     TALLIES_JOB,
     TALLY_COUNTS,
     TALLY_VECTORS,
     ElementsSpec,
+    LabelsSpec,
     ScoresSpec,
     TalliesSpec,
     period,
@@ -29,6 +36,7 @@ PIECES = 16  # at most
 GRAIN = 4096  # rows of a piece, at least
 COST = 16  # a row takes as long as so many elements of a loss
 ELEMENT_COST = 8
+LABEL_COST = 8
 SIGN = 1 << 63
 
 
@@ -61,7 +69,10 @@ def row_tallies(
             0 if bins is None else address(lists[1]), limit - SIGN, floor,
         )
     )  # fmt: skip
-    return _read(spec, out, lists, classes)
+    found = _read(spec, out, lists, classes)
+    if counts is None:
+        found["counted"], found["neighbours"] = rows, rows // line * (line - 1)
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -82,8 +93,6 @@ def _pieces(count: int, room: int) -> tuple[int, int]:
 
 def _read(spec: TalliesSpec, out: Array, lists: Array, classes: int) -> dict[str, Any]:
     vectors = out[:, : spec.counts_at].view(np.float64).reshape(len(out), len(TALLY_VECTORS), LANES)
-    low, top = float(vectors[:, 0].min()), float(vectors[:, 1].max())
-    loss, spread = (float(vectors[:, i].sum()) for i in (2, 3))
     listed = out[:, spec.within_at - 2 : spec.within_at].T
     numbers, sums = (a[:, spec.counts_at :].sum(axis=0) for a in (out, out.view(np.float64)))
 
@@ -95,7 +104,7 @@ def _read(spec: TalliesSpec, out: Array, lists: Array, classes: int) -> dict[str
         found: Array = sums[begin - spec.counts_at :][:count]
         return found
 
-    found: dict[str, Any] = {"low": low, "top": top, "loss": loss, "spread": spread}
+    found = _merged(TALLY_VECTORS, vectors)
     found |= zip(TALLY_COUNTS, numbers[: len(TALLY_COUNTS)].tolist(), strict=True)
     keyed = _joined(lists[0], listed[0])
     found["keyed"], found["keys"] = keyed[:, 0], np.ascontiguousarray(keyed[:, 1]).view(np.uint64)
@@ -114,6 +123,45 @@ def _read(spec: TalliesSpec, out: Array, lists: Array, classes: int) -> dict[str
 def _joined(parts: Array, counts: Array) -> Array:
     """The entries of all lists, which fill as much of their parts."""
     return np.concatenate([part[:n] for part, n in zip(parts, counts.tolist(), strict=True)])
+
+
+def label_tallies(
+    label_facts: dict[str, Array], close: float, facts: dict[str, Array] | None = None, limit: int = 0
+) -> dict[str, Any]:
+    """What `reference.label_tallies` says, which explains the arguments."""
+    rows = len(label_facts["top"])
+    spec = LabelsSpec(facts is not None)
+    plan, grain = _labels_plan(spec, rows)
+    out, keyed = np.zeros((plan.count, spec.end), np.int64), np.empty((plan.count, grain + LANES, 2), np.int64)
+    plan.run(
+        LABELS_JOB.fill(
+            address(label_facts["top"]), 0 if facts is None else address(facts["top"]), address(out), address(keyed),
+            limit - SIGN, close,
+        )
+    )  # fmt: skip
+    numbers = out[:, spec.counts_at :].sum(axis=0).tolist()
+    vectors = out[:, : spec.counts_at].view(np.float64).reshape(plan.count, -1, LANES)
+    found = _merged(LABEL_VECTORS, vectors) | dict(zip(LABEL_COUNTS, numbers, strict=False))
+    if facts is not None:
+        logits = _merged(LOGIT_VECTORS, vectors[:, len(LABEL_VECTORS) :])
+        logits |= zip(LOGIT_COUNTS, numbers[len(LABEL_COUNTS) :], strict=True)
+        entries = _joined(keyed, out[:, spec.counts_at + len(LABEL_COUNTS) + LOGIT_COUNTS.index("keyed")])
+        logits["keyed"], logits["keys"] = entries[:, 0], np.ascontiguousarray(entries[:, 1]).view(np.uint64)
+        found["logits"] = logits
+    return found
+
+
+def _merged(names: Sequence[str], vectors: Array) -> dict[str, Any]:
+    """Extremes and sums over pieces and lanes."""
+    combined = {"low": np.min, "lowest_sum": np.min, "top": np.max, "highest_sum": np.max}
+    return {name: float(combined.get(name, np.sum)(vectors[:, i])) for i, name in enumerate(names)}
+
+
+@lru_cache(maxsize=256)
+def _labels_plan(spec: LabelsSpec, rows: int) -> tuple[Plan, int]:
+    pieces, grain = _pieces(rows, spec.end)
+    head = LABELS_JOB.plan(rows, grain, rows * 8, spec.end * 8)
+    return Plan(spec, head, pieces, rows * LABEL_COST, 1, ()), grain
 
 
 def _claims(sums: Array) -> Array:

@@ -77,9 +77,14 @@ class FactsSpec:
     picked: bool = False  # each row is compared with one element of its own
 
     @property
+    def single(self) -> bool:
+        """Are the elements numbers of float32."""
+        return self.x in ("float16", "bfloat16", "float32", "bool", "int8", "uint8", "int16", "uint16")
+
+    @property
     def lanes(self) -> int:
         """Rows or classes handled at once."""
-        return 2 * LANES if self.layout == "along" else LANES
+        return 2 * LANES if self.single or self.layout == "along" else LANES
 
 
 # Of tallies: sums and extremes, each a vector of LANES float64; then whole numbers.
@@ -182,7 +187,33 @@ class ElementsSpec:
         return self.classes_at + len(ELEMENT_TABLES) * (period(classes) + LANES)
 
 
-SCORE_CLASSES = 32  # classes that a unit of the work on scores has, if there are more
+# Of dense labels, and of the logits beside them: vectors of LANES float64, then whole numbers; see `labels.py`.
+LABEL_VECTORS = ("low", "top", "lowest_sum", "highest_sum", "total", "positive")
+LOGIT_VECTORS = ("low", "top", "spread", "total")
+LABEL_COUNTS = ("binary", "none", "one", "two", "distributions", "negative", "odd")
+LOGIT_COUNTS = ("odd_rows", "saturated", "keyed")
+
+
+@dataclass(frozen=True)
+class LabelsSpec:
+    """What is counted of the rows of dense labels, and of logits beside them, whose facts are known."""
+
+    paired: bool  # are there logits
+
+    @property
+    def vectors(self) -> int:
+        return len(LABEL_VECTORS) + len(LOGIT_VECTORS) * self.paired
+
+    @property
+    def counts_at(self) -> int:
+        return self.vectors * LANES
+
+    @property
+    def end(self) -> int:
+        return self.counts_at + len(LABEL_COUNTS) + len(LOGIT_COUNTS) * self.paired
+
+
+SCORE_CLASSES = 16  # classes that a unit of the work on scores has, if there are more
 
 
 @dataclass(frozen=True)
@@ -236,7 +267,7 @@ SOFTMAX_JOB = Fields(
     "smoothing. inverse_temperature. softcap. z_loss.",
     "x z g h s w loss grad_scale. kappa.",
 )
-FACTS = ("top", "low", "total", "first", "above", "odd")  # and "own", if one element of each row is picked
+FACTS = ("top", "low", "total", "first", "above")  # and "own", if one element of each row is picked
 # y which is picked; out the facts of all rows, one after another, `out_step` bytes apart
 FACTS_JOB = Fields("classes inner x_outer x_row x_class out_step", "x y out")
 # `line` rows are neighbours; each piece of `grain` rows has `out_step` bytes of `out`, and room for that many and
@@ -245,6 +276,8 @@ TALLIES_JOB = Fields(
     "rows grain line classes facts_step out_step", "facts loss y size counts out keyed costly limit floor."
 )
 ELEMENT_TABLES = ("yes", "said", "both", "loss")  # of the classes
+# each piece of `grain` rows has `out_step` bytes of `out`, and room for that many and LANES entries in `keyed`
+LABELS_JOB = Fields("rows grain facts_step out_step", "labels logits out keyed limit close.")
 # each piece of `grain` elements has `out_step` bytes of `out`, and room for that many and LANES entries in `costly`
 ELEMENTS_JOB = Fields("elements grain period out_step", "x z loss out costly floor.")
 # `numbers` says which class each element of a period has; each part of `grain` elements counts into `table_step` bytes

@@ -34,8 +34,10 @@ def build(spec: ScoresSpec) -> Callable[[int, int, int], int]:
         return select(z > 0.5, of_class + size, of_class)
 
     @traced
-    def visit(x_at: Value, z_at: Value, i: Value, classes: Value, table: Value) -> None:
+    def visit(x_at: Value, z_at: Value, i: Value, ahead: Value, classes: Value, table: Value) -> None:
         """The elements from i on; the numbers of their classes stand at `classes`."""
+        simd.prefetch(x_at + ahead * x_access.kind.size + i * x_access.kind.size)
+        simd.prefetch(z_at + ahead * z_access.kind.size + i * z_access.kind.size)
         everything = simd.constant(1, simd.vector(I1, LANES))
         counting.bump(table, entries(x_at, z_at, i, classes, everything))
 
@@ -62,7 +64,7 @@ def build(spec: ScoresSpec) -> Callable[[int, int, int], int]:
                 xa, za = x + (begin + line * classes) * x_size, z + (begin + line * classes) * z_size
                 i, at = 0, phase
                 while i + LANES <= length:
-                    visit(xa, za, i, numbers_at + at * 8, table)
+                    visit(xa, za, i, 8 * classes, numbers_at + at * 8, table)
                     i += LANES
                     at += LANES
                     if at >= period:

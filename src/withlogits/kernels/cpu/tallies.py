@@ -10,20 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import counting, functions, simd
-from .counting import add, bump, whole
+from .counting import SIGN, add, bump, whole
 from .job import FACTS, LANES, TALLIES_JOB, TALLY_COUNTS, TalliesSpec
 from .memory import KINDS, Access
-from .simd import F64, I32, I64, Value, select, traced
+from .simd import F64, I1, I32, I64, Value, select, traced
 
 INF = float("inf")
-SIGN = -(1 << 63)
-# The keys of `reference.row_keys`: the second number's bits times FACTOR are added to the first one's, then mixed.
-FACTOR = 0x9E3779B97F4A7C15
-MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
-
-
-def signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
 
 
 def build(spec: TalliesSpec) -> Callable[[int, int, int], int]:
@@ -52,21 +44,12 @@ def build(spec: TalliesSpec) -> Callable[[int, int, int], int]:
     def append(out: Value, name: str, entries: Value, i: Value, mask: Value, key: Value) -> None:
         counting.append(out + (spec.counts_at + TALLY_COUNTS.index(name)) * 8, entries, i, mask, key)
 
-    def mixed(first: Value, second: Value) -> Value:
-        h = simd.bits(first) + simd.bits(second) * signed(FACTOR)
-        for shift, factor in MIXERS:
-            h = (h ^ ((h >> shift) & ((1 << (64 - shift)) - 1))) * signed(factor)
-        return h
-
-    @traced
-    def visit(
-        low: Value, top: Value, loss_sum: Value, spread_sum: Value, place: Value,
-        i: Value, rows: Value, stop: Value, line: Value, classes: Value, facts: Value, step: Value, loss_at: Value,
-        y_at: Value, size_at: Value, counts_at: Value, out: Value, keyed: Value, costly: Value, limit: Value,
-        floor: Value,
+    def look(
+        low: Value, top: Value, loss_sum: Value, spread_sum: Value, place: Value, there: Value, next_there: Value,
+        i: Value, line: Value, classes: Value, facts: Value, step: Value, loss_at: Value, y_at: Value,
+        size_at: Value, counts_at: Value, out: Value, keyed: Value, costly: Value, limit: Value, floor: Value,
     ) -> tuple[Value, ...]:  # fmt: skip
-        """The rows i to i + LANES, as far as there are, and the sums with them."""
-        there, next_there = (simd.lane_numbers(numbers) + i < end for end in (stop, rows - 1))
+        """The rows i to i + LANES, and the sums with them."""
         zero, nothing = simd.constant(0.0, full), simd.constant(0, numbers)
 
         def of_rows(name: str) -> Value:
@@ -95,22 +78,30 @@ def build(spec: TalliesSpec) -> Callable[[int, int, int], int]:
             both = both & live & counted(counts_at + i + 1, next_there)
         y_next = simd.load_some(y_at + i * 8 + 8, next_there, nothing)
         first_next = number(simd.load_some(facts + step * fact["first"] + i * 8 + 8, next_there, zero))
-        key = mixed(loss, total)
+        key = counting.mixed(loss, total)
         masks = {
             "right": right,
-            "counted": live,
-            "nan": there & (loss != loss),
-            "infinite": there & (simd.absolute(loss) == INF),
             "saturated": live & (rest <= room),
-            "odd_rows": there & (of_rows("odd") > 0.0),
-            "neighbours": both,
             "in_place": both & (first == y),
             "ahead": both & (first == y_next),
             "behind": both & (first_next == y),
             "changes": both & (y != y_next),
         }
+        if spec.some:
+            masks |= {"counted": live, "neighbours": both}
+        seldom = {
+            "nan": there & (loss != loss),
+            "infinite": there & (simd.absolute(loss) == INF),
+            "odd_rows": there & ~(simd.absolute(total) < INF),
+        }
         for name, mask in masks.items():
             count(out, spec.counts_at + TALLY_COUNTS.index(name), mask)
+
+        def count_seldom() -> None:
+            for name, mask in seldom.items():
+                count(out, spec.counts_at + TALLY_COUNTS.index(name), mask)
+
+        simd.either(simd.set_lanes(~finite | seldom["odd_rows"]) > 0, count_seldom, lambda: None)
         append(out, "keyed", keyed, i, live & finite & ((key ^ SIGN) <= limit), key)
         table = out + spec.classes_at * 8
         if spec.matrix:
@@ -139,6 +130,33 @@ def build(spec: TalliesSpec) -> Callable[[int, int, int], int]:
         )
 
     @traced
+    def visit(
+        low: Value, top: Value, loss_sum: Value, spread_sum: Value, place: Value,
+        i: Value, line: Value, classes: Value, facts: Value, step: Value, loss_at: Value, y_at: Value, size_at: Value,
+        counts_at: Value, out: Value, keyed: Value, costly: Value, limit: Value, floor: Value,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """LANES rows, behind which there is another."""
+        everything = simd.constant(1, simd.vector(I1, LANES))
+        return look(
+            low, top, loss_sum, spread_sum, place, everything, everything, i, line, classes, facts, step, loss_at,
+            y_at, size_at, counts_at, out, keyed, costly, limit, floor,
+        )  # fmt: skip
+
+    @traced
+    def visit_last(
+        low: Value, top: Value, loss_sum: Value, spread_sum: Value, place: Value,
+        i: Value, stop: Value, rows: Value, line: Value, classes: Value, facts: Value, step: Value, loss_at: Value,
+        y_at: Value, size_at: Value, counts_at: Value, out: Value, keyed: Value, costly: Value, limit: Value,
+        floor: Value,
+    ) -> tuple[Value, ...]:  # fmt: skip
+        """As many rows as there are."""
+        there, next_there = (simd.lane_numbers(numbers) + i < end for end in (stop, rows - 1))
+        return look(
+            low, top, loss_sum, spread_sum, place, there, next_there, i, line, classes, facts, step, loss_at, y_at,
+            size_at, counts_at, out, keyed, costly, limit, floor,
+        )  # fmt: skip
+
+    @traced
     def advanced(place: Value, advance: Value, line: Value) -> Value:
         """LANES rows on, which is `advance` places if lines are shorter."""
         place = place + advance
@@ -163,13 +181,18 @@ def build(spec: TalliesSpec) -> Callable[[int, int, int], int]:
             keyed, costly = keyed_at + room, costly_at + room
             place = places(i, line)
             low, top, loss, spread = nothing()
-            while i < end:
+            while i + LANES <= end and i + LANES < rows:
                 low, top, loss, spread = visit(
-                    low, top, loss, spread, place, i, rows, end, line, classes, facts, step, loss_at, y_at, size_at,
-                    counts_at, out, keyed, costly, limit, floor,
+                    low, top, loss, spread, place, i, line, classes, facts, step, loss_at, y_at, size_at, counts_at,
+                    out, keyed, costly, limit, floor,
                 )  # fmt: skip
                 place = advanced(place, advance, line)
                 i += LANES
+            if i < end:
+                low, top, loss, spread = visit_last(
+                    low, top, loss, spread, place, i, end, rows, line, classes, facts, step, loss_at, y_at, size_at,
+                    counts_at, out, keyed, costly, limit, floor,
+                )  # fmt: skip
             keep(low, top, loss, spread, out)
         return 0
 
