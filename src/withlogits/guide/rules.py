@@ -593,7 +593,7 @@ def _miscalibrated(survey: Survey, axis: int) -> Iterator[Finding]:
         return
     # one step of Newton's method where more would take longer than the loss of everything: it finds most of the gain
     long = survey.logits.classes > MANY_CLASSES
-    fit = survey.pair.sample.fit(1 if long else 8, MISCALIBRATED / 5, np.float32 if long else np.float64)
+    fit = survey.pair.sample.fit(1 if long else 8, MISCALIBRATED / 5, np.float32 if long else np.float64, 1e-2)
     if fit is None:
         return
     gain = fit.loss - fit.loss_at_temperature

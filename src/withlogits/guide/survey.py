@@ -136,7 +136,8 @@ class LogitFacts:
         if self.first_row is None:
             self.first_row = np.array(np.moveaxis(x, axis, -1)[(0,) * (x.ndim - 1)])
         first = self.first_row
-        same = self._near(facts["top"], first.max()) and self._near(facts["low"], first.min())
+        ends = (facts["top"][:64], first.max()), (facts["top"], first.max()), (facts["low"], first.min())
+        same = all(self._near(numbers, end) for numbers, end in ends)
         self.alike = same and self._near(x, first.reshape([-1 if i == axis else 1 for i in range(x.ndim)]))
 
     def _near(self, x: Array, first: Array) -> bool:
@@ -382,11 +383,14 @@ class Survey:
         shape = without(block.x.shape, block.axis)
         hot = block.label_facts is None or bool((block.label_facts["top"] == 1.0).all())
         wanted = 1 < classes <= MATRIX
-        block.tallies = tallies = engine.select().row_tallies(
-            block.facts, block.y, block.loss, classes=classes, line=shape[-1] if shape else 1,
-            matrix=wanted and classes * classes <= max(4096, 4 * rows), limit=pair.sample.limit(classes),
-            counts=block.counts, size=block.size, bins=self.bins, floor=self.floor,
-        )  # fmt: skip
+        for limit in pair.sample.limits(classes, rows):
+            block.tallies = tallies = engine.select().row_tallies(
+                block.facts, block.y, block.loss, classes=classes, line=shape[-1] if shape else 1,
+                matrix=wanted and classes * classes <= max(4096, 4 * rows), limit=limit,
+                counts=block.counts, size=block.size, bins=self.bins, floor=self.floor,
+            )  # fmt: skip
+            if pair.sample.enough(classes, len(tallies["keyed"])):
+                break
         for name in (
             "right", "counted", "loss", "nan", "infinite", "neighbours", "in_place", "ahead", "behind", "changes",
         ):  # fmt: skip
@@ -408,12 +412,11 @@ class Survey:
     def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...]) -> Block:
         rows, pair = engine.select().row_facts, self.pair
         facts, label_facts = rows(x, self.axis), rows(z, self.axis)
-        tallies = engine.select().label_tallies(
-            label_facts,
-            closeness(self.labels.dtype, self.labels.classes),
-            facts,
-            pair.sample.limit(self.logits.classes),
-        )
+        close = closeness(self.labels.dtype, self.labels.classes)
+        for limit in pair.sample.limits(self.logits.classes, len(facts["top"])):
+            tallies = engine.select().label_tallies(label_facts, close, facts, limit)
+            if pair.sample.enough(self.logits.classes, len(tallies["logits"]["keyed"])):
+                break
         of_logits = tallies["logits"]
         self.labels.add_rows(z, self.axis, tallies)
         self.logits.add(x, self.axis, facts, of_logits, offset)

@@ -7,6 +7,8 @@ merge exactly. Where all rows fit into the sample, it is all rows.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,10 +51,19 @@ class Sample:
     def capacity(self, classes: int) -> int:
         return max(64, self.size // max(1, classes))
 
-    def limit(self, classes: int) -> int:
-        """No row with a larger key than this would be kept."""
-        full = len(self.keys) >= self.capacity(classes)
-        return max(0, int(self.keys.max()) - 1) if full else (1 << 64) - 1
+    def limits(self, classes: int, rows: int) -> Iterator[int]:
+        """Up to which key rows are worth a look: first a guess for so many rows, then what is certain."""
+        room = self.capacity(classes)
+        if len(self.keys) >= room:
+            yield max(0, int(self.keys.max()) - 1)
+            return
+        if rows > 4 * room:  # keys are spread evenly, unless rows are equal
+            yield (1 << 64) // rows * (room + 8 * math.isqrt(room))
+        yield (1 << 64) - 1
+
+    def enough(self, classes: int, found: int) -> bool:
+        """Whether as many rows as were found below a guess are all that would be kept."""
+        return found >= self.capacity(classes)
 
     def add(self, x: Array, z: Array, axis: int, chosen: Array, keys: Array) -> None:
         """The rows with these numbers, and their keys: `reference.row_keys` of two numbers that tell rows apart."""
@@ -102,11 +113,11 @@ class Sample:
         order = np.argsort(self.keys, kind="stable")
         return self.x[order].astype(kind, copy=False), self.z[order].astype(kind, copy=False)
 
-    def fit(self, steps: int = 30, at_least: float = 0.0, kind: Any = np.float64) -> Fit | None:
+    def fit(self, steps: int = 30, at_least: float = 0.0, kind: Any = np.float64, smallest: float = 1e-7) -> Fit | None:
         """By Newton's method on the logarithm of the inverse temperature; None where there is too little to go by.
 
-        It ends at once where the first step promises to take away less than the share `at_least` of the loss. `kind` is
-        the dtype to compute in.
+        It ends at once where the first step promises to take away less than the share `at_least` of the loss, and after
+        a step that is no larger than `smallest`. `kind` is the dtype to compute in.
         """
         if self.x is None or self.z is None or (self.x.size if self.independent else len(self.x)) < FEWEST:
             return None
@@ -126,7 +137,7 @@ class Sample:
             step = min(1.0, max(-1.0, step))
             new = u + step
             u = new if low < new < high else (low + high) / 2
-            if abs(step) < 1e-7:
+            if abs(step) <= smallest:
                 break
         after = before if u == 0.0 else _losses(x, z, float(np.exp(u)), self.independent)
         difference = before - after

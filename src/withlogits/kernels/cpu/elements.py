@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from . import counting, functions, simd
 from .counting import bump
-from .job import ELEMENT_TABLES, ELEMENTS_JOB, LANES, ElementsSpec
+from .job import ANSWER_BITS, ELEMENTS_JOB, LANES, ElementsSpec
 from .memory import KINDS, Access
 from .simd import F64, I1, I64, Value, fma, select, traced
 
@@ -23,9 +23,9 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
 
     def sigmoid(x: Value) -> Value:
         """Within 3e-10 of it."""
-        scale, t = functions.exp_pair(-simd.absolute(x), coefficients=functions.EXP_SINGLE)
+        scale, t = functions.exp_pair(-simd.absolute(x), coefficients=functions.EXP_SINGLE, to_zero=False)
         e = fma(scale, t, scale)
-        r = functions.reciprocal(e + 1.0)
+        r = functions.reciprocal(e + 1.0, 2)
         return select(x < 0.0, e * r, r)
 
     def look(
@@ -44,9 +44,11 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
         bump(out + spec.histogram_at * 8, select(there & (simd.absolute(loss) < INF), octave, spec.losses))
         yes, said = there & (z > 0.5), there & (x > 0.0)
         table, step = out + spec.classes_at * 8 + at * 8, (period + LANES) * 8
-        for mask in (yes, said, yes & said):
-            simd.store(simd.load(table, numbers) + simd.convert(mask, I64), table)
-            table = table + step
+        more = simd.constant(0, numbers)
+        for i_answer, mask in enumerate((yes, said, yes & said)):
+            more = more | select(mask, simd.constant(1 << ANSWER_BITS * i_answer, numbers), 0)
+        simd.store(simd.load(table, numbers) + more, table)
+        table = table + step
         simd.store(simd.load(table, full) + select(there, loss, 0.0), table)
         counting.append(out + spec.costly_at * 8, costly, i, there & (loss >= floor), simd.bits(loss))
 
@@ -69,7 +71,6 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
         look(i, there, at, period, x_at, z_at, loss_at, out, costly, floor)
 
     unpack = simd.reader(ELEMENTS_JOB.names)
-    assert ELEMENT_TABLES == ("yes", "said", "both", "loss")
 
     def kernel(job: int, start: int, stop: int) -> int:
         elements, grain, period, out_step, x, z, loss, out_at, costly_at, floor = unpack(job)

@@ -10,8 +10,9 @@ import numpy as np
 
 from .call import Plan
 from .job import (
+    ANSWER_BITS,
     CLAIM,
-    ELEMENT_TABLES,
+    CLASS_TABLES,
     ELEMENTS_JOB,
     LABEL_COUNTS,
     LABEL_VECTORS,
@@ -19,6 +20,7 @@ from .job import (
     LANES,
     LOGIT_COUNTS,
     LOGIT_VECTORS,
+    MOST_ELEMENTS,
     SCORE_CLASSES,
     SCORES_JOB,
     TALLIES_JOB,
@@ -87,7 +89,7 @@ def _pieces(count: int, room: int) -> tuple[int, int]:
 
     They do not depend on the threads.
     """
-    pieces = max(1, min(PIECES, count // max(GRAIN, 4 * room)))
+    pieces = max(1, min(PIECES, count // max(GRAIN, 4 * room)), count // MOST_ELEMENTS + 1)
     return pieces, -(-count // (pieces * LANES)) * LANES
 
 
@@ -177,10 +179,11 @@ def element_tallies(x: Array, z: Array, loss: Array, *, bins: Any, floor: float)
     out = np.zeros((plan.count, spec.end(classes)), np.int64)
     costly = np.empty((plan.count, grain + LANES, 2), np.int64)
     plan.run(ELEMENTS_JOB.fill(address(x), address(z), address(loss), address(out), address(costly), floor))
-    tables = out[:, spec.classes_at :].reshape(plan.count, len(ELEMENT_TABLES), -1)
+    packed, losses = out[:, spec.classes_at :].reshape(plan.count, CLASS_TABLES, -1).transpose(1, 0, 2)
+    answers = np.array([(packed >> ANSWER_BITS * i & (1 << ANSWER_BITS) - 1).sum(axis=0) for i in range(3)])
     return {
-        "answers": _folded(tables[:, :3].sum(axis=0), classes),
-        "class_loss": _folded(tables[:, 3:].view(np.float64).sum(axis=0), classes)[0],
+        "answers": _folded(answers, classes),
+        "class_loss": _folded(losses.view(np.float64).sum(axis=0)[None], classes)[0],
         "confidence": _claims(out[:, : CLAIM * spec.confidence].view(np.float64).sum(axis=0)),
         "histogram": out[:, spec.histogram_at :][:, : spec.losses].sum(axis=0),
         "costly": _joined(costly, out[:, spec.costly_at])[:, 0],

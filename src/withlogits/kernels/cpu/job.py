@@ -146,6 +146,11 @@ class TalliesSpec:
         return self.class_loss_at(classes) + (classes + 1) * self.scored
 
 
+# The tables of the classes: three whole numbers of so many bits each in one, yes, said and both; and the losses.
+CLASS_TABLES, ANSWER_BITS = 2, 21
+MOST_ELEMENTS = 1 << 26  # of a piece, so that no such number overflows
+
+
 def period(classes: int) -> int:
     """Entries of a table that has all classes, several times if they are few."""
     return -(-8 * LANES // classes) * classes
@@ -184,7 +189,7 @@ class ElementsSpec:
         return self.costly_at + 1
 
     def end(self, classes: int) -> int:
-        return self.classes_at + len(ELEMENT_TABLES) * (period(classes) + LANES)
+        return self.classes_at + CLASS_TABLES * (period(classes) + LANES)
 
 
 # Of dense labels, and of the logits beside them: vectors of LANES float64, then whole numbers; see `labels.py`.
@@ -275,7 +280,6 @@ FACTS_JOB = Fields("classes inner x_outer x_row x_class out_step", "x y out")
 TALLIES_JOB = Fields(
     "rows grain line classes facts_step out_step", "facts loss y size counts out keyed costly limit floor."
 )
-ELEMENT_TABLES = ("yes", "said", "both", "loss")  # of the classes
 # each piece of `grain` rows has `out_step` bytes of `out`, and room for that many and LANES entries in `keyed`
 LABELS_JOB = Fields("rows grain facts_step out_step", "labels logits out keyed limit close.")
 # each piece of `grain` elements has `out_step` bytes of `out`, and room for that many and LANES entries in `costly`
