@@ -15,7 +15,7 @@ from withlogits.guide.survey import Survey, in_rows
 
 # The options of the losses that change what is right, and those that change the value alone.
 TAKEN = ("label_smoothing", "temperature", "softcap", "class_weight", "pos_weight", "z_loss")
-SAMPLE = 1 << 13  # logits that the temperature is fitted on: it is worth a note, and no more time than the loss
+SAMPLE = 1 << 14  # logits that the temperature is fitted on: it is worth a note, and no more time than the loss
 IGNORED = ("name", "reduction", "sample_weight", "dim")
 
 

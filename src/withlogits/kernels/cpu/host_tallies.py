@@ -107,7 +107,9 @@ def _read(spec: TalliesSpec, out: Array, lists: Array, classes: int) -> dict[str
         return found
 
     found = _merged(TALLY_VECTORS, vectors)
-    found |= zip(TALLY_COUNTS, numbers[: len(TALLY_COUNTS)].tolist(), strict=True)
+    found |= zip(
+        TALLY_COUNTS[:-2], numbers[: len(TALLY_COUNTS) - 2].tolist(), strict=True
+    )  # but the lengths of the lists
     keyed = _joined(lists[0], listed[0])
     found["keyed"], found["keys"] = keyed[:, 0], np.ascontiguousarray(keyed[:, 1]).view(np.uint64)
     occur = counted(spec.classes_at, classes * classes if spec.matrix else classes)
