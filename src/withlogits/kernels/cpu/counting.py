@@ -1,9 +1,9 @@
-"""Counters in memory, eight at a time: tables of whole numbers and of sums, lists, and which bin a number is in."""
+"""Counters in memory, several at a time: tables of whole numbers and of sums, lists, and which bin a number is in."""
 
 from __future__ import annotations
 
 from . import simd
-from .job import CLAIM, LANES
+from .job import CLAIM
 from .memory import transposed
 from .simd import F64, I32, I64, Value
 
@@ -26,32 +26,31 @@ def _signed(word: int) -> int:
 
 def bump(table: Value, places: Value, mask: Value | None = None) -> None:
     """One more at each place (of the lanes that hold), one lane after another, since places may be equal."""
-    for i in range(LANES):
-        address = _entry(table, places, i, 8)
+    for i, address in enumerate(entries(table, places, 8)):
         one = 1 if mask is None else simd.convert(simd.lane(mask, i), I64)
         simd.store(simd.load(address, I64) + one, address)
 
 
 def add(table: Value, places: Value, x: Value) -> None:
     """Lane i of x at its place."""
-    for i in range(LANES):
-        address = _entry(table, places, i, 8)
+    for i, address in enumerate(entries(table, places, 8)):
         simd.store(simd.load(address, F64) + simd.lane(x, i), address)
 
 
 def add_claims(table: Value, places: Value, claimed: Value, true: Value) -> None:
     """One more claim, what is claimed and what is true, in entries of CLAIM float64: one addition of four numbers."""
     one, zero = simd.constant(1.0, claimed.type), simd.constant(0.0, claimed.type)
-    for half in range(0, LANES, CLAIM):
-        part = list(range(half, half + CLAIM))
+    addresses = entries(table, places, 8 * CLAIM)
+    for begin in range(0, len(addresses), CLAIM):
+        part = list(range(begin, begin + CLAIM))
         rows = transposed([simd.shuffle(x, x, part) for x in (one, claimed, true, zero)])
-        for i, row in enumerate(rows):
-            address = _entry(table, places, half + i, 8 * CLAIM)
+        for row, address in zip(rows, addresses[begin:], strict=False):
             simd.store(simd.load(address, row.type) + row, address)
 
 
-def _entry(table: Value, places: Value, i: int, size: int) -> Value:
-    return simd.convert(simd.lane(places, i), I64) * size + table
+def entries(table: Value, places: Value, size: int) -> list[Value]:
+    """The addresses of a table's entries of `size` bytes."""
+    return [simd.convert(simd.lane(places, i), I64) * size + table for i in range(places.type.count)]
 
 
 def count(address: Value, mask: Value) -> None:
@@ -62,12 +61,12 @@ def count(address: Value, mask: Value) -> None:
 def append(address: Value, entries: Value, first: Value, mask: Value, key: Value) -> None:
     """The numbers of the lanes that hold, from `first` on, each with its key, behind those that are in a list already.
 
-    How many these are stands at `address`. Up to LANES entries behind the list are overwritten.
+    How many these are stands at `address`. As many entries as there are lanes are overwritten behind the list.
     """
 
     def write() -> None:
         n = simd.load(address, I64)
-        for i in range(LANES):
+        for i in range(mask.type.count):
             simd.store(first + i, n * 16 + entries)
             simd.store(simd.lane(key, i), n * 16 + entries + 8)
             n = n + simd.convert(simd.lane(mask, i), I64)

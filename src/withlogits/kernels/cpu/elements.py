@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from . import counting, functions, simd
 from .counting import bump
-from .job import ANSWER_BITS, ELEMENTS_JOB, LANES, ElementsSpec
+from .job import ANSWER_BITS, ELEMENTS_JOB, WIDE, ElementsSpec
 from .memory import KINDS, Access
 from .simd import F64, I1, I64, Value, fma, select, traced
 
@@ -18,8 +18,8 @@ INF = float("inf")
 
 
 def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
-    full, numbers = simd.vector(F64, LANES), simd.vector(I64, LANES)
-    x_access, z_access, losses = (Access(KINDS[kind], LANES, False) for kind in (spec.x, spec.z, spec.loss))
+    full, numbers = simd.vector(F64, WIDE), simd.vector(I64, WIDE)
+    x_access, z_access, losses = (Access(KINDS[kind], WIDE, False) for kind in (spec.x, spec.z, spec.loss))
 
     def sigmoid(x: Value) -> Value:
         """Within 3e-10 of it."""
@@ -43,7 +43,7 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
         octave = counting.octave_bin(loss, spec.lowest, spec.losses)
         bump(out + spec.histogram_at * 8, select(there & (simd.absolute(loss) < INF), octave, spec.losses))
         yes, said = there & (z > 0.5), there & (x > 0.0)
-        table, step = out + spec.classes_at * 8 + at * 8, (period + LANES) * 8
+        table, step = out + spec.classes_at * 8 + at * 8, (period + WIDE) * 8
         more = simd.constant(0, numbers)
         for i_answer, mask in enumerate((yes, said, yes & said)):
             more = more | select(mask, simd.constant(1 << ANSWER_BITS * i_answer, numbers), 0)
@@ -58,7 +58,7 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
         floor: Value,
     ) -> None:  # fmt: skip
         """The elements from i on; the first one's entries in the tables of the classes are the ones at `at`."""
-        there = simd.constant(1, simd.vector(I1, LANES))
+        there = simd.constant(1, simd.vector(I1, WIDE))
         look(i, there, at, period, x_at, z_at, loss_at, out, costly, floor)
 
     @traced
@@ -66,7 +66,7 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
         i: Value, stop: Value, at: Value, period: Value, x_at: Value, z_at: Value, loss_at: Value, out: Value,
         costly: Value, floor: Value,
     ) -> None:  # fmt: skip
-        """Fewer than LANES."""
+        """Fewer than WIDE."""
         there = simd.lane_numbers(numbers) + i < stop
         look(i, there, at, period, x_at, z_at, loss_at, out, costly, floor)
 
@@ -76,12 +76,12 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
         elements, grain, period, out_step, x, z, loss, out_at, costly_at, floor = unpack(job)
         for piece in range(start, stop):
             i, end = piece * grain, min(elements, piece * grain + grain)
-            out, costly = out_at + piece * out_step, costly_at + piece * (grain + LANES) * 16
+            out, costly = out_at + piece * out_step, costly_at + piece * (grain + WIDE) * 16
             at = i % period
-            while i + LANES <= end:
+            while i + WIDE <= end:
                 visit(i, at, period, x, z, loss, out, costly, floor)
-                i += LANES
-                at += LANES
+                i += WIDE
+                at += WIDE
                 if at >= period:
                     at -= period
             if i < end:

@@ -26,6 +26,7 @@ from .job import (
     TALLIES_JOB,
     TALLY_COUNTS,
     TALLY_VECTORS,
+    WIDE,
     ElementsSpec,
     LabelsSpec,
     ScoresSpec,
@@ -62,7 +63,7 @@ def row_tallies(
     rows, room = len(y), spec.end(classes)
     plan, grain = _plan(spec, rows, line, classes, room)
     pieces = plan.count
-    out = np.zeros((pieces, room), np.int64)
+    out = _counters(pieces, room)
     lists = np.empty((1 if bins is None else 2, pieces, grain + LANES, 2), np.int64)
     plan.run(
         TALLIES_JOB.fill(
@@ -80,8 +81,22 @@ def row_tallies(
 @lru_cache(maxsize=256)
 def _plan(spec: TalliesSpec, rows: int, line: int, classes: int, room: int) -> tuple[Plan, int]:
     pieces, grain = _pieces(rows, room)
-    head = TALLIES_JOB.plan(rows, grain, max(1, line), classes, rows * 8, room * 8)
+    head = TALLIES_JOB.plan(rows, grain, max(1, line), classes, rows * 8, _step(room))
     return Plan(spec, head, pieces, rows * COST, 1, ()), grain
+
+
+def _counters(pieces: int, room: int) -> Array:
+    """Zeros, of which each piece's begin on a cache line: what lies on two is slow to be read after it was written."""
+    step = _step(room) // 8
+    zeros = np.zeros(pieces * step + 8, np.int64)
+    begin = -(address(zeros) // 8) % 8
+    counters: Array = zeros[begin : begin + pieces * step].reshape(pieces, step)[:, :room]
+    return counters
+
+
+def _step(room: int) -> int:
+    """Bytes from one piece's counters to the next one's."""
+    return -(-room // 8) * 64
 
 
 def _pieces(count: int, room: int) -> tuple[int, int]:
@@ -136,7 +151,7 @@ def label_tallies(
     rows = len(label_facts["top"])
     spec = LabelsSpec(facts is not None)
     plan, grain = _labels_plan(spec, rows)
-    out, keyed = np.zeros((plan.count, spec.end), np.int64), np.empty((plan.count, grain + LANES, 2), np.int64)
+    out, keyed = _counters(plan.count, spec.end), np.empty((plan.count, grain + LANES, 2), np.int64)
     plan.run(
         LABELS_JOB.fill(
             address(label_facts["top"]), 0 if facts is None else address(facts["top"]), address(out), address(keyed),
@@ -164,7 +179,7 @@ def _merged(names: Sequence[str], vectors: Array) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _labels_plan(spec: LabelsSpec, rows: int) -> tuple[Plan, int]:
     pieces, grain = _pieces(rows, spec.end)
-    head = LABELS_JOB.plan(rows, grain, rows * 8, spec.end * 8)
+    head = LABELS_JOB.plan(rows, grain, rows * 8, _step(spec.end))
     return Plan(spec, head, pieces, rows * LABEL_COST, 1, ()), grain
 
 
@@ -178,8 +193,8 @@ def element_tallies(x: Array, z: Array, loss: Array, *, bins: Any, floor: float)
     classes = x.shape[1]
     spec = ElementsSpec(x.dtype.name, z.dtype.name, loss.dtype.name, bins.confidence, bins.lowest, bins.octaves)
     plan, grain = _elements_plan(spec, x.size, classes)
-    out = np.zeros((plan.count, spec.end(classes)), np.int64)
-    costly = np.empty((plan.count, grain + LANES, 2), np.int64)
+    out = _counters(plan.count, spec.end(classes))
+    costly = np.empty((plan.count, grain + WIDE, 2), np.int64)
     plan.run(ELEMENTS_JOB.fill(address(x), address(z), address(loss), address(out), address(costly), floor))
     packed, losses = out[:, spec.classes_at :].reshape(plan.count, CLASS_TABLES, -1).transpose(1, 0, 2)
     answers = np.array([(packed >> ANSWER_BITS * i & (1 << ANSWER_BITS) - 1).sum(axis=0) for i in range(3)])
@@ -195,14 +210,14 @@ def element_tallies(x: Array, z: Array, loss: Array, *, bins: Any, floor: float)
 @lru_cache(maxsize=256)
 def _elements_plan(spec: ElementsSpec, elements: int, classes: int) -> tuple[Plan, int]:
     pieces, grain = _pieces(elements, spec.end(classes))
-    head = ELEMENTS_JOB.plan(elements, grain, period(classes), spec.end(classes) * 8)
+    head = ELEMENTS_JOB.plan(elements, grain, period(classes), _step(spec.end(classes)))
     return Plan(spec, head, pieces, elements * ELEMENT_COST, 1, ()), grain
 
 
 def _folded(tables: Array, classes: int) -> Array:
     """(k, C) from tables that have each class several times."""
-    whole: Array = tables[:, :-LANES].reshape(len(tables), -1, classes).sum(axis=1)
-    for i, more in enumerate(tables[:, -LANES:].T):
+    whole: Array = tables[:, :-WIDE].reshape(len(tables), -1, classes).sum(axis=1)
+    for i, more in enumerate(tables[:, -WIDE:].T):
         whole[:, i % classes] += more
     return whole
 

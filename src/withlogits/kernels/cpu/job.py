@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LANES = 8  # float64 lanes of a vector
+WIDE = 16  # elements that are counted together: the arithmetic of one vector waits, and that of another goes on
 CLAIM = 4  # numbers of a bin of claimed probabilities: how many, their sum, the sum of what came true, nothing
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
@@ -161,7 +162,7 @@ class ElementsSpec:
     """What is counted of elements of independent classes whose losses are known, and in which slots of 8 bytes.
 
     The tables come first, whose last entry is for what does not count, then those of the classes: several times all
-    classes, so that vectors of them seldom meet, and LANES more for a vector that begins at the last.
+    classes, so that vectors of them seldom meet, and WIDE more for those that begin at the last.
     """
 
     x: str  # kinds of elements
@@ -189,7 +190,7 @@ class ElementsSpec:
         return self.costly_at + 1
 
     def end(self, classes: int) -> int:
-        return self.classes_at + CLASS_TABLES * (period(classes) + LANES)
+        return self.classes_at + CLASS_TABLES * (period(classes) + WIDE)
 
 
 # Of dense labels, and of the logits beside them: vectors of LANES float64, then whole numbers; see `labels.py`.
@@ -282,7 +283,7 @@ TALLIES_JOB = Fields(
 )
 # each piece of `grain` rows has `out_step` bytes of `out`, and room for that many and LANES entries in `keyed`
 LABELS_JOB = Fields("rows grain facts_step out_step", "labels logits out keyed limit close.")
-# each piece of `grain` elements has `out_step` bytes of `out`, and room for that many and LANES entries in `costly`
+# each piece of `grain` elements has `out_step` bytes of `out`, and room for that many and WIDE entries in `costly`
 ELEMENTS_JOB = Fields("elements grain period out_step", "x z loss out costly floor.")
 # `numbers` says which class each element of a period has; each part of `grain` elements counts into `table_step` bytes
 SCORES_JOB = Fields("elements grain period classes table_step", "x z scores numbers")
