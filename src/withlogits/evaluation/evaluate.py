@@ -182,7 +182,7 @@ def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[T
         raise BadFile(f"{blamed.name}: {error}") from None
     missing = set(range(len(x))) - {a for a in turn if a is not None}
     if len(missing) == 1 and loss is None:
-        classes = missing.pop()  # the labels say where the classes are
+        (classes,) = missing  # the labels say where the classes are
     # labels in the logits' shape may turn out to be independent, and then there is much to say of each element
     elements = ELEMENTS if not missing and loss != "softmax" else BUDGET
     rows = ROWS * max(1, x[classes])

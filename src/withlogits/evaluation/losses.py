@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from withlogits import arguments
 from withlogits.evaluation.files import ArrayFile, BadFile
 from withlogits.evaluation.tiles import Tile, Tiling, cut, size
+from withlogits.guide.facts import closeness
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,
     softmax_cross_entropy_with_logits,
@@ -30,9 +31,6 @@ Announce = Callable[[str], None]
 
 # The elements of a block: small enough for the caches and for any machine, large enough to make its overhead vanish.
 BUDGET = 1 << 20
-# How far the sum of a label row may lie from 1, by the labels' dtype: far more than rounding, far less than a label.
-CLOSE = {"float16": 1e-2}
-CLOSE_ENOUGH = 1e-3
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,7 @@ def _first_label_outside(pair: Pair, ignore_index: int | None) -> BadFile | None
 def _first_odd_row(labels: ArrayFile, axis: int, announce: Announce | None) -> str | None:
     """A label row that is no distribution, in words; None if all are."""
     tiling = cut(labels.shape, axis, BUDGET, labels.fortran)
-    close = CLOSE.get(labels.dtype.name, CLOSE_ENOUGH)
+    close = closeness(labels.dtype.name, labels.shape[axis])
     with closing(labels.blocks(tiling, announce)) as blocks:
         for tile, z in zip(tiling.without(axis), blocks, strict=True):
             sums = z.sum(axis=axis, dtype=np.float64)

@@ -15,12 +15,12 @@ from withlogits.evaluation.bins import BINS
 from withlogits.evaluation.results import Confusion, Evaluation, Example, Histogram, PerClass
 from withlogits.evaluation.scores import Scores
 from withlogits.evaluation.tallies import Confusions, Costliest, calibration
-from withlogits.guide.arrays import Given, given, silent
+from withlogits.guide.arrays import Given, given, silent, without
 from withlogits.guide.diagnosing import loss_name, recommended_by
 from withlogits.guide.findings import Diagnosis, Finding, in_order
 from withlogits.guide.fit import Pair, fitted
 from withlogits.guide.rules import findings_of
-from withlogits.guide.survey import Block, Survey, in_rows, without
+from withlogits.guide.survey import Block, Survey, in_rows
 from withlogits.reference import reliability
 
 Array = NDArray[Any]

@@ -88,3 +88,8 @@ def _bfloat16(words: Array) -> Array:
 def from_voids(words: Array) -> Array:
     """What a bfloat16 array was before `numpy.save` made 2-byte voids of it."""
     return _bfloat16(np.ascontiguousarray(words).view(np.uint16))
+
+
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """The shape of the rows along this axis."""
+    return shape[:axis] + shape[axis + 1 :]

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import arguments
-from withlogits.guide.arrays import Given, from_voids
+from withlogits.guide.arrays import Given, from_voids, without
+from withlogits.guide.facts import closeness
 from withlogits.guide.findings import CODES, Finding, Severity
 
 Array = NDArray[Any]
@@ -86,14 +87,14 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
     pair.axis = axis
     if z.shape == x.shape:
         return _same_shape(pair)
-    rows = _without(x.shape, axis)
+    rows = without(x.shape, axis)
     kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
     if z.shape == kept and z.shape != x.shape:
         z = pair.turn("labels", partial(np.squeeze, axis=axis))
     if z.shape == rows:
         return _indices(pair, options)
     for other in range(x.array.ndim):
-        if z.shape == _without(x.shape, other):
+        if z.shape == without(x.shape, other):
             pair.mend(
                 "WL211",
                 "error",
@@ -269,7 +270,7 @@ def _same_shape(pair: Pair) -> Pair:
             "WL201",
             "error",
             f"labels {z.shape} have the logits' shape, with {what}; the sparse loss takes class numbers of shape "
-            f"{_without(x.shape, axis)}",
+            f"{without(x.shape, axis)}",
             fix,
         )
         if hot:
@@ -324,8 +325,6 @@ def is_one_hot(z: Array, axis: int) -> bool:
 
 def sums_to_one(z: Array, axis: int) -> bool:
     """Does the first part of the rows, at least, sum to 1: enough to choose a loss, of which the survey then judges."""
-    from withlogits.guide.survey import closeness
-
     sums = z.sum(axis=axis, dtype=np.float64)
     close = np.abs(sums - 1.0) <= closeness(z.dtype.name, z.shape[axis])
     if not z.size:
@@ -362,12 +361,8 @@ def _moved_axis(labels: tuple[int, ...], logits: tuple[int, ...], axis: int) -> 
     """The axis of labels that are the logits' shape but for their classes being elsewhere."""
     if len(labels) != len(logits):
         return None
-    rows = _without(logits, axis)
+    rows = without(logits, axis)
     for other in range(len(labels)):
-        if other != axis and labels[other] == logits[axis] and _without(labels, other) == rows:
+        if other != axis and labels[other] == logits[axis] and without(labels, other) == rows:
             return other
     return None
-
-
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + shape[axis + 1 :]

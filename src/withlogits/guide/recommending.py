@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from withlogits import engine
 from withlogits.guide.arrays import Given, given, silent
+from withlogits.guide.facts import LabelFacts, closeness
 from withlogits.guide.findings import Recommendation
 from withlogits.guide.fit import call
-from withlogits.guide.survey import LabelFacts, closeness
+from withlogits.guide.rules.labels import rescaling
 
 Array = NDArray[Any]
 
@@ -138,9 +139,7 @@ def of_facts(facts: LabelFacts, shape: tuple[int, ...], axis: int = -1) -> Recom
             off = facts.rows - facts.distributions
             why = f"{off:,} of {rows} rows do not sum to 1: probabilities of independent classes"
             return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
-    from withlogits.guide.rules import _rescaling
-
-    rescaled = _rescaling(facts.low, facts.top, facts.values) if facts.low < 0 or facts.top > 1 else None
+    rescaled = rescaling(facts.low, facts.top, facts.values) if facts.low < 0 or facts.top > 1 else None
     if rescaled is not None:
         values, fix = rescaled
         return Recommendation("sigmoid", f"labels are {values}", form, call("sigmoid"), fix)
