@@ -15,7 +15,7 @@ import safetensors.numpy
 import zarr
 
 from withlogits.evaluation.files import open_array
-from withlogits.evaluation.tiles import Tiling, cut
+from withlogits.tiles import Tiling, cut
 
 Array = np.ndarray[Any, Any]
 

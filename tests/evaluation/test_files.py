@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from withlogits.evaluation.files import BadFile, NoSuchArray, open_array
-from withlogits.evaluation.tiles import cut
+from withlogits.tiles import cut
 
 
 def whole(name, tiling=None, announce=None):

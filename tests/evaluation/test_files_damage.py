@@ -286,7 +286,7 @@ def test_bombs_do_not_go_off(tmp_path):
         """
         import resource, sys
         from withlogits.evaluation.files import BadFile, open_array
-        from withlogits.evaluation.tiles import cut
+        from withlogits.tiles import cut
 
         def read(name):
             try:

@@ -14,7 +14,7 @@ from evaluation.formats import BFLOAT16, NUMBERS, WRITERS, example, hdf5, holds,
 from processes import run
 from withlogits.evaluation.files import BadFile, NoSuchArray, open_array
 from withlogits.evaluation.files.zarr import BoundedCompressor as Bounded
-from withlogits.evaluation.tiles import cut
+from withlogits.tiles import cut
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_a_large_file_takes_little_memory(tmp_path, form):
         """
         import resource, sys
         from withlogits.evaluation.files import open_array
-        from withlogits.evaluation.tiles import cut
+        from withlogits.tiles import cut
 
         def read(name):
             file = open_array(name)

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from evaluation.formats import BFLOAT16, WRITERS, Array, example, parquet_column, zarr_store
 from withlogits.evaluation.files import BadFile, NoSuchArray, open_array
-from withlogits.evaluation.tiles import cut, size
+from withlogits.tiles import cut, size
 
 SECONDS = float(os.environ.get("WITHLOGITS_FUZZ_SECONDS", "0"))
 EXAMPLES = 100  # of each format, among the other tests

@@ -11,7 +11,7 @@ import withlogits
 from withlogits.evaluation import losses
 from withlogits.evaluation.files import ArrayFile, BadFile, open_array
 from withlogits.evaluation.losses import choose_loss, evaluate, pair_up
-from withlogits.evaluation.tiles import size
+from withlogits.tiles import size
 
 FUNCTIONS = {
     "sparse": withlogits.sparse_softmax_cross_entropy_with_logits,

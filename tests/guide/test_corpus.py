@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from guide.corpus import CLEAN, MISTAKES, TORCH, Case, fits, mended
+from withlogits.guide import diagnosing
 from withlogits.guide.findings import CODES
 
 
@@ -44,3 +45,12 @@ def test_a_mistake_is_found_and_its_fix_helps(case: Case) -> None:
 def test_a_clean_pair_stays_clean(case: Case) -> None:
     diagnosis = case.pair().diagnosis()
     assert not diagnosis, str(diagnosis)
+
+
+@pytest.mark.parametrize("case", named((*MISTAKES, *CLEAN[::5])))
+def test_block_by_block_the_same_is_found(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = case.pair()
+    whole = pair.diagnosis()
+    monkeypatch.setattr(diagnosing, "ROWS", 50)
+    in_blocks = pair.diagnosis()
+    assert in_blocks.codes == whole.codes, f"{whole}\n{in_blocks}"

@@ -208,3 +208,16 @@ def test_what_two_surveys_saw_is_what_one_would() -> None:
         assert right.pair.loss == pytest.approx(whole.pair.loss)
         for got, expected in zip(right.pair.sample.rows(), whole.pair.sample.rows(), strict=True):
             np.testing.assert_array_equal(got, expected)
+
+
+def test_weights_of_the_elements_of_one_row() -> None:
+    x = np.random.default_rng(0).normal(size=40)
+    z = (x > 0).astype(float)
+    for weight in (2.0, np.ones(1), np.full(40, 2.0)):
+        assert diagnose(z, x, loss="sigmoid", pos_weight=weight).codes == ()
+
+
+def test_weights_of_elements_go_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("withlogits.guide.diagnosing.ROWS", 7)
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    assert diagnose((x > 0) * 1.0, x, loss="sigmoid", pos_weight=np.full((40, 3), 2.0)).codes == ()

@@ -18,8 +18,8 @@ from withlogits.evaluation.files import ArrayFile, BadFile, open_array
 from withlogits.evaluation.files.array import Lend
 from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.results import Evaluation
-from withlogits.evaluation.tiles import Tile, Tiling, cut
 from withlogits.guide.arrays import given
+from withlogits.tiles import Tile, Tiling, cut
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from withlogits import arguments
 from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.findings import Diagnosis, Recommendation, in_order
@@ -12,10 +14,12 @@ from withlogits.guide.fit import FUNCTIONS, LOSSES, Pair, call, fitted
 from withlogits.guide.recommending import ONE_NUMBER, for_numbers, of_facts
 from withlogits.guide.rules import findings_of
 from withlogits.guide.survey import Survey, in_rows
+from withlogits.tiles import cut
 
 # The options of the losses that change what is right, and those that change the value alone.
 TAKEN = ("label_smoothing", "temperature", "softcap", "class_weight", "pos_weight", "z_loss")
 SAMPLE = 1 << 14  # logits that the temperature is fitted on: it is worth a note, and no more time than the loss
+ROWS = 1 << 17  # of a block
 IGNORED = ("name", "reduction", "sample_weight", "dim")
 
 
@@ -105,14 +109,19 @@ def loss_name(loss: str | Callable[..., Any] | None) -> str | None:
 
 
 def surveyed(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Survey:
-    """One look at a pair that fits."""
-    x, z, axis = in_rows(pair.kind, pair.axis, pair.logits.array, pair.labels.array)
-    survey = Survey.begin(
-        pair.kind, axis, x.shape[axis], pair.logits.dtype, pair.labels.dtype, ignore,
-        {key: _plain(value) for key, value in options.items()}, SAMPLE,
-    )  # fmt: skip
+    """One look at a pair that fits, block by block: there are a dozen numbers a row to be kept for a moment."""
+    array = pair.logits.array
+    x, z, axis = in_rows(pair.kind, pair.axis, array, pair.labels.array)
+    plain = {key: _plain(value) for key, value in options.items()}
+    if x.ndim > array.ndim and pair.kind == "sigmoid":  # the logits are a column now
+        plain = {key: value[..., None] if np.ndim(value) else value for key, value in plain.items()}
+    survey = Survey.begin(pair.kind, axis, x.shape[axis], pair.logits.dtype, pair.labels.dtype, ignore, plain, SAMPLE)
     survey.losses = False
-    survey.add(x, z)
+    rows = max(ROWS, x.size) if any(np.ndim(value) > 1 for value in plain.values()) else ROWS  # weights of elements
+    tiling = cut(x.shape, axis, rows * x.shape[axis], x.flags.f_contiguous and not x.flags.c_contiguous)
+    for tile in tiling:
+        labels = tile if z.ndim == x.ndim else tile[:axis] + tile[axis + 1 :]
+        survey.add(x[tile], z[labels], tuple(part.start for part in tile))
     return survey
 
 

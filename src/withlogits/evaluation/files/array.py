@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits.evaluation.files.errors import BadFile, not_numbers, one_line, telling
-from withlogits.evaluation.tiles import Tile, Tiling, size
+from withlogits.tiles import Tile, Tiling, size
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

@@ -19,7 +19,7 @@ import numpy as np
 from withlogits.evaluation.files.array import Array, ArrayFile, ChunkedFile, Shape, check_numbers
 from withlogits.evaluation.files.errors import BadFile, NoSuchArray, chosen, listed, needed, one_line, telling
 from withlogits.evaluation.files.unpack import inflated_length, room
-from withlogits.evaluation.tiles import Tile
+from withlogits.tiles import Tile
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 DEFLATE, FLETCHER32 = 1, 3  # HDF5's numbers for them

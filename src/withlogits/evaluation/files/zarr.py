@@ -29,7 +29,7 @@ from withlogits.evaluation.files.array import Array, ArrayFile, ChunkedFile, che
 from withlogits.evaluation.files.errors import BadFile, chosen, one_line, telling
 from withlogits.evaluation.files.unpack import METHODS, room, unpacked
 from withlogits.evaluation.files.zips import check_member
-from withlogits.evaluation.tiles import Tile
+from withlogits.tiles import Tile
 
 DESCRIPTIONS = {"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"}
 METADATA = 1 << 24  # the longest of them

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from withlogits.evaluation.tiles import cut, size
+from withlogits.tiles import cut, size
 
 SHAPES = [(), (1,), (7,), (5, 3), (1, 9), (4, 3, 5), (2, 1, 3, 4), (0, 3), (3, 0, 2)]
 
