@@ -424,21 +424,31 @@ def label_tallies(
     return found
 
 
-def element_tallies(x: Array, z: Array, loss: Array, *, bins: Any, floor: float) -> dict[str, Any]:
-    """What there is to count of elements (rows, C) whose losses are known: the figures of independent classes.
+def element_tallies(x: Array, z: Array, *, bins: Any, floor: float) -> dict[str, Any]:
+    """What there is to count of the elements (rows, C) of independent classes: the figures of an evaluation.
 
-    `answers` (3, C): for each class the elements whose label is above 1/2, those whose logit is above 0, and both.
-    `costly` are the flat numbers of the elements that lose at least `floor`.
+    The sums of the finite losses and of label times logit where the loss is finite (`agreement`); how many losses are
+    NaN or infinite; for each class the elements whose label is above 1/2, those whose logit is above 0, and both
+    (`answers`, (3, C)), and the sum of its losses; calibration and the histogram of losses in `bins`; the flat numbers
+    of the elements that lose at least `floor` (`costly`), and their losses (`costs`).
     """
-    yes, said = z.astype(np.float64) > 0.5, x.astype(np.float64) > 0.0
-    wide = loss.astype(np.float64)
-    claimed = sigmoid_of(x.astype(np.float64))
+    wide, labels = x.astype(np.float64), z.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        loss = times(labels, softplus_of(-wide)) + times(1.0 - labels, softplus_of(wide))
+        finite, agreement, class_loss = np.isfinite(loss), labels * wide, loss.sum(axis=0)
+    yes, said = labels > 0.5, wide > 0.0
+    costly = np.flatnonzero(loss >= floor)
     return {
+        "loss": float(loss[finite].sum()),
+        "agreement": float(agreement[finite].sum()),
+        "nan": int(np.count_nonzero(np.isnan(loss))),
+        "infinite": int(np.count_nonzero(np.isinf(loss))),
         "answers": np.array([np.count_nonzero(mask, axis=0) for mask in (yes, said, yes & said)]),
-        "class_loss": wide.sum(axis=0),
-        "confidence": reliability(claimed.reshape(-1), z.astype(np.float64).reshape(-1), bins),
-        "histogram": loss_histogram(wide.reshape(-1), bins),
-        "costly": np.flatnonzero(wide >= floor),
+        "class_loss": class_loss,
+        "confidence": reliability(sigmoid_of(wide).reshape(-1), labels.reshape(-1), bins),
+        "histogram": loss_histogram(loss.reshape(-1), bins),
+        "costly": costly,
+        "costs": loss.reshape(-1)[costly],
     }
 
 

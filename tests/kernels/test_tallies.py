@@ -118,7 +118,6 @@ def test_rows_of_any_numbers(data: st.DataObject) -> None:
 def test_what_every_thread_does_is_the_same() -> None:
     x, y, loss = rows(60_000, 10)
     z = (x > 0).astype(np.uint8)
-    cost = np.asarray(withlogits.sigmoid_cross_entropy_with_logits(labels=z, logits=x))
     threads, found = withlogits.get_num_threads(), []
     try:
         for n in (1, 2, 5):
@@ -130,7 +129,7 @@ def test_what_every_thread_does_is_the_same() -> None:
                 [
                     cpu.row_tallies(facts, y, loss, classes=10, line=4, matrix=True, limit=1 << 61, bins=BINS),
                     cpu.label_tallies(cpu.row_facts(z, 1), 1e-3, facts, 1 << 61),
-                    cpu.element_tallies(x, z, cost, bins=BINS, floor=9.0),
+                    cpu.element_tallies(x, z, bins=BINS, floor=9.0),
                     counts,
                 ]
             )
@@ -169,11 +168,8 @@ def test_labels(count: int, form: str) -> None:
 
 def both_element_tallies(x: Any, z: Any, floor: float = 3.0) -> tuple[Any, Any]:
     with np.errstate(invalid="ignore", over="ignore"):
-        loss = np.asarray(withlogits.sigmoid_cross_entropy_with_logits(labels=z, logits=x))
-        return (
-            cpu.element_tallies(x, z, loss, bins=BINS, floor=floor),
-            reference.element_tallies(x, z, loss, bins=BINS, floor=floor),
-        )
+        mine, truth = (engine.element_tallies(x, z, bins=BINS, floor=floor) for engine in (cpu, reference))
+    return mine, truth
 
 
 SHAPES = [(1, 1), (7, 1), (5000, 1), (3, 5), (40, 7), (900, 10), (50, 63), (30, 64), (20, 65), (70, 1001)]
@@ -251,7 +247,9 @@ def test_losses_lie_between_the_edges_of_their_bin() -> None:
     inside = np.concatenate((edges[:-1], np.nextafter(edges[1:-1], 0.0), [1e30, 5e-324]))
     counts = reference.loss_histogram(inside, BINS)
     np.testing.assert_array_equal(counts, np.histogram(inside, edges)[0])
-    loss = inside.astype(np.float64)
-    x = np.zeros((len(loss), 1))
-    mine = cpu.element_tallies(x, x, loss, bins=BINS, floor=np.inf)
+    facts = {name: np.zeros(len(inside)) for name in ("top", "low", "total", "first", "above", "own")}
+    table = np.array(list(facts.values()))
+    facts = dict(zip(facts, table, strict=True))
+    y = np.zeros(len(inside), np.int64)
+    mine = cpu.row_tallies(facts, y, inside, classes=1, line=1, matrix=False, limit=0, bins=BINS)
     np.testing.assert_array_equal(mine["histogram"], counts)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import engine
 from withlogits.activations import sigmoid as probability
 from withlogits.evaluation.bins import BINS
 from withlogits.evaluation.results import Confusion, Evaluation, Example, Histogram, PerClass
@@ -192,6 +191,7 @@ class Meter:
                 raise _changed("labels", z.shape, x.shape)
             if x.shape[self._class_axis] != self._classes:
                 raise _changed("logits", x.shape, (..., self._classes))
+            self._survey.floor = self._costliest.floor
             self._add_elements(self._survey.add(x, z, _padded(begin, x.ndim)), begin, element_shape)
             return
         axis = self._class_axis
@@ -229,14 +229,12 @@ class Meter:
         self._histogram += tallies["histogram"]
 
     def _add_elements(self, block: Block, begin: tuple[int, ...], shape: tuple[int, ...]) -> None:
-        arrays = (np.moveaxis(a, block.axis, -1) for a in (block.x, block.z, block.loss))
-        x, z, loss = (np.ascontiguousarray(a).reshape(-1, self._classes) for a in arrays)
-        tallies = engine.select().element_tallies(x, z, loss, bins=BINS, floor=self._costliest.floor)
+        x, z = block.elements
+        tallies, places, losses = block.tallies, block.tallies["costly"], block.tallies["costs"]
         self._scores.add(x, z)
         self._answers[:3] += tallies["answers"]
         self._answers[3] += len(x)
         self._add_figures(tallies)
-        places, losses = tallies["costly"], loss.reshape(-1)[tallies["costly"]]
         if block.axis != block.x.ndim - 1:  # elements were moved
             moved = without(block.x.shape, block.axis)
             *rows, classes = np.unravel_index(places, (*moved, self._classes))

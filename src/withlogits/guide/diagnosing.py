@@ -116,7 +116,6 @@ def surveyed(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Survey:
     if x.ndim > array.ndim and pair.kind == "sigmoid":  # the logits are a column now
         plain = {key: value[..., None] if np.ndim(value) else value for key, value in plain.items()}
     survey = Survey.begin(pair.kind, axis, x.shape[axis], pair.logits.dtype, pair.labels.dtype, ignore, plain, SAMPLE)
-    survey.losses = False
     rows = max(ROWS, x.size) if any(np.ndim(value) > 1 for value in plain.values()) else ROWS  # weights of elements
     tiling = cut(x.shape, axis, rows * x.shape[axis], x.flags.f_contiguous and not x.flags.c_contiguous)
     for tile in tiling:

@@ -188,8 +188,8 @@ class LabelFacts:
             counted = inside if counted is None else inside & counted
         return None if counted is None else counted.reshape(-1)
 
-    def add_rows(self, z: Array, axis: int, tallies: dict[str, Any]) -> None:
-        """Rows of which `label_tallies` has told."""
+    def add_rows(self, z: Array, axis: int, tallies: dict[str, Any], sums: Array | None = None) -> None:
+        """Rows of which `label_tallies` has told; `sums` are those of each class, if they are known."""
         if not z.size:
             return
         rows = z.size // self.classes
@@ -206,7 +206,7 @@ class LabelFacts:
         self.highest_sum = max(self.highest_sum, tallies["highest_sum"])
         self.positive += tallies["positive"]
         if self.classes <= MATRIX:
-            sums = _class_sums(z, axis)
+            sums = _class_sums(z, axis) if sums is None else sums.astype(np.float64)
             self.class_totals = sums if self.class_totals is None else self.class_totals + sums
         if (tallies["low"] < 0.0 or tallies["top"] > 1.0) and len(self.values) <= VALUES:
             self.values |= set(np.unique(z).astype(np.float64).tolist()[: VALUES + 1])

@@ -42,15 +42,22 @@ class Block:
     axis: int
     y: Array  # (N,) the class of each row: its number, or the first of the largest labels; sigmoid: unused
     counts: Array | None  # (N,) which rows count and have a class; None: all
-    loss: Array  # (N,), sigmoid: the logits' shape
+    loss: Array  # (N,); sigmoid: unused
     facts: dict[str, Array]  # of the logits' rows
     label_facts: dict[str, Array] | None  # of the rows of dense labels
     size: Array | None = None  # (N,) logsumexp of each row, where the loss does not tell it
-    tallies: dict[str, Any] = field(default_factory=dict)  # what was counted of the rows; sigmoid: nothing
+    tallies: dict[str, Any] = field(default_factory=dict)  # what was counted; sigmoid: for an evaluation alone
 
     @property
     def predicted(self) -> Array:
         return self.facts["first"].astype(np.int64)
+
+    @property
+    def elements(self) -> tuple[Array, Array]:
+        """Logits and labels of independent classes, (rows, C), side by side."""
+        moved = (np.moveaxis(a, self.axis, -1) for a in (self.x, self.z))
+        x, z = (np.ascontiguousarray(a).reshape(-1, self.x.shape[self.axis]) for a in moved)
+        return x, z
 
     def pairs(self, classes: int) -> Array:
         """class · C + prediction of each row that counts."""
@@ -69,7 +76,6 @@ class Survey:
     pair: PairFacts
     ignore_index: int | None = None
     options: dict[str, Any] = field(default_factory=dict)  # of the loss, that change its value
-    losses: bool = True  # is the loss of each element wanted (sigmoid), or their sum alone
     bins: Bins | None = None  # of the figures of an evaluation, if they are wanted
     floor: float = -np.inf  # losses that are worth remembering one by one
 
@@ -171,30 +177,37 @@ class Survey:
             if pair.sample.enough(self.logits.classes, len(tallies["logits"]["keyed"])):
                 break
         of_logits = tallies["logits"]
-        self.labels.add_rows(z, self.axis, tallies)
         self.logits.add(x, self.axis, facts, of_logits, offset)
         self.logits.saturated += of_logits["saturated"]
-        loss, total = np.zeros(0), np.nan
-        if not self.losses and not of_logits["odd_rows"]:
-            total = float(sigmoid_cross_entropy_with_logits(labels=z, logits=x, reduction="sum", **self.options))
-        if not np.isfinite(total):
-            loss = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **self.options))
-            total = float(loss.sum(dtype=np.float64))
-        if not np.isfinite(total):
-            pair.nan += int(np.count_nonzero(np.isnan(loss)))
-            pair.infinite += int(np.count_nonzero(np.isinf(loss)))
-            total = float(loss[np.isfinite(loss)].sum(dtype=np.float64))
-        pair.loss += total
+        block = Block(x, z, self.axis, np.zeros(0, np.int64), None, np.zeros(0), facts, label_facts)
+        if self.bins is not None:
+            block.tallies = engine.select().element_tallies(*block.elements, bins=self.bins, floor=self.floor)
+        totals = block.tallies or self._totals(x, z)
+        for name in ("loss", "nan", "infinite"):
+            setattr(pair, name, getattr(pair, name) + totals[name])
         pair.counted += x.size
         if not of_logits["odd_rows"] and not tallies["odd"]:
-            wide = np.float64 if x.dtype == np.float64 else np.float32
-            a, b = x.astype(wide, copy=False).reshape(-1), z.astype(wide, copy=False).reshape(-1)
-            with np.errstate(over="ignore", invalid="ignore"):
-                pair.zx += float(np.dot(a, b))
+            pair.zx += totals["agreement"]
             pair.x += of_logits["total"]
             pair.z += tallies["total"]
+        yes = block.tallies["answers"][0] if block.tallies and tallies["binary"] == len(facts["top"]) else None
+        self.labels.add_rows(z, self.axis, tallies, yes)
         pair.sample.add(x, z, self.axis, of_logits["keyed"], of_logits["keys"])
-        return Block(x, z, self.axis, np.zeros(0, np.int64), None, loss, facts, label_facts)
+        return block
+
+    def _totals(self, x: Array, z: Array) -> dict[str, Any]:
+        """Of elements, what `element_tallies` says that a diagnosis asks for, in less time."""
+        loss = float(sigmoid_cross_entropy_with_logits(labels=z, logits=x, reduction="sum", **self.options))
+        found: dict[str, Any] = {"loss": loss, "nan": 0, "infinite": 0}
+        if not np.isfinite(loss):
+            losses = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **self.options))
+            found["nan"], found["infinite"] = (int(np.count_nonzero(odd(losses))) for odd in (np.isnan, np.isinf))
+            found["loss"] = float(losses[np.isfinite(losses)].sum(dtype=np.float64))
+        wide = np.float64 if x.dtype == np.float64 else np.float32
+        a, b = x.astype(wide, copy=False).reshape(-1), z.astype(wide, copy=False).reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found["agreement"] = float(np.dot(a, b))
+        return found
 
     def merge(self, other: Survey) -> None:
         """Take in what another survey of the same kind has seen."""

@@ -1,7 +1,8 @@
-"""What is counted of elements of independent classes whose losses are known: `reference.element_tallies` in one pass.
+"""What is counted of elements of independent classes: `reference.element_tallies` in one pass.
 
-Elements lie side by side, and eight are looked at together. Bins are counted one lane after another; the counters of
-the classes lie side by side as the elements do, so that a whole vector is added at once.
+Elements lie side by side, and WIDE of them are looked at together. Bins are counted one lane after another; the
+counters of the classes lie side by side as the elements do, so that a whole vector is added at once. The losses are
+those of `sigmoid.py`, before they are rounded.
 """
 
 from __future__ import annotations
@@ -10,82 +11,89 @@ from collections.abc import Callable
 
 from . import counting, functions, simd
 from .counting import bump
-from .job import ANSWER_BITS, ELEMENTS_JOB, WIDE, ElementsSpec
+from .job import ANSWER_BITS, ELEMENTS_JOB, WIDE, ElementsSpec, SigmoidSpec
 from .memory import KINDS, Access
-from .simd import F64, I1, I64, Value, fma, select, traced
+from .sigmoid import formulas
+from .simd import F64, I1, I64, Value, select, traced
 
 INF = float("inf")
 
 
 def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
     full, numbers = simd.vector(F64, WIDE), simd.vector(I64, WIDE)
-    x_access, z_access, losses = (Access(KINDS[kind], WIDE, False) for kind in (spec.x, spec.z, spec.loss))
-
-    def sigmoid(x: Value) -> Value:
-        """Within 3e-10 of it."""
-        scale, t = functions.exp_pair(-simd.absolute(x), coefficients=functions.EXP_SINGLE, to_zero=False)
-        e = fma(scale, t, scale)
-        r = functions.reciprocal(e + 1.0, 2)
-        return select(x < 0.0, e * r, r)
+    x_access, z_access = (Access(KINDS[kind], WIDE, False) for kind in (spec.x, spec.z))
+    parts, _, cross_entropy = formulas(SigmoidSpec(spec.x, spec.z))
 
     def look(
-        i: Value, there: Value, at: Value, period: Value, x_at: Value, z_at: Value, loss_at: Value, out: Value,
-        costly: Value, floor: Value,
+        i: Value, there: Value, at: Value, period: Value, x_at: Value, z_at: Value, out: Value, costly: Value,
+        floor: Value,
     ) -> None:  # fmt: skip
         x = x_access.read(x_at + i * x_access.kind.size, there, 0.0)
         z = z_access.read(z_at + i * z_access.kind.size, there, 0.0)
-        loss = losses.read(loss_at + i * losses.kind.size, there, 0.0)
-        claimed = sigmoid(x)
+        e, u = parts(x)
+        loss, _, _ = cross_entropy(x, e, u, z, None, simd.constant(0.0, full))
+        finite = there & (simd.absolute(loss) < INF)
+        for slot, term in enumerate((loss, x * z)):
+            total = out + slot * 8 * WIDE
+            simd.store(simd.load(total, full) + select(finite, term, 0.0), total)
+        counts = out + spec.counts_at * 8
+
+        def count_odd() -> None:
+            counting.count(counts, there & (loss != loss))
+            counting.count(counts + 8, there & (simd.absolute(loss) == INF))
+
+        simd.either(simd.set_lanes(there & ~finite) > 0, count_odd, lambda: None)
+        counting.append(counts + 16, costly, i, there & (loss >= floor), simd.bits(loss))
+        r = functions.reciprocal(e + 1.0, 2)
+        claimed = select(x < 0.0, e * r, r)
         known = there & (claimed == claimed)
         claimed = select(known, claimed, 0.0)
         place = select(known, counting.width_bin(claimed, spec.confidence), spec.confidence)
-        counting.add_claims(out, place, claimed, z)
+        counting.add_claims(out + spec.claims_at * 8, place, claimed, z)
         octave = counting.octave_bin(loss, spec.lowest, spec.losses)
-        bump(out + spec.histogram_at * 8, select(there & (simd.absolute(loss) < INF), octave, spec.losses))
+        bump(out + spec.histogram_at * 8, select(finite, octave, spec.losses))
         yes, said = there & (z > 0.5), there & (x > 0.0)
-        table, step = out + spec.classes_at * 8 + at * 8, (period + WIDE) * 8
         more = simd.constant(0, numbers)
-        for i_answer, mask in enumerate((yes, said, yes & said)):
-            more = more | select(mask, simd.constant(1 << ANSWER_BITS * i_answer, numbers), 0)
-        simd.store(simd.load(table, numbers) + more, table)
-        table = table + step
-        simd.store(simd.load(table, full) + select(there, loss, 0.0), table)
-        counting.append(out + spec.costly_at * 8, costly, i, there & (loss >= floor), simd.bits(loss))
+        for answer, mask in enumerate((yes, said, yes & said)):
+            more = more | select(mask, simd.constant(1 << ANSWER_BITS * answer, numbers), 0)
+        answers = out + (at + spec.classes_at) * 8
+        simd.store(simd.load(answers, numbers) + more, answers)
+        losses = answers + (period + WIDE) * 8
+        simd.store(simd.load(losses, full) + select(there, loss, 0.0), losses)
 
     @traced
     def visit(
-        i: Value, at: Value, period: Value, x_at: Value, z_at: Value, loss_at: Value, out: Value, costly: Value,
-        floor: Value,
-    ) -> None:  # fmt: skip
+        i: Value, at: Value, period: Value, x_at: Value, z_at: Value, out: Value, costly: Value, floor: Value
+    ) -> None:
         """The elements from i on; the first one's entries in the tables of the classes are the ones at `at`."""
         there = simd.constant(1, simd.vector(I1, WIDE))
-        look(i, there, at, period, x_at, z_at, loss_at, out, costly, floor)
+        look(i, there, at, period, x_at, z_at, out, costly, floor)
 
     @traced
     def visit_last(
-        i: Value, stop: Value, at: Value, period: Value, x_at: Value, z_at: Value, loss_at: Value, out: Value,
-        costly: Value, floor: Value,
+        i: Value, stop: Value, at: Value, period: Value, x_at: Value, z_at: Value, out: Value, costly: Value,
+        floor: Value,
     ) -> None:  # fmt: skip
         """Fewer than WIDE."""
         there = simd.lane_numbers(numbers) + i < stop
-        look(i, there, at, period, x_at, z_at, loss_at, out, costly, floor)
+        look(i, there, at, period, x_at, z_at, out, costly, floor)
 
     unpack = simd.reader(ELEMENTS_JOB.names)
 
     def kernel(job: int, start: int, stop: int) -> int:
-        elements, grain, period, out_step, x, z, loss, out_at, costly_at, floor = unpack(job)
+        elements, grain, period, out_step, x, z, out_at, costly_at, floor = unpack(job)
         for piece in range(start, stop):
             i, end = piece * grain, min(elements, piece * grain + grain)
             out, costly = out_at + piece * out_step, costly_at + piece * (grain + WIDE) * 16
             at = i % period
             while i + WIDE <= end:
-                visit(i, at, period, x, z, loss, out, costly, floor)
+                visit(i, at, period, x, z, out, costly, floor)
                 i += WIDE
                 at += WIDE
                 if at >= period:
                     at -= period
             if i < end:
-                visit_last(i, end, at, period, x, z, loss, out, costly, floor)
+                visit_last(i, end, at, period, x, z, out, costly, floor)
         return 0
 
     return kernel

@@ -188,22 +188,30 @@ def _claims(sums: Array) -> Array:
     return np.ascontiguousarray(sums.reshape(-1, CLAIM)[:, :3].T)
 
 
-def element_tallies(x: Array, z: Array, loss: Array, *, bins: Any, floor: float) -> dict[str, Any]:
+def element_tallies(x: Array, z: Array, *, bins: Any, floor: float) -> dict[str, Any]:
     """What `reference.element_tallies` says, which explains the arguments; all arrays lie side by side."""
     classes = x.shape[1]
-    spec = ElementsSpec(x.dtype.name, z.dtype.name, loss.dtype.name, bins.confidence, bins.lowest, bins.octaves)
+    spec = ElementsSpec(x.dtype.name, z.dtype.name, bins.confidence, bins.lowest, bins.octaves)
     plan, grain = _elements_plan(spec, x.size, classes)
     out = _counters(plan.count, spec.end(classes))
     costly = np.empty((plan.count, grain + WIDE, 2), np.int64)
-    plan.run(ELEMENTS_JOB.fill(address(x), address(z), address(loss), address(out), address(costly), floor))
+    plan.run(ELEMENTS_JOB.fill(address(x), address(z), address(out), address(costly), floor))
+    loss, agreement = out[:, : spec.counts_at].view(np.float64).reshape(plan.count, 2, WIDE).sum(axis=(0, 2)).tolist()
+    nan, infinite, _ = out[:, spec.counts_at : spec.counts_at + 3].sum(axis=0).tolist()
     packed, losses = out[:, spec.classes_at :].reshape(plan.count, CLASS_TABLES, -1).transpose(1, 0, 2)
     answers = np.array([(packed >> ANSWER_BITS * i & (1 << ANSWER_BITS) - 1).sum(axis=0) for i in range(3)])
+    entries = _joined(costly, out[:, spec.counts_at + 2])
     return {
+        "loss": loss,
+        "agreement": agreement,
+        "nan": nan,
+        "infinite": infinite,
         "answers": _folded(answers, classes),
         "class_loss": _folded(losses.view(np.float64).sum(axis=0)[None], classes)[0],
-        "confidence": _claims(out[:, : CLAIM * spec.confidence].view(np.float64).sum(axis=0)),
+        "confidence": _claims(out[:, spec.claims_at :][:, : CLAIM * spec.confidence].view(np.float64).sum(axis=0)),
         "histogram": out[:, spec.histogram_at :][:, : spec.losses].sum(axis=0),
-        "costly": _joined(costly, out[:, spec.costly_at])[:, 0],
+        "costly": entries[:, 0],
+        "costs": np.ascontiguousarray(entries[:, 1]).view(np.float64),
     }
 
 

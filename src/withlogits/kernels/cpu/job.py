@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 LANES = 8  # float64 lanes of a vector
 WIDE = 16  # elements that are counted together: the arithmetic of one vector waits, and that of another goes on
@@ -159,15 +160,16 @@ def period(classes: int) -> int:
 
 @dataclass(frozen=True)
 class ElementsSpec:
-    """What is counted of elements of independent classes whose losses are known, and in which slots of 8 bytes.
+    """What is counted of elements of independent classes, and in which slots of 8 bytes.
 
-    The tables come first, whose last entry is for what does not count, then those of the classes: several times all
-    classes, so that vectors of them seldom meet, and WIDE more for those that begin at the last.
+    Sums of WIDE float64 come first, of the finite losses and of label times logit, then the numbers of elements whose
+    loss is NaN, or infinite, and of those that are listed. The tables follow, whose last entry is for what does not
+    count, then those of the classes: several times all classes, so that vectors of them seldom meet, and WIDE more for
+    those that begin at the last.
     """
 
     x: str  # kinds of elements
     z: str
-    loss: str
     confidence: int  # bins, as in TalliesSpec
     lowest: int
     octaves: int
@@ -176,18 +178,16 @@ class ElementsSpec:
     def losses(self) -> int:
         return 2 * self.octaves + 1
 
-    @property
-    def histogram_at(self) -> int:
-        """Behind the bins of claimed probabilities."""
-        return CLAIM * (self.confidence + 1)
+    counts_at: ClassVar[int] = 2 * WIDE
+    claims_at: ClassVar[int] = 2 * WIDE + 4  # on a cache line, as the sums
 
     @property
-    def costly_at(self) -> int:
-        return self.histogram_at + self.losses + 1
+    def histogram_at(self) -> int:
+        return self.claims_at + CLAIM * (self.confidence + 1)
 
     @property
     def classes_at(self) -> int:
-        return self.costly_at + 1
+        return self.histogram_at + self.losses + 1
 
     def end(self, classes: int) -> int:
         return self.classes_at + CLASS_TABLES * (period(classes) + WIDE)
@@ -284,7 +284,7 @@ TALLIES_JOB = Fields(
 # each piece of `grain` rows has `out_step` bytes of `out`, and room for that many and LANES entries in `keyed`
 LABELS_JOB = Fields("rows grain facts_step out_step", "labels logits out keyed limit close.")
 # each piece of `grain` elements has `out_step` bytes of `out`, and room for that many and WIDE entries in `costly`
-ELEMENTS_JOB = Fields("elements grain period out_step", "x z loss out costly floor.")
+ELEMENTS_JOB = Fields("elements grain period out_step", "x z out costly floor.")
 # `numbers` says which class each element of a period has; each part of `grain` elements counts into `table_step` bytes
 SCORES_JOB = Fields("elements grain period classes table_step", "x z scores numbers")
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights

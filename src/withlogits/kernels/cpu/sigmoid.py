@@ -26,19 +26,14 @@ WIDE = 4 * LANES  # side by side, so that one long chain of instructions need no
 AHEAD = 1 << 12  # bytes from here to what is asked of memory already
 
 
-def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
+Parts = Callable[[Value], tuple[Value, Value]]
+CrossEntropy = Callable[..., tuple[Value, Value, Value]]
+
+
+def formulas(spec: SigmoidSpec) -> tuple[Parts, Callable[[Value], Value], CrossEntropy]:
+    """What writes the instructions of the formulas above: the parts of x, a division's stand-in, the cross-entropy."""
     precise = spec.x == "float64"
     graded = spec.gradient or spec.label_gradient != ""
-    summed = spec.result == "loss" and not spec.kept
-    lanes = LANES if spec.strided else WIDE
-    full, numbers, flags = (simd.vector(kind, lanes) for kind in (F64, I64, simd.I1))
-    result_kind = spec.x if spec.result != "loss" else "float64" if precise else "float32"
-
-    def access(kind: str, strided: bool = spec.strided) -> Access | None:
-        return Access(KINDS[kind], lanes, strided) if kind else None
-
-    x_at, z_at, o_at = Access(KINDS[spec.x], lanes, spec.strided), access(spec.z), access(result_kind)
-    h_at, q_at, s_at = access(spec.label_gradient), access("float64", True), access(spec.s, not spec.s_along)
 
     def parts(x: Value) -> tuple[Value, Value]:
         """e = exp(−|x|) and u = log1p(e)."""
@@ -47,7 +42,7 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             # the loss needs no more than EXP_SINGLE; a gradient does, since σ − z cancels
             coefficients: tuple[float, ...] = functions.EXP_SINGLE
             if graded:
-                coefficients = functions.EXP_HALF if x_at.kind.size == 2 else functions.EXP_FULL
+                coefficients = functions.EXP_HALF if KINDS[spec.x].size == 2 else functions.EXP_FULL
             scale, t = functions.exp_pair(d, None, coefficients, to_zero=False)
             e = fma(scale, t, scale)
             # with pos_weight the label gradient's terms cancel
@@ -64,8 +59,10 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
     def product(weight: Value, x: Value) -> Value:
         return select(weight == 0.0, 0.0, weight * x)
 
-    def cross_entropy(x: Value, z: Value, q: Value | None, smoothing: Value) -> tuple[Value, Value, Value]:
-        e, u = parts(x)
+    def cross_entropy(
+        x: Value, e: Value, u: Value, z: Value, q: Value | None, smoothing: Value
+    ) -> tuple[Value, Value, Value]:
+        """Loss and gradients, from the parts of x."""
         half = smoothing * 0.5
         target = fma(z, 1.0 - smoothing, half)
         positive = target if q is None else product(target, q)
@@ -89,6 +86,24 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
             label_gradient = -x if q is None else select(x < 0.0, product(q, size), -size) + product(q - 1.0, u)
             label_gradient = label_gradient * (1.0 - smoothing)
         return loss, gradient, label_gradient
+
+    return parts, inverse, cross_entropy
+
+
+def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
+    precise = spec.x == "float64"
+    summed = spec.result == "loss" and not spec.kept
+    lanes = LANES if spec.strided else WIDE
+    full, numbers, flags = (simd.vector(kind, lanes) for kind in (F64, I64, simd.I1))
+    result_kind = spec.x if spec.result != "loss" else "float64" if precise else "float32"
+
+    def access(kind: str, strided: bool = spec.strided) -> Access | None:
+        return Access(KINDS[kind], lanes, strided) if kind else None
+
+    x_at, z_at, o_at = Access(KINDS[spec.x], lanes, spec.strided), access(spec.z), access(result_kind)
+    h_at, q_at, s_at = access(spec.label_gradient), access("float64", True), access(spec.s, not spec.s_along)
+
+    parts, inverse, cross_entropy = formulas(spec)
 
     def log_odds(p: Value) -> Value:
         """log(p/(1 − p)) through the ratio f and what rounding f lost."""
@@ -167,7 +182,8 @@ def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
         if spec.q == "many":
             assert q_at is not None
             weight = q_at.read(q, reach, 0.0)
-        loss, gradient, label_gradient = cross_entropy(logits, z_at.read(z, reach, 0.0), weight, smoothing)
+        e, u = parts(logits)
+        loss, gradient, label_gradient = cross_entropy(logits, e, u, z_at.read(z, reach, 0.0), weight, smoothing)
         multiple = grad_scale
         if s_at is not None:
             sample = s_at.read(s, reach, 0.0)
