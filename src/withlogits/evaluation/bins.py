@@ -19,8 +19,8 @@ class Bins:
     lowest: int = -20
     octaves: int = 30
     within: tuple[int, ...] = (1, 3, 5, 10)  # is the class among the k largest
-    score_lowest: int = -10  # scores alike below 2^-10 and from 2^10 on
-    score_octaves: int = 20
+    score_lowest: int = -3  # below 2^-3 bins of scores are equally wide, from 2^10 on scores are alike
+    score_octaves: int = 13
 
     @property
     def edges(self) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """How well scores order yes before no: AUROC and average precision, one class after another, exactly or from bins.
 
-Up to EXACT elements in all, every score is kept and the figures are exact. Beyond, scores are counted in bins that are
-2^-9 of a score wide (and all alike below 2^-10 and from 2^10 on); scores of one bin count as equal, so that the AUROC
-is off by at most half the share of pairs that share a bin. Which of the two it is depends on how many elements there
+Up to EXACT elements in all, every score is kept and the figures are exact. Beyond, scores are counted in bins: 2^-12
+wide around 0, 2^-9 of a score from 1/8 on (2^-6 and coarser where the classes are many), and all alike from 2^10 on.
+Scores of one bin count as equal, so that the AUROC is off by at most half the share of pairs that share a bin. Which of the two it is depends on how many elements there
 were, not on how they came; so parts merge exactly.
 """
 
@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 
 EXACT = 1 << 20
 ROOM = 1 << 22  # bins in all
+NARROW = (1 << 31) - 1  # elements of a class that counters of 4 bytes hold; they take half the room in the caches
 FEW = 16  # of so few classes, threads count parts of the rows; of more, some of the classes
 TABLES = 2  # parts of the rows
 
@@ -33,7 +34,8 @@ class Scores:
     classes: int
     count: int = 0
     kept: list[tuple[Array, Array]] = field(default_factory=list)  # (rows, C) scores and answers
-    bins: Array | None = None  # (TABLES, C, 2, B): how many of each class with answer no, yes, in parts to be added
+    # (TABLES, C, 2, B): how many of each class with answer no, yes, in parts to be added
+    bins: Array | None = None
 
     @property
     def fraction(self) -> int:
@@ -59,13 +61,15 @@ class Scores:
             self._fold()
             if other.bins is not None:
                 table = self._table
-                table += other.bins
+                table += other.bins.astype(table.dtype, copy=False)
 
     @property
     def _table(self) -> Array:
+        counter = np.int32 if self.count // self.classes <= NARROW else np.int64
         if self.bins is None:
             tables = TABLES if self.classes <= FEW else 1
-            self.bins = np.zeros((tables, self.classes, 2, BINS.scores(self.fraction)), np.int64)
+            self.bins = np.zeros((tables, self.classes, 2, BINS.scores(self.fraction)), counter)
+        self.bins = self.bins.astype(counter, copy=False)
         return self.bins
 
     def _fold(self) -> None:

@@ -181,7 +181,10 @@ class Survey:
         self.logits.saturated += of_logits["saturated"]
         block = Block(x, z, self.axis, np.zeros(0, np.int64), None, np.zeros(0), facts, label_facts)
         if self.bins is not None:
-            block.tallies = engine.select().element_tallies(*block.elements, bins=self.bins, floor=self.floor)
+            binary = tallies["binary"] == len(facts["top"])
+            block.tallies = engine.select().element_tallies(
+                *block.elements, bins=self.bins, floor=self.floor, binary=binary
+            )
         totals = block.tallies or self._totals(x, z)
         for name in ("loss", "nan", "infinite"):
             setattr(pair, name, getattr(pair, name) + totals[name])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
@@ -37,6 +38,9 @@ MANY_CHUNKS = 1 << 20
 LARGE_CHUNK = 1 << 30
 # The bytes that are unpacked at once so that no chunk is unpacked more often than need be.
 SLAB = 1 << 27
+# A file of more than this share of the memory is not kept in the system's cache: who reads it again will wait anyway,
+# and to find fresh memory for all of it can take longer than to read it (3 times, on a virtual machine).
+KEPT = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ class MappedFile(ArrayFile):
             if tiling.is_sequential(self.fortran):
                 with self._reading():
                     stream.seek(self._offset)
-                yield from in_order(self, stream, tiling, lend)
+                source = PassingThrough(stream) if self.nbytes > KEPT * memory() else stream
+                yield from in_order(self, source, tiling, lend)
             else:
                 yield from mapped(self, stream, self._offset, tiling)
 
@@ -130,6 +135,25 @@ class Stream(Protocol):
     def readinto(self, room: memoryview, /) -> int | None: ...
 
     def close(self) -> None: ...
+
+
+class PassingThrough:
+    """A file whose pages are handed back to the system when they have been read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def readinto(self, room: memoryview) -> int:
+        count: int = self._stream.readinto(room)  # type: ignore[attr-defined]
+        os.posix_fadvise(self._stream.fileno(), 0, self._stream.tell(), os.POSIX_FADV_DONTNEED)
+        return count
+
+
+def memory() -> float:
+    """Bytes that the machine has; infinitely many where the system does not say, or takes no advice on its cache."""
+    if not hasattr(os, "posix_fadvise"):
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class StreamedFile(ArrayFile):

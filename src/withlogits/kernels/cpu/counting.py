@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from . import simd
-from .job import CLAIM
-from .memory import transposed
-from .simd import F64, I32, I64, Value
+from collections.abc import Callable
+from typing import Any
 
+from llvmlite import ir
+
+from . import simd
+from .job import LANES, Figures
+from .simd import F64, I32, I64, Value, fma, select, traced
+
+INF = float("inf")
 SIGN = -(1 << 63)  # with this bit turned, unsigned numbers compare as signed ones
 # The keys of `reference.row_keys`: the second number's bits times FACTOR are added to the first one's, then mixed.
 FACTOR = 0x9E3779B97F4A7C15
@@ -24,11 +29,11 @@ def _signed(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-def bump(table: Value, places: Value, mask: Value | None = None) -> None:
+def bump(table: Value, places: Value, mask: Value | None = None, counter: ir.Type = I64) -> None:
     """One more at each place (of the lanes that hold), one lane after another, since places may be equal."""
-    for i, address in enumerate(entries(table, places, 8)):
-        one = 1 if mask is None else simd.convert(simd.lane(mask, i), I64)
-        simd.store(simd.load(address, I64) + one, address)
+    for i, address in enumerate(entries(table, places, counter.width // 8)):
+        one = 1 if mask is None else simd.convert(simd.lane(mask, i), counter)
+        simd.store(simd.load(address, counter) + one, address)
 
 
 def add(table: Value, places: Value, x: Value) -> None:
@@ -37,15 +42,53 @@ def add(table: Value, places: Value, x: Value) -> None:
         simd.store(simd.load(address, F64) + simd.lane(x, i), address)
 
 
-def add_claims(table: Value, places: Value, claimed: Value, true: Value) -> None:
-    """One more claim, what is claimed and what is true, in entries of CLAIM float64: one addition of four numbers."""
-    one, zero = simd.constant(1.0, claimed.type), simd.constant(0.0, claimed.type)
-    addresses = entries(table, places, 8 * CLAIM)
-    for begin in range(0, len(addresses), CLAIM):
-        part = list(range(begin, begin + CLAIM))
-        rows = transposed([simd.shuffle(x, x, part) for x in (one, claimed, true, zero)])
-        for row, address in zip(rows, addresses[begin:], strict=False):
-            simd.store(simd.load(address, row.type) + row, address)
+def add_claims(figures: Figures, table: Value, there: Value, claimed: Value, true: Value, loss: Value) -> Value:
+    """One more claim in the table of `figures` for each lane that is there; gives the bins of the claims.
+
+    Words and places go through memory, where each lane is read by itself: that takes fewer instructions than to take
+    them out of vectors.
+    """
+    n = claimed.type.count
+    known = there & (claimed == claimed)
+    claimed = select(known, claimed, 0.0)
+    place = select(known, width_bin(claimed, figures.confidence), figures.confidence)
+    octave = select(there & (simd.absolute(loss) < INF), octave_bin(loss, figures), figures.losses)
+    line = place + select(true, simd.constant(figures.confidence + 1, place.type), 0)
+    # the number in the low bits of a float64 just above 2^52; its exponent is shifted out
+    fixed = simd.bits(fma(claimed, figures.UNIT, 2.0**52))
+    words, entry = simd.scratch(8 * n), simd.scratch(4 * n)
+    simd.store((fixed << figures.PLACES) + 1, words)
+    simd.store(line * figures.columns + octave, entry)
+    for i in range(n):
+        address = simd.convert(simd.load(entry + 4 * i, I32), I64) * 8 + table
+        simd.store(simd.load(address, I64) + simd.load(words + 8 * i, I64), address)
+    return place
+
+
+def settler(figures: Figures | None) -> Callable[..., Any]:
+    """What adds up and empties line `line` of a table of claims."""
+    numbers = simd.vector(I64, LANES)
+
+    @traced
+    def settle(table: Value, line: Value) -> None:
+        if figures is None:
+            return
+        row, zero = line * (figures.columns * 8) + table, simd.constant(0, numbers)
+        many = total = zero
+        for i in range(0, figures.columns, LANES):
+            words = simd.load(row + i * 8, numbers)
+            simd.store(zero, row + i * 8)
+            counts = words & ((1 << figures.PLACES) - 1)
+            at = table + (figures.histogram_at + i) * 8
+            simd.store(simd.load(at, numbers) + counts, at)
+            many = many + counts
+            total = total + ((words >> figures.PLACES) & ((1 << (64 - figures.PLACES)) - 1))
+        many, total = (simd.across(x, lambda a, b: a + b) for x in (many, total))
+        at = line * 16 + (table + figures.claims_at * 8)
+        simd.store(simd.load(at, I64) + many, at)
+        simd.store(simd.load(at + 8, F64) + simd.convert(total, F64) * (1.0 / figures.UNIT), at + 8)
+
+    return settle
 
 
 def entries(table: Value, places: Value, size: int) -> list[Value]:
@@ -89,7 +132,7 @@ def width_bin(p: Value, bins: int) -> Value:
     return least(whole(p * float(bins)), bins - 1)
 
 
-def octave_bin(x: Value, lowest: int, bins: int) -> Value:
+def octave_bin(x: Value, figures: Figures) -> Value:
     """Below 2^lowest, then two bins an octave: a float's exponent and the first bit behind it."""
-    place = simd.convert(simd.bits(x) >> 51, I32) - (((1023 + lowest) << 1) - 1)
-    return least(simd.larger(place, simd.constant(0, place.type)), bins - 1)
+    place = simd.convert(simd.bits(x) >> 51, I32) - (((1023 + figures.lowest) << 1) - 1)
+    return least(simd.larger(place, simd.constant(0, place.type)), figures.losses - 1)

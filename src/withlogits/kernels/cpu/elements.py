@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import counting, functions, simd
-from .counting import bump
 from .job import ANSWER_BITS, ELEMENTS_JOB, WIDE, ElementsSpec, SigmoidSpec
 from .memory import KINDS, Access
 from .sigmoid import formulas
@@ -23,6 +22,8 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
     full, numbers = simd.vector(F64, WIDE), simd.vector(I64, WIDE)
     x_access, z_access = (Access(KINDS[kind], WIDE, False) for kind in (spec.x, spec.z))
     parts, _, cross_entropy = formulas(SigmoidSpec(spec.x, spec.z))
+    figures, settle = spec.figures, counting.settler(spec.figures)
+    lines, run = figures.lines, figures.RUN
 
     def look(
         i: Value, there: Value, at: Value, period: Value, x_at: Value, z_at: Value, out: Value, costly: Value,
@@ -46,13 +47,10 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
         counting.append(counts + 16, costly, i, there & (loss >= floor), simd.bits(loss))
         r = functions.reciprocal(e + 1.0, 2)
         claimed = select(x < 0.0, e * r, r)
-        known = there & (claimed == claimed)
-        claimed = select(known, claimed, 0.0)
-        place = select(known, counting.width_bin(claimed, spec.confidence), spec.confidence)
-        counting.add_claims(out + spec.claims_at * 8, place, claimed, z)
-        octave = counting.octave_bin(loss, spec.lowest, spec.losses)
-        bump(out + spec.histogram_at * 8, select(finite, octave, spec.losses))
         yes, said = there & (z > 0.5), there & (x > 0.0)
+        place = counting.add_claims(figures, out + spec.figures_at * 8, there, claimed, yes, loss)
+        if not spec.binary:
+            counting.add(out + spec.true_at * 8, place, z)
         more = simd.constant(0, numbers)
         for answer, mask in enumerate((yes, said, yes & said)):
             more = more | select(mask, simd.constant(1 << ANSWER_BITS * answer, numbers), 0)
@@ -78,7 +76,7 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
         there = simd.lane_numbers(numbers) + i < stop
         look(i, there, at, period, x_at, z_at, out, costly, floor)
 
-    unpack = simd.reader(ELEMENTS_JOB.names)
+    unpack, figures_at = simd.reader(ELEMENTS_JOB.names), spec.figures_at * 8
 
     def kernel(job: int, start: int, stop: int) -> int:
         elements, grain, period, out_step, x, z, out_at, costly_at, floor = unpack(job)
@@ -86,14 +84,19 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
             i, end = piece * grain, min(elements, piece * grain + grain)
             out, costly = out_at + piece * out_step, costly_at + piece * (grain + WIDE) * 16
             at = i % period
-            while i + WIDE <= end:
-                visit(i, at, period, x, z, out, costly, floor)
-                i += WIDE
-                at += WIDE
-                if at >= period:
-                    at -= period
-            if i < end:
-                visit_last(i, end, at, period, x, z, out, costly, floor)
+            while i < end:
+                until = min(i + run, end)
+                while i + WIDE <= until:
+                    visit(i, at, period, x, z, out, costly, floor)
+                    i += WIDE
+                    at += WIDE
+                    if at >= period:
+                        at -= period
+                if i < until:
+                    visit_last(i, until, at, period, x, z, out, costly, floor)
+                    i = until
+                for line in range(lines):
+                    settle(out + figures_at, line)
         return 0
 
     return kernel

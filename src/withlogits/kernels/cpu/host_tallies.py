@@ -11,7 +11,6 @@ import numpy as np
 from .call import Plan
 from .job import (
     ANSWER_BITS,
-    CLAIM,
     CLASS_TABLES,
     ELEMENTS_JOB,
     LABEL_COUNTS,
@@ -28,12 +27,14 @@ from .job import (
     TALLY_VECTORS,
     WIDE,
     ElementsSpec,
+    Figures,
     LabelsSpec,
     ScoresSpec,
     TalliesSpec,
     period,
 )
 from .layout import Array, address
+from .memory import KINDS
 
 PIECES = 16  # at most
 GRAIN = 4096  # rows of a piece, at least
@@ -58,7 +59,7 @@ def row_tallies(
     floor: float = -np.inf,
 ) -> dict[str, Any]:
     """What `reference.row_tallies` says, which explains the arguments; all arrays lie side by side."""
-    scored = () if bins is None else (True, bins.confidence, bins.lowest, bins.octaves, bins.within)
+    scored = () if bins is None else (_figures(bins), bins.within)
     spec = TalliesSpec(loss.dtype.name, size is not None, counts is not None, matrix, *scored)
     rows, room = len(y), spec.end(classes)
     plan, grain = _plan(spec, rows, line, classes, room)
@@ -130,10 +131,9 @@ def _read(spec: TalliesSpec, out: Array, lists: Array, classes: int) -> dict[str
     occur = counted(spec.classes_at, classes * classes if spec.matrix else classes)
     found["matrix"] = occur.reshape(classes, classes) if spec.matrix else None
     found["support"] = found["matrix"].sum(axis=1) if spec.matrix else occur
-    if spec.scored:
+    if spec.figures is not None:
         found["within"] = counted(spec.within_at, len(spec.within))
-        found["confidence"] = _claims(summed(spec.claims_at, CLAIM * spec.confidence))
-        found["histogram"] = counted(spec.histogram_at, spec.losses)
+        found |= _of_figures(spec.figures, out[:, spec.figures_at :])
         found["class_loss"] = summed(spec.class_loss_at(classes), classes)
         found["costly"] = _joined(lists[1], listed[1])[:, 0]
     return found
@@ -183,15 +183,26 @@ def _labels_plan(spec: LabelsSpec, rows: int) -> tuple[Plan, int]:
     return Plan(spec, head, pieces, rows * LABEL_COST, 1, ()), grain
 
 
-def _claims(sums: Array) -> Array:
-    """(3, bins) how many, what is claimed, what came true."""
-    return np.ascontiguousarray(sums.reshape(-1, CLAIM)[:, :3].T)
+def _figures(bins: Any) -> Figures:
+    return Figures(bins.confidence, bins.lowest, bins.octaves)
 
 
-def element_tallies(x: Array, z: Array, *, bins: Any, floor: float) -> dict[str, Any]:
+def _of_figures(figures: Figures, slots: Array) -> dict[str, Array]:
+    """The claims, (3, bins): how many, their sum, what came true; and the histogram of losses."""
+    entries = slots[:, figures.claims_at : figures.histogram_at]
+    no_yes = (2, figures.confidence + 1, 2)
+    many = entries.sum(axis=0).reshape(no_yes)[:, :-1, 0]
+    claimed = entries.view(np.float64).sum(axis=0).reshape(no_yes)[:, :-1, 1]
+    return {
+        "confidence": np.array([many.sum(axis=0), claimed.sum(axis=0), many[1]], np.float64),
+        "histogram": slots[:, figures.histogram_at :][:, : figures.losses].sum(axis=0),
+    }
+
+
+def element_tallies(x: Array, z: Array, *, bins: Any, floor: float, binary: bool = False) -> dict[str, Any]:
     """What `reference.element_tallies` says, which explains the arguments; all arrays lie side by side."""
     classes = x.shape[1]
-    spec = ElementsSpec(x.dtype.name, z.dtype.name, bins.confidence, bins.lowest, bins.octaves)
+    spec = ElementsSpec(x.dtype.name, z.dtype.name, binary, _figures(bins))
     plan, grain = _elements_plan(spec, x.size, classes)
     out = _counters(plan.count, spec.end(classes))
     costly = np.empty((plan.count, grain + WIDE, 2), np.int64)
@@ -201,15 +212,17 @@ def element_tallies(x: Array, z: Array, *, bins: Any, floor: float) -> dict[str,
     packed, losses = out[:, spec.classes_at :].reshape(plan.count, CLASS_TABLES, -1).transpose(1, 0, 2)
     answers = np.array([(packed >> ANSWER_BITS * i & (1 << ANSWER_BITS) - 1).sum(axis=0) for i in range(3)])
     entries = _joined(costly, out[:, spec.counts_at + 2])
-    return {
+    figures = _of_figures(spec.figures, out[:, spec.figures_at :])
+    if not binary:
+        true = out[:, spec.true_at : spec.classes_at - 1].view(np.float64)
+        figures["confidence"][2] = true.sum(axis=0)
+    return figures | {
         "loss": loss,
         "agreement": agreement,
         "nan": nan,
         "infinite": infinite,
         "answers": _folded(answers, classes),
         "class_loss": _folded(losses.view(np.float64).sum(axis=0)[None], classes)[0],
-        "confidence": _claims(out[:, spec.claims_at :][:, : CLAIM * spec.confidence].view(np.float64).sum(axis=0)),
-        "histogram": out[:, spec.histogram_at :][:, : spec.losses].sum(axis=0),
         "costly": entries[:, 0],
         "costs": np.ascontiguousarray(entries[:, 1]).view(np.float64),
     }
@@ -233,7 +246,7 @@ def _folded(tables: Array, classes: int) -> Array:
 def count_scores(x: Array, z: Array, counts: Array, *, bins: Any, fraction: int) -> None:
     """What `reference.count_scores` does, which explains the arguments; all arrays lie side by side."""
     classes = x.shape[1]
-    spec = ScoresSpec(x.dtype.name, z.dtype.name, fraction, bins.score_lowest, bins.score_octaves)
+    spec = ScoresSpec(x.dtype.name, z.dtype.name, counts.dtype.name, fraction, bins.score_lowest, bins.score_octaves)
     plan = _scores_plan(spec, x.size, classes, len(counts))
     plan.run(SCORES_JOB.fill(address(x), address(z), address(counts), address(_numbers(classes))))
 
@@ -244,7 +257,7 @@ def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int) -> 
     if units == 1:
         units = min(tables, max(1, elements // GRAIN))
         grain = -(-elements // (units * LANES)) * LANES
-    head = SCORES_JOB.plan(elements, grain, period(classes), classes, classes * 2 * spec.bins * 8)
+    head = SCORES_JOB.plan(elements, grain, period(classes), classes, classes * 2 * spec.bins * KINDS[spec.counts].size)
     return Plan(spec, head, units, elements * ELEMENT_COST, 1, ())
 
 

@@ -14,7 +14,6 @@ from typing import ClassVar
 
 LANES = 8  # float64 lanes of a vector
 WIDE = 16  # elements that are counted together: the arithmetic of one vector waits, and that of another goes on
-CLAIM = 4  # numbers of a bin of claimed probabilities: how many, their sum, the sum of what came true, nothing
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
 TILE = 128  # classes that a tile has room for
@@ -89,6 +88,50 @@ class FactsSpec:
         return 2 * LANES if self.single or self.layout == "along" else LANES
 
 
+@dataclass(frozen=True)
+class Figures:
+    """Bins of claimed probabilities and of losses, and the slots of 8 bytes in which both are counted.
+
+    Claims lie in a table by what came true (no, yes), bin and bin of the loss: RUN of them at most, how many and their
+    sum in one word, of which PLACES bits are for the former. Then all is added to the claims, for each answer and bin
+    how many (a whole number) and their sum, and to the histogram of losses. The last bin of each kind is for what does
+    not count.
+    """
+
+    confidence: int  # bins of equal width
+    lowest: int  # two bins an octave, from 2^lowest on
+    octaves: int
+
+    RUN: ClassVar[int] = 1 << 14
+    PLACES: ClassVar[int] = 15
+    UNIT: ClassVar[float] = 2.0**34  # of the sum: RUN times as much, and PLACES bits, fill a word
+
+    @property
+    def losses(self) -> int:
+        return 2 * self.octaves + 1
+
+    @property
+    def columns(self) -> int:
+        """Entries of the table and of the histogram for the losses, whole vectors."""
+        return -(-(self.losses + 1) // LANES) * LANES
+
+    @property
+    def lines(self) -> int:
+        return 2 * (self.confidence + 1)
+
+    @property
+    def claims_at(self) -> int:
+        return self.lines * self.columns
+
+    @property
+    def histogram_at(self) -> int:
+        return self.claims_at + 2 * self.lines
+
+    @property
+    def end(self) -> int:
+        return self.histogram_at + self.columns
+
+
 # Of tallies: sums and extremes, each a vector of LANES float64; then whole numbers.
 TALLY_VECTORS = ("low", "top", "loss", "spread")
 TALLY_COUNTS = (
@@ -108,10 +151,7 @@ class TalliesSpec:
     sized: bool = False  # the rows' logsumexp is given; without it, it follows from the loss of one class
     some: bool = False  # not all rows count
     matrix: bool = False  # every (class, predicted) is counted, not the classes alone
-    scored: bool = False  # the figures of an evaluation are wanted too
-    confidence: int = 0  # bins of equal width for the claimed probability
-    lowest: int = 0  # two bins an octave for the loss, from 2^lowest on
-    octaves: int = 0
+    figures: Figures | None = None  # of an evaluation, if they are wanted too
     within: tuple[int, ...] = ()  # is the class among the k largest
 
     @property
@@ -123,29 +163,19 @@ class TalliesSpec:
         return self.counts_at + len(TALLY_COUNTS)
 
     @property
-    def claims_at(self) -> int:
-        """Bins of claimed probabilities, CLAIM float64 each."""
+    def figures_at(self) -> int:
         return self.within_at + len(self.within)
-
-    @property
-    def histogram_at(self) -> int:
-        return self.claims_at + CLAIM * (self.confidence + 1) * self.scored
-
-    @property
-    def losses(self) -> int:
-        """Bins of the histogram."""
-        return 2 * self.octaves + 1
 
     @property
     def classes_at(self) -> int:
         """How many rows: (class, predicted), or (class,)."""
-        return self.histogram_at + (self.losses + 1) * self.scored
+        return self.figures_at + (self.figures.end if self.figures else 0)
 
     def class_loss_at(self, classes: int) -> int:
         return self.classes_at + (classes * classes if self.matrix else classes) + 1
 
     def end(self, classes: int) -> int:
-        return self.class_loss_at(classes) + (classes + 1) * self.scored
+        return self.class_loss_at(classes) + (classes + 1 if self.figures else 0)
 
 
 # The tables of the classes: three whole numbers of so many bits each in one, yes, said and both; and the losses.
@@ -163,31 +193,26 @@ class ElementsSpec:
     """What is counted of elements of independent classes, and in which slots of 8 bytes.
 
     Sums of WIDE float64 come first, of the finite losses and of label times logit, then the numbers of elements whose
-    loss is NaN, or infinite, and of those that are listed. The tables follow, whose last entry is for what does not
-    count, then those of the classes: several times all classes, so that vectors of them seldom meet, and WIDE more for
-    those that begin at the last.
+    loss is NaN, or infinite, and of those that are listed. The figures follow, then the tables of the classes: several
+    times all classes, so that vectors of them seldom meet, and WIDE more for those that begin at the last.
     """
 
     x: str  # kinds of elements
     z: str
-    confidence: int  # bins, as in TalliesSpec
-    lowest: int
-    octaves: int
-
-    @property
-    def losses(self) -> int:
-        return 2 * self.octaves + 1
+    binary: bool  # all labels are 0 or 1
+    figures: Figures
 
     counts_at: ClassVar[int] = 2 * WIDE
-    claims_at: ClassVar[int] = 2 * WIDE + 4  # on a cache line, as the sums
+    figures_at: ClassVar[int] = 2 * WIDE + LANES  # on a cache line, as the sums
 
     @property
-    def histogram_at(self) -> int:
-        return self.claims_at + CLAIM * (self.confidence + 1)
+    def true_at(self) -> int:
+        """Float64 sums of the labels in each bin of claims, if they are not binary."""
+        return self.figures_at + self.figures.end
 
     @property
     def classes_at(self) -> int:
-        return self.histogram_at + self.losses + 1
+        return self.true_at + (0 if self.binary else self.figures.confidence + 1)
 
     def end(self, classes: int) -> int:
         return self.classes_at + CLASS_TABLES * (period(classes) + WIDE)
@@ -228,6 +253,7 @@ class ScoresSpec:
 
     x: str  # kinds of elements
     z: str
+    counts: str  # the kind of the counters
     fraction: int  # bits of a bin
     lowest: int
     octaves: int

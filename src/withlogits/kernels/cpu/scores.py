@@ -11,7 +11,7 @@ from collections.abc import Callable
 from . import counting, simd
 from .job import LANES, SCORE_CLASSES, SCORES_JOB, ScoresSpec
 from .memory import KINDS, Access
-from .simd import F32, I1, I32, I64, Value, select, traced
+from .simd import F32, I1, I64, Value, select, traced
 
 INF = float("inf")
 
@@ -19,13 +19,13 @@ INF = float("inf")
 def build(spec: ScoresSpec) -> Callable[[int, int, int], int]:
     numbers = simd.vector(I64, LANES)
     x_access, z_access = (Access(KINDS[kind], LANES, False) for kind in (spec.x, spec.z))
-    size, half = spec.bins, spec.bins // 2
+    size, half, counter = spec.bins, spec.bins // 2, KINDS[spec.counts].llvm
 
     def place(x: Value) -> Value:
-        word = simd.bits(simd.convert(select(x == x, x, -INF), F32))
-        steps = ((word & 0x7FFFFFFF) >> (23 - spec.fraction)) - ((127 + spec.lowest) << spec.fraction)
-        steps = counting.least(simd.larger(steps, simd.constant(0, simd.vector(I32, LANES))), half - 1)
-        return select(word < 0, half - 1 - steps, steps + half)
+        single = simd.convert(select(x == x, x, -INF), F32)
+        word = simd.bits(simd.absolute(single) + 2.0**spec.lowest)
+        steps = counting.least((word >> (23 - spec.fraction)) - ((127 + spec.lowest) << spec.fraction), half - 1)
+        return select(simd.bits(single) < 0, half - 1 - steps, steps + half)
 
     def entries(x_at: Value, z_at: Value, i: Value, classes: Value, there: Value) -> Value:
         x = x_access.read(x_at + i * x_access.kind.size, there, 0.0)
@@ -39,13 +39,13 @@ def build(spec: ScoresSpec) -> Callable[[int, int, int], int]:
         simd.prefetch(x_at + ahead * x_access.kind.size + i * x_access.kind.size)
         simd.prefetch(z_at + ahead * z_access.kind.size + i * z_access.kind.size)
         everything = simd.constant(1, simd.vector(I1, LANES))
-        counting.bump(table, entries(x_at, z_at, i, classes, everything))
+        counting.bump(table, entries(x_at, z_at, i, classes, everything), counter=counter)
 
     @traced
     def visit_last(x_at: Value, z_at: Value, i: Value, stop: Value, classes: Value, table: Value) -> None:
         """Fewer than LANES."""
         there = simd.lane_numbers(numbers) + i < stop
-        counting.bump(table, entries(x_at, z_at, i, classes, there), there)
+        counting.bump(table, entries(x_at, z_at, i, classes, there), there, counter)
 
     unpack = simd.reader(SCORES_JOB.names)
     x_size, z_size = x_access.kind.size, z_access.kind.size

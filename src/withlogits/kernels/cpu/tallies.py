@@ -108,18 +108,13 @@ def build(spec: TalliesSpec) -> Callable[[int, int, int], int]:
             bump(table, select(live, y * classes + first, classes * classes))
         else:
             bump(table, select(live, y, classes))
-        if spec.scored:
+        if spec.figures is not None:
             append(out, "costly", costly, i, live & (loss >= floor), key)
             above = of_rows("above")
             for j, k in enumerate(spec.within):
                 count(out, spec.within_at + j, live & (above < float(k)))
             claimed = functions.exp(simd.smaller(zero, -rest))
-            known = live & (claimed == claimed)
-            claimed = select(known, claimed, 0.0)
-            place = select(known, counting.width_bin(claimed, spec.confidence), spec.confidence)
-            counting.add_claims(out + spec.claims_at * 8, place, claimed, simd.convert(simd.convert(right, I32), F64))
-            octave = counting.octave_bin(loss, spec.lowest, spec.losses)
-            bump(out + spec.histogram_at * 8, select(live & finite, octave, spec.losses))
+            counting.add_claims(spec.figures, out + spec.figures_at * 8, live, claimed, right, loss)
             add(table + (classes * classes + 1 if spec.matrix else classes + 1) * 8, select(live, y, classes), loss)
         spread = highest - lowest
         return (
@@ -167,7 +162,9 @@ def build(spec: TalliesSpec) -> Callable[[int, int, int], int]:
         for i, x in enumerate((low, top, loss, spread)):
             simd.store(x, out + i * LANES * 8)
 
-    unpack = simd.reader(TALLIES_JOB.names)
+    unpack, figures_at = simd.reader(TALLIES_JOB.names), spec.figures_at * 8
+    lines, run = (spec.figures.lines, spec.figures.RUN) if spec.figures else (0, 1 << 62)
+    settle = counting.settler(spec.figures)
 
     def kernel(job: int, start: int, stop: int) -> int:
         (
@@ -181,18 +178,23 @@ def build(spec: TalliesSpec) -> Callable[[int, int, int], int]:
             keyed, costly = keyed_at + room, costly_at + room
             place = places(i, line)
             low, top, loss, spread = nothing()
-            while i + LANES <= end and i + LANES < rows:
-                low, top, loss, spread = visit(
-                    low, top, loss, spread, place, i, line, classes, facts, step, loss_at, y_at, size_at, counts_at,
-                    out, keyed, costly, limit, floor,
-                )  # fmt: skip
-                place = advanced(place, advance, line)
-                i += LANES
-            if i < end:
-                low, top, loss, spread = visit_last(
-                    low, top, loss, spread, place, i, end, rows, line, classes, facts, step, loss_at, y_at, size_at,
-                    counts_at, out, keyed, costly, limit, floor,
-                )  # fmt: skip
+            while i < end:
+                until = min(i + run, end)
+                while i + LANES <= until and i + LANES < rows:
+                    low, top, loss, spread = visit(
+                        low, top, loss, spread, place, i, line, classes, facts, step, loss_at, y_at, size_at,
+                        counts_at, out, keyed, costly, limit, floor,
+                    )  # fmt: skip
+                    place = advanced(place, advance, line)
+                    i += LANES
+                if i < until:
+                    low, top, loss, spread = visit_last(
+                        low, top, loss, spread, place, i, until, rows, line, classes, facts, step, loss_at, y_at,
+                        size_at, counts_at, out, keyed, costly, limit, floor,
+                    )  # fmt: skip
+                    i = until
+                for each in range(lines):
+                    settle(out + figures_at, each)
             keep(low, top, loss, spread, out)
         return 0
 
