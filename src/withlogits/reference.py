@@ -424,6 +424,11 @@ def label_tallies(
     return found
 
 
+def pair_tallies(x: Array, z: Array, axis: int, close: float, limit: int) -> dict[str, Any]:
+    """The `label_tallies` of the rows of labels and logits in the same shape, along `axis`."""
+    return label_tallies(row_facts(z, axis), close, row_facts(x, axis), limit)
+
+
 def element_tallies(x: Array, z: Array, *, bins: Any, floor: float, binary: bool = False) -> dict[str, Any]:
     """What there is to count of the elements (rows, C) of independent classes: the figures of an evaluation.
 

@@ -2,8 +2,8 @@
 
 Up to EXACT elements in all, every score is kept and the figures are exact. Beyond, scores are counted in bins: 2^-12
 wide around 0, 2^-9 of a score from 1/8 on (2^-6 and coarser where the classes are many), and all alike from 2^10 on.
-Scores of one bin count as equal, so that the AUROC is off by at most half the share of pairs that share a bin. Which of the two it is depends on how many elements there
-were, not on how they came; so parts merge exactly.
+Scores of one bin count as equal, so that the AUROC is off by at most half the share of pairs that share a bin. Which of
+the two it is depends on how many elements there were, not on how they came; so parts merge exactly.
 """
 
 from __future__ import annotations

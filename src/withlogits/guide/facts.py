@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from withlogits import engine
 from withlogits.activations import logsumexp
 from withlogits.guide.temperature import Sample
 
@@ -57,19 +58,26 @@ class LogitFacts:
         return bool(self.rows) and self.low >= 0.0 and self.top <= 1.0 and not self.nan + self.plus_inf
 
     def add(
-        self, x: Array, axis: int, facts: dict[str, Array], tallies: dict[str, Any], offset: tuple[int, ...]
+        self,
+        x: Array,
+        axis: int,
+        tallies: dict[str, Any],
+        offset: tuple[int, ...],
+        facts: dict[str, Array] | None = None,
     ) -> None:
-        rows = len(facts["top"])
-        if not rows or not self.classes:
+        """A block of logits with its tallies; its facts, if they are there already."""
+        if not x.size:
             return
+        rows = x.size // self.classes
         was_in_unit = not self.rows or self.in_unit
         self.rows += rows
         self.low, self.top = min(self.low, tallies["low"]), max(self.top, tallies["top"])
         if tallies["odd_rows"]:
-            self._add_odd(x, axis, facts, offset)
+            self._add_odd(x, axis, offset)
         # an element may leave [0, 1] by the rounding of its dtype
         if was_in_unit and self.in_unit:
             close = closeness(self.dtype, self.classes)
+            facts = engine.select().row_facts(x, axis) if facts is None else facts
             self.sums_to_one += int(np.count_nonzero(np.abs(facts["total"] - 1.0) <= close))
             self.near_ends += int(np.count_nonzero((x < END) | (x > 1 - END)))
         if tallies["top"] <= closeness(self.dtype, self.classes) and self.classes > 1:
@@ -78,7 +86,7 @@ class LogitFacts:
         self.spread += tallies["spread"]
         self._compare_rows(x, axis, facts)
 
-    def _add_odd(self, x: Array, axis: int, facts: dict[str, Array], offset: tuple[int, ...]) -> None:
+    def _add_odd(self, x: Array, axis: int, offset: tuple[int, ...]) -> None:
         nan, minus = np.isnan(x), np.isneginf(x)
         plus = np.isposinf(x)
         self.nan += int(np.count_nonzero(nan))
@@ -89,15 +97,19 @@ class LogitFacts:
             where = np.unravel_index(int(np.argmax(nan | plus)), x.shape)
             self.first_odd = tuple(int(i) + o for i, o in zip(where, offset, strict=True))
 
-    def _compare_rows(self, x: Array, axis: int, facts: dict[str, Array]) -> None:
+    def _compare_rows(self, x: Array, axis: int, facts: dict[str, Array] | None) -> None:
         if not self.alike:
             return
         if self.first_row is None:
             self.first_row = np.array(np.moveaxis(x, axis, -1)[(0,) * (x.ndim - 1)])
         first = self.first_row
-        ends = (facts["top"][:64], first.max()), (facts["top"], first.max()), (facts["low"], first.min())
-        same = all(self._near(numbers, end) for numbers, end in ends)
-        self.alike = same and self._near(x, first.reshape([-1 if i == axis else 1 for i in range(x.ndim)]))
+        line = np.moveaxis(x, axis, -1)[(0,) * (x.ndim - 2)]
+        self.alike = self._near(line[:64], first)
+        if self.alike and facts is not None:
+            ends = (facts["top"], first.max()), (facts["low"], first.min())
+            self.alike = all(self._near(numbers, end) for numbers, end in ends)
+        if self.alike:
+            self.alike = self._near(x, first.reshape([-1 if i == axis else 1 for i in range(x.ndim)]))
 
     def _near(self, x: Array, first: Array) -> bool:
         """The same but for rounding: a matrix product may treat the rows at its edge in another way."""

@@ -43,8 +43,8 @@ class Block:
     y: Array  # (N,) the class of each row: its number, or the first of the largest labels; sigmoid: unused
     counts: Array | None  # (N,) which rows count and have a class; None: all
     loss: Array  # (N,); sigmoid: unused
-    facts: dict[str, Array]  # of the logits' rows
-    label_facts: dict[str, Array] | None  # of the rows of dense labels
+    facts: dict[str, Array]  # of the logits' rows; sigmoid: unused
+    label_facts: dict[str, Array] | None  # of the rows of dense labels; sigmoid: unused
     size: Array | None = None  # (N,) logsumexp of each row, where the loss does not tell it
     tallies: dict[str, Any] = field(default_factory=dict)  # what was counted; sigmoid: for an evaluation alone
 
@@ -134,7 +134,7 @@ class Survey:
             size = np.asarray(logsumexp(x, axis=self.axis)).reshape(-1).astype(np.float64)
         block = Block(x, z, self.axis, y, counts, np.asarray(loss).reshape(-1), facts, label_facts, size)
         self._count(block)
-        self.logits.add(x, self.axis, facts, block.tallies, offset)
+        self.logits.add(x, self.axis, block.tallies, offset, facts)
         return block
 
     def _count(self, block: Block) -> None:
@@ -169,19 +169,18 @@ class Survey:
         pair.sample.add(block.x, block.z, block.axis, tallies["keyed"], tallies["keys"])
 
     def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...]) -> Block:
-        rows, pair = engine.select().row_facts, self.pair
-        facts, label_facts = rows(x, self.axis), rows(z, self.axis)
+        pair, rows = self.pair, x.size // x.shape[self.axis]
         close = closeness(self.labels.dtype, self.labels.classes)
-        for limit in pair.sample.limits(self.logits.classes, len(facts["top"])):
-            tallies = engine.select().label_tallies(label_facts, close, facts, limit)
+        for limit in pair.sample.limits(self.logits.classes, rows):
+            tallies = engine.select().pair_tallies(x, z, self.axis, close, limit)
             if pair.sample.enough(self.logits.classes, len(tallies["logits"]["keyed"])):
                 break
         of_logits = tallies["logits"]
-        self.logits.add(x, self.axis, facts, of_logits, offset)
+        self.logits.add(x, self.axis, of_logits, offset)
         self.logits.saturated += of_logits["saturated"]
-        block = Block(x, z, self.axis, np.zeros(0, np.int64), None, np.zeros(0), facts, label_facts)
+        block = Block(x, z, self.axis, np.zeros(0, np.int64), None, np.zeros(0), {}, None)
         if self.bins is not None:
-            binary = tallies["binary"] == len(facts["top"])
+            binary = tallies["binary"] == rows
             block.tallies = engine.select().element_tallies(
                 *block.elements, bins=self.bins, floor=self.floor, binary=binary
             )
@@ -193,7 +192,7 @@ class Survey:
             pair.zx += totals["agreement"]
             pair.x += of_logits["total"]
             pair.z += tallies["total"]
-        yes = block.tallies["answers"][0] if block.tallies and tallies["binary"] == len(facts["top"]) else None
+        yes = block.tallies["answers"][0] if block.tallies and binary else None
         self.labels.add_rows(z, self.axis, tallies, yes)
         pair.sample.add(x, z, self.axis, of_logits["keyed"], of_logits["keys"])
         return block

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import elements, facts, labels, scores, sigmoid, single, softmax, spinning, tallies
-from .job import ElementsSpec, FactsSpec, LabelsSpec, PoolSpec, ScoresSpec, SigmoidSpec, SoftmaxSpec, TalliesSpec
+from .job import (
+    ElementsSpec,
+    FactsSpec,
+    LabelsSpec,
+    PairsSpec,
+    PoolSpec,
+    ScoresSpec,
+    SigmoidSpec,
+    SoftmaxSpec,
+    TalliesSpec,
+)
 
-Spec = SoftmaxSpec | SigmoidSpec | FactsSpec | TalliesSpec | LabelsSpec | ElementsSpec | ScoresSpec | PoolSpec
+Spec = (
+    SoftmaxSpec | SigmoidSpec | FactsSpec | TalliesSpec | LabelsSpec | PairsSpec | ElementsSpec | ScoresSpec | PoolSpec
+)
 
 
 def build(spec: Spec) -> Callable[[int, int, int], int]:
@@ -22,6 +34,8 @@ def build(spec: Spec) -> Callable[[int, int, int], int]:
         return tallies.build(spec)
     if isinstance(spec, LabelsSpec):
         return labels.build(spec)
+    if isinstance(spec, PairsSpec):
+        return labels.build_pairs(spec)
     if isinstance(spec, ElementsSpec):
         return elements.build(spec)
     if isinstance(spec, ScoresSpec):

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from numba import njit
+
 from . import simd
 from .job import FACTS, FACTS_JOB, TILE, FactsSpec
 from .memory import KINDS, Access, Tile
@@ -29,6 +31,18 @@ INF, NAN = float("inf"), float("nan")
 
 
 def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
+    unpack, scan = simd.reader(FACTS_JOB.names), scanning(spec)
+
+    def kernel(job: int, start: int, stop: int) -> int:
+        classes, inner, x_outer, x_row, x_class, out_step, x, y, out = unpack(job)
+        scan(classes, inner, x_outer, x_row, x_class, out_step, x, y, out, start, stop)
+        return 0
+
+    return kernel
+
+
+def scanning(spec: FactsSpec) -> Callable[..., None]:
+    """A function that kernels call, which looks at the rows from `start` to `stop`."""
     lanes = spec.lanes
     along, tiled = spec.layout == "along", spec.layout == "tiled"
     element, counting = (F32, I32) if spec.single else (F64, I64)
@@ -95,11 +109,13 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
             else:
                 simd.store_some(wide, out + step * i, rows)
 
-    unpack = simd.reader(FACTS_JOB.names)
     size, tile_step, x_step = access.kind.size, tile.step, lanes if along else 1
 
-    def kernel(job: int, start: int, stop: int) -> int:
-        classes, inner, x_outer, x_row, x_class, out_step, x, y, out = unpack(job)
+    @njit(error_model="numpy")
+    def scan(
+        classes: int, inner: int, x_outer: int, x_row: int, x_class: int, out_step: int, x: int, y: int, out: int,
+        start: int, stop: int,
+    ) -> None:  # fmt: skip
         whole = classes // lanes if along else classes
         rest = classes - whole * lanes if along else 0
         x_next = tile_step if tiled else x_step * x_class
@@ -126,6 +142,6 @@ def build(spec: FactsSpec) -> Callable[[int, int, int], int]:
                 top, low, total, first, above, at = visit(top, low, total, first, above, at, xa, last, t)
             keep(top, low, total, first, above, t, out + i * 8, out_step, rows)
             i += n
-        return 0
 
-    return kernel
+    scanned: Callable[..., None] = scan
+    return scanned

@@ -45,12 +45,18 @@ def _across(x: Array, axis: int) -> bool:
 def _plan(
     shape: tuple[int, ...], axis: int, dtype: Dtype, strides: Strides, picked: bool, total: int
 ) -> tuple[Plan, list[int]]:
+    layout, outer, inner, steps, offsets = arrangement(shape, axis, dtype, strides)
+    head = FACTS_JOB.plan(shape[axis], inner, *steps, strides[axis], total * 8)
+    count = outer * inner
+    spec = FactsSpec(dtype.name, layout, picked)
+    return Plan(spec, head, count, count * shape[axis], 1 if layout == "along" else 16, offsets), offsets
+
+
+def arrangement(
+    shape: tuple[int, ...], axis: int, dtype: Dtype, strides: Strides
+) -> tuple[str, int, int, Strides, list[int]]:
+    """The layout, the two levels of rows and their strides, and where the blocks of such rows begin."""
     outer, inner, steps, offsets = two_levels(without(shape, axis), [without(strides, axis)])
     along = strides[axis] == dtype.itemsize and shape[axis] > 1
     layout = ("tiled" if shape[axis] <= TILE else "along") if along else "across"
-    head = FACTS_JOB.plan(shape[axis], inner, *steps[0], strides[axis], total * 8)
-    count = outer * inner
-    spec = FactsSpec(dtype.name, layout, picked)
-    return Plan(spec, head, count, count * shape[axis], 1 if layout == "along" else 16, offsets), [
-        o[0] for o in offsets
-    ]
+    return layout, outer, inner, steps[0], [o[0] for o in offsets]

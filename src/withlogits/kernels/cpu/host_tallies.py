@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from .call import Plan
+from .call import Dtype, Plan
+from .host_facts import arrangement, row_facts
 from .job import (
     ANSWER_BITS,
     CLASS_TABLES,
@@ -20,20 +22,24 @@ from .job import (
     LOGIT_COUNTS,
     LOGIT_VECTORS,
     MOST_ELEMENTS,
+    PAIRS_JOB,
     SCORE_CLASSES,
     SCORES_JOB,
     TALLIES_JOB,
     TALLY_COUNTS,
     TALLY_VECTORS,
+    TILE,
     WIDE,
     ElementsSpec,
+    FactsSpec,
     Figures,
     LabelsSpec,
+    PairsSpec,
     ScoresSpec,
     TalliesSpec,
     period,
 )
-from .layout import Array, address
+from .layout import Array, Strides, address, without
 from .memory import KINDS
 
 PIECES = 16  # at most
@@ -42,6 +48,7 @@ COST = 16  # a row takes as long as so many elements of a loss
 ELEMENT_COST = 8
 LABEL_COST = 8
 SIGN = 1 << 63
+PAIRED = LabelsSpec(True)
 
 
 def row_tallies(
@@ -158,10 +165,43 @@ def label_tallies(
             limit - SIGN, close,
         )
     )  # fmt: skip
+    return _of_labels(spec, out, keyed)
+
+
+def pair_tallies(x: Array, z: Array, axis: int, close: float, limit: int) -> dict[str, Any]:
+    """What `reference.pair_tallies` says, which explains the arguments."""
+    found = _pairs_plan(x.shape, axis, x.dtype, x.strides, z.dtype, z.strides) if x.size else None
+    if found is None:
+        return label_tallies(row_facts(z, axis), close, row_facts(x, axis), limit)
+    plan, grain = found
+    out, keyed = _counters(plan.count, PAIRED.end), np.empty((plan.count, grain + LANES, 2), np.int64)
+    plan.run(PAIRS_JOB.fill(address(x), address(z), address(out), address(keyed), limit - SIGN, close))
+    return _of_labels(PAIRED, out, keyed)
+
+
+@lru_cache(maxsize=256)
+def _pairs_plan(
+    shape: tuple[int, ...], axis: int, x: Dtype, x_strides: Strides, z: Dtype, z_strides: Strides
+) -> tuple[Plan, int] | None:
+    """None for long rows, whose facts take little memory, and for those in several blocks."""
+    found = [arrangement(shape, axis, *array) for array in ((x, x_strides), (z, z_strides))]
+    if shape[axis] > TILE or any(len(blocks) > 1 for *_, blocks in found):
+        return None
+    rows, classes = math.prod(without(shape, axis)), shape[axis]
+    pieces, grain = _pieces(rows, PAIRED.end)
+    (_, _, x_inner, x_steps, _), (_, _, z_inner, z_steps, _) = found
+    head = PAIRS_JOB.plan(
+        rows, grain, _step(PAIRED.end), classes, x_inner, *x_steps, x_strides[axis], z_inner, *z_steps, z_strides[axis]
+    )
+    spec = PairsSpec(*(FactsSpec(a.name, layout) for a, (layout, *_) in zip((x, z), found, strict=True)))
+    return Plan(spec, head, pieces, rows * (classes + LABEL_COST), 1, ()), grain
+
+
+def _of_labels(spec: LabelsSpec, out: Array, keyed: Array) -> dict[str, Any]:
     numbers = out[:, spec.counts_at :].sum(axis=0).tolist()
-    vectors = out[:, : spec.counts_at].view(np.float64).reshape(plan.count, -1, LANES)
+    vectors = out[:, : spec.counts_at].view(np.float64).reshape(len(out), -1, LANES)
     found = _merged(LABEL_VECTORS, vectors) | dict(zip(LABEL_COUNTS, numbers, strict=False))
-    if facts is not None:
+    if spec.paired:
         logits = _merged(LOGIT_VECTORS, vectors[:, len(LABEL_VECTORS) :])
         logits |= zip(LOGIT_COUNTS, numbers[len(LABEL_COUNTS) :], strict=True)
         entries = _joined(keyed, out[:, spec.counts_at + len(LABEL_COUNTS) + LOGIT_COUNTS.index("keyed")])

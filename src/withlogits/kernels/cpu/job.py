@@ -244,6 +244,14 @@ class LabelsSpec:
         return self.counts_at + len(LABEL_COUNTS) + len(LOGIT_COUNTS) * self.paired
 
 
+@dataclass(frozen=True)
+class PairsSpec:
+    """The same of labels and logits in short rows, whose facts are found out on the way."""
+
+    x: FactsSpec
+    z: FactsSpec
+
+
 SCORE_CLASSES = 16  # classes that a unit of the work on scores has, if there are more
 
 
@@ -309,6 +317,10 @@ TALLIES_JOB = Fields(
 )
 # each piece of `grain` rows has `out_step` bytes of `out`, and room for that many and LANES entries in `keyed`
 LABELS_JOB = Fields("rows grain facts_step out_step", "labels logits out keyed limit close.")
+PAIRS_JOB = Fields(
+    "rows grain out_step classes x_inner x_outer x_row x_class z_inner z_outer z_row z_class",
+    "x z out keyed limit close.",
+)
 # each piece of `grain` elements has `out_step` bytes of `out`, and room for that many and WIDE entries in `costly`
 ELEMENTS_JOB = Fields("elements grain period out_step", "x z out costly floor.")
 # `numbers` says which class each element of a period has; each part of `grain` elements counts into `table_step` bytes

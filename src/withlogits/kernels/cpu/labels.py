@@ -1,19 +1,78 @@
-"""What is counted of the rows of dense labels, and of logits beside them: `reference.label_tallies` in one pass."""
+"""What is counted of the rows of dense labels, and of logits beside them: `reference.label_tallies` in one pass.
+
+What short rows are like is not written down for all of them, which would take as much memory as the rows themselves:
+`build_pairs` finds it out for CHUNK rows at a time and counts it while it is in the nearest cache.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from numba import njit
+
 from . import counting, simd
 from .counting import SIGN
-from .job import FACTS, LABEL_COUNTS, LABELS_JOB, LANES, LOGIT_COUNTS, LabelsSpec
+from .facts import scanning
+from .job import FACTS, LABEL_COUNTS, LABELS_JOB, LANES, LOGIT_COUNTS, PAIRS_JOB, LabelsSpec, PairsSpec
 from .simd import F64, I1, I64, Value, select, traced
 
 INF = float("inf")
+CHUNK = 256  # rows
 CERTAIN = 40.0  # a logit beyond it is a probability of 0 or 1 to the last bit
 
 
 def build(spec: LabelsSpec) -> Callable[[int, int, int], int]:
+    unpack, (start, count) = simd.reader(LABELS_JOB.names), judging(spec)
+
+    def kernel(job: int, begin: int, stop: int) -> int:
+        rows, grain, step, out_step, labels, logits, out_at, keyed_at, limit, close = unpack(job)
+        for piece in range(begin, stop):
+            i, end = piece * grain, min(rows, piece * grain + grain)
+            out, keyed = out_at + piece * out_step, keyed_at + piece * (grain + LANES) * 16
+            start(out)
+            count(i, end, labels, logits, step, out, keyed, limit, close)
+        return 0
+
+    return kernel
+
+
+def build_pairs(spec: PairsSpec) -> Callable[[int, int, int], int]:
+    unpack, (start, count) = simd.reader(PAIRS_JOB.names), judging(LabelsSpec(True))
+    scan_logits, scan_labels = scanning(spec.x), scanning(spec.z)
+    step = CHUNK * 8
+    room = len(FACTS) * step
+
+    @traced
+    def rooms() -> Value:
+        return simd.scratch(2 * room)
+
+    def kernel(job: int, begin: int, stop: int) -> int:
+        (
+            rows, grain, out_step, classes, x_inner, x_outer, x_row, x_class, z_inner, z_outer, z_row, z_class, x, z,
+            out_at, keyed_at, limit, close,
+        ) = unpack(job)  # fmt: skip
+        facts = rooms()
+        for piece in range(begin, stop):
+            i, end = piece * grain, min(rows, piece * grain + grain)
+            out, keyed = out_at + piece * out_step, keyed_at + piece * (grain + LANES) * 16
+            start(out)
+            while i < end:
+                until, logits = min(i + CHUNK, end), facts - i * 8
+                labels = logits + room
+                scan_logits(classes, x_inner, x_outer, x_row, x_class, step, x, 0, logits, i, until)
+                scan_labels(classes, z_inner, z_outer, z_row, z_class, step, z, 0, labels, i, until)
+                count(i, until, labels, logits, step, out, keyed, limit, close)
+                i = until
+        return 0
+
+    return kernel
+
+
+def judging(spec: LabelsSpec) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Functions that kernels call: one that begins the counters of a piece, one that counts rows whose facts are known.
+
+    The rows are those from `i` to `end`.
+    """
     full, numbers = simd.vector(F64, LANES), simd.vector(I64, LANES)
     names = LABEL_COUNTS + (LOGIT_COUNTS if spec.paired else ())
 
@@ -90,19 +149,14 @@ def build(spec: LabelsSpec) -> Callable[[int, int, int], int]:
         """As many rows as there are."""
         look(i, simd.lane_numbers(numbers) + i < stop, labels, logits, step, out, keyed, limit, close)
 
-    unpack = simd.reader(LABELS_JOB.names)
+    @njit(error_model="numpy")
+    def count(
+        i: int, end: int, labels: int, logits: int, step: int, out: int, keyed: int, limit: int, close: float
+    ) -> None:
+        while i + LANES <= end:
+            visit(i, labels, logits, step, out, keyed, limit, close)
+            i += LANES
+        if i < end:
+            visit_last(i, end, labels, logits, step, out, keyed, limit, close)
 
-    def kernel(job: int, begin: int, stop: int) -> int:
-        rows, grain, step, out_step, labels, logits, out_at, keyed_at, limit, close = unpack(job)
-        for piece in range(begin, stop):
-            i, end = piece * grain, min(rows, piece * grain + grain)
-            out, keyed = out_at + piece * out_step, keyed_at + piece * (grain + LANES) * 16
-            start(out)
-            while i + LANES <= end:
-                visit(i, labels, logits, step, out, keyed, limit, close)
-                i += LANES
-            if i < end:
-                visit_last(i, end, labels, logits, step, out, keyed, limit, close)
-        return 0
-
-    return kernel
+    return start, count

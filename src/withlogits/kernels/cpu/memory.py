@@ -10,6 +10,8 @@ from llvmlite import ir
 from . import simd
 from .simd import F16, F32, F64, I8, I16, I32, I64, Value
 
+AHEAD = 1 << 12  # bytes from here to the memory that is asked for before it is read or written
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -160,6 +162,8 @@ class Tile:
         """A square from `n` rows of an array; lanes without a row repeat the last. `mask`: which classes there are."""
         zero = simd.constant(0, simd.vector(self.kind.llvm, self.lanes))
         at = [simd.smaller(simd.constant(i, n.type), n - 1) * row_step + address for i in range(self.lanes)]
+        for a in at:  # the processor does not see by itself that rows under a mask follow one another
+            simd.prefetch(a + AHEAD)
         for j, column in enumerate(transposed([simd.load_some(a, mask, zero) for a in at])):
             simd.store(column, tile + j * self.step)
 

@@ -18,12 +18,11 @@ from collections.abc import Callable
 
 from . import functions, simd
 from .job import BLOCK, LANES, SIGMOID_JOB, SigmoidSpec
-from .memory import KINDS, Access
+from .memory import AHEAD, KINDS, Access
 from .simd import F64, I64, Value, fma, select, traced
 
 INF = float("inf")
 WIDE = 4 * LANES  # side by side, so that one long chain of instructions need not wait for itself
-AHEAD = 1 << 12  # bytes from here to what is asked of memory already
 
 
 Parts = Callable[[Value], tuple[Value, Value]]

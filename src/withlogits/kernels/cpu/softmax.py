@@ -26,14 +26,13 @@ from collections.abc import Callable
 
 from . import functions, simd
 from .job import LANES, SOFTMAX_JOB, TILE, SoftmaxSpec
-from .memory import KINDS, Access, Tile
+from .memory import AHEAD, KINDS, Access, Tile
 from .rows import row_parts, turning
 from .simd import F64, I1, I64, Value, fma, select, traced
 
 BIAS = 64  # exponentials are kept times 2^64, so that a subnormal result is rounded once, at the end
 UNBIAS = 2.0**-BIAS
 INF = float("inf")
-AHEAD = 1 << 12  # bytes from here to the memory that is asked for before it is written
 STEPS = 1 << 16  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
 
 

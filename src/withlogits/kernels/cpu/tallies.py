@@ -13,7 +13,7 @@ from . import counting, functions, simd
 from .counting import SIGN, add, bump, whole
 from .job import FACTS, LANES, TALLIES_JOB, TALLY_COUNTS, TalliesSpec
 from .memory import KINDS, Access
-from .simd import F64, I1, I32, I64, Value, select, traced
+from .simd import F64, I1, I64, Value, select, traced
 
 INF = float("inf")
 
