@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import pickle
 import zipfile
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from withlogits.evaluation.files import BadFile, NoSuchArray, open_array
+from withlogits.evaluation.files import array as files_array
 from withlogits.tiles import cut
 
 
@@ -66,6 +68,30 @@ def test_blocks_across_the_grain_of_the_file(tmp_path, form):
         unpacks = form != "npy" and not tiling.is_sequential(layout == "F")
         assert bool(heard) == unpacks
         assert all("array.npz:array: unpacking 960 bytes into" in text for text in heard)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice on its cache")
+def test_a_file_that_is_large_beside_the_memory_is_not_kept_in_the_cache(tmp_path, monkeypatch):
+    array = np.arange(100_000.0).reshape(1000, 100)
+    path, advised = stored(tmp_path, array, "npy"), []
+    blocks = cut(array.shape, None, 30_000, False)
+
+    def advise(descriptor, begin, length, advice):
+        advised.append((begin, length, advice))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    np.testing.assert_array_equal(whole(path, blocks), array)
+    assert not advised
+    monkeypatch.setattr(files_array, "memory", lambda: array.nbytes * 7.9)
+    np.testing.assert_array_equal(whole(path, blocks), array)
+    assert [advice for *_, advice in advised] == [os.POSIX_FADV_DONTNEED] * len(list(blocks))
+    assert advised[-1][:2] == (0, os.path.getsize(path))
+
+
+def test_how_much_memory_there_is(monkeypatch):
+    assert 1 << 26 < files_array.memory() < 1 << 50
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    assert files_array.memory() == np.inf
 
 
 def test_blocks_cannot_be_written_to_in_a_mapped_file(tmp_path):

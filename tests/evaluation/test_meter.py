@@ -155,6 +155,18 @@ def test_binned_scores_are_near_the_exact_ones(monkeypatch: pytest.MonkeyPatch) 
     same(binned, parts[0].compute())
 
 
+def test_counters_of_scores_widen_before_they_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "EXACT", 100)
+    narrow = metered(SEVERAL, ODDS, (300,), loss="sigmoid")
+    monkeypatch.setattr(scores, "NARROW", 500)  # elements of a class
+    wide = metered(SEVERAL, ODDS, (300,), loss="sigmoid")
+    assert [meter._scores.bins.dtype for meter in wide] == [np.int32, np.int64]
+    wide[0].merge(wide[1])
+    narrow[0].merge(narrow[1])
+    assert wide[0]._scores.bins.dtype == np.int64
+    same(narrow[0].compute(), wide[0].compute())
+
+
 def test_ignored_rows_do_not_count() -> None:
     labels = np.where(np.arange(N) % 3 == 0, -100, LABELS)
     e = metered(labels, LOGITS, ignore_index=-100)[0].compute()

@@ -15,7 +15,7 @@ from withlogits import reference
 from withlogits.evaluation.bins import BINS
 from withlogits.kernels import cpu
 from withlogits.kernels.cpu import host_tallies
-from withlogits.kernels.cpu.job import ANSWER_BITS, LANES, MOST_ELEMENTS, SCORE_CLASSES, period
+from withlogits.kernels.cpu.job import ANSWER_BITS, LANES, MOST_ELEMENTS, SCORE_CLASSES, TILE, Figures, period
 
 SPECIAL = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, 3.4e38, -3.4e38, 41.0])
 NUMBERS = st.floats(-60, 60, width=32) | SPECIAL
@@ -163,12 +163,61 @@ def test_labels(count: int, form: str) -> None:
             same(mine, reference.label_tallies(of_labels, 1e-3, of_logits, limit))
 
 
+# ------------------------------------------------------------------------------------------------------------- pairs
+
+
+def both_pair_tallies(x: Any, z: Any, axis: int = -1, limit: int = 1 << 62) -> tuple[Any, Any]:
+    """The keys are made of sums, so the truth has to begin with the same ones."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        of_labels, of_logits = (cpu.row_facts(a, axis % x.ndim) for a in (z, x))
+        truth = reference.label_tallies(of_labels, 1e-3, of_logits, limit)
+        return cpu.pair_tallies(x, z, axis % x.ndim, 1e-3, limit), truth
+
+
+PAIR_SHAPES = [(1, 1), (9, 1), (4000, 1), (17, 3), (300, 10), (5000, 10), (33, 33), (20, TILE), (20, TILE + 1)]
+
+
+@pytest.mark.parametrize("shape", PAIR_SHAPES)
+def test_pairs(shape: tuple[int, int]) -> None:
+    x, _, _ = rows(*shape)
+    z = np.random.default_rng(2).random(shape)
+    for labels in (z.astype(np.float32), (z < 0.3).astype(np.uint8), np.where(z < 0.01, np.nan, z)):
+        same(*both_pair_tallies(x, labels))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_pairs_of_any_layout(axis: int) -> None:
+    x, _, _ = rows(6 * 7, 8)
+    x = x.reshape(6, 7, 8)
+    z = np.random.default_rng(2).random(x.shape) < 0.3
+    whole = np.zeros((6, 7, 16), np.float32)
+    whole[:, :, ::2] = x
+    for logits in (x, np.asfortranarray(x), whole[:, :, ::2], x[:, ::-1]):
+        for labels in (z, np.asfortranarray(z)):
+            same(*both_pair_tallies(logits, labels, axis))
+
+
+@pytest.mark.parametrize("x_dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("z_dtype", ["bool", "int8", "int64", "float64"])
+def test_pairs_of_every_kind(x_dtype: str, z_dtype: str) -> None:
+    x, _, _ = rows(70, 5)
+    same(*both_pair_tallies(x.astype(x_dtype), (x > 1.0).astype(z_dtype)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_pairs(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 20)))
+    x, z = (data.draw(hnp.arrays(np.float32, shape, elements=st.floats(-60, 60, width=32))) for _ in "xz")
+    same(*both_pair_tallies(x, z))
+
+
 # ---------------------------------------------------------------------------------------------------------- elements
 
 
-def both_element_tallies(x: Any, z: Any, floor: float = 3.0) -> tuple[Any, Any]:
+def both_element_tallies(x: Any, z: Any, floor: float = 3.0, **options: Any) -> tuple[Any, Any]:
     with np.errstate(invalid="ignore", over="ignore"):
-        mine, truth = (engine.element_tallies(x, z, bins=BINS, floor=floor) for engine in (cpu, reference))
+        mine, truth = (engine.element_tallies(x, z, bins=BINS, floor=floor, **options) for engine in (cpu, reference))
         # a sum of both signs, of which nearly all may cancel
         terms = np.abs(x.astype(np.float64) * z.astype(np.float64))
     one, other = mine.pop("agreement"), truth.pop("agreement")
@@ -185,6 +234,7 @@ def test_elements(shape: tuple[int, int]) -> None:
     z = np.random.default_rng(2).random(shape)
     for labels in (z.astype(np.float32), (z < 0.3).astype(np.uint8)):
         same(*both_element_tallies(x, labels))
+    same(*both_element_tallies(x, labels, binary=True))
 
 
 @pytest.mark.parametrize("x_dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -204,6 +254,19 @@ def test_any_elements(data: st.DataObject) -> None:
     x = data.draw(hnp.arrays(np.float32, shape, elements=NUMBERS))
     z = data.draw(hnp.arrays(np.float32, shape, elements=st.floats(0, 1, width=32)))
     same(*both_element_tallies(x, z, data.draw(st.floats(-1, 5))))
+
+
+@pytest.mark.parametrize("logit", [1000.0, -1000.0, 0.0])
+def test_claims_of_a_run_do_not_overflow(logit: float) -> None:
+    """How many claims and their sum share a word, until a run of them is added up; here all of them are alike."""
+    count = host_tallies.PIECES * (3 * Figures.RUN + 5)
+    x = np.full((count, 1), logit, np.float32)
+    mine, truth = both_element_tallies(x, np.ones(x.shape, np.uint8), floor=np.inf, binary=True)
+    same(mine, truth)
+    assert mine["confidence"][0].sum() == mine["confidence"][2].sum() == mine["histogram"].sum() == count
+    x, y = np.full((count, 2), 0.0, np.float32), np.zeros(count, np.int64)
+    x[:, 0] = logit
+    same(*both_row_tallies(x, y, losses(x, y), bins=BINS, limit=0, floor=np.inf))
 
 
 def test_answers_of_a_piece_do_not_overflow() -> None:
@@ -226,10 +289,13 @@ def test_scores(shape: tuple[int, int], fraction: int) -> None:
     z = np.random.default_rng(3).random(shape).astype(np.float32)
     mine = np.zeros((2 if shape[1] <= SCORE_CLASSES else 1, shape[1], 2, BINS.scores(fraction)), np.int64)
     truth = mine.copy()
+    narrow = mine.astype(np.int32)
     for _ in range(2):  # they are added to
+        cpu.count_scores(x, z, narrow, bins=BINS, fraction=fraction)
         cpu.count_scores(x, z, mine, bins=BINS, fraction=fraction)
         reference.count_scores(x, z, truth, bins=BINS, fraction=fraction)
     np.testing.assert_array_equal(mine.sum(axis=0), truth.sum(axis=0))
+    np.testing.assert_array_equal(mine, narrow)
     assert mine.sum() == 2 * x.size
 
 

@@ -104,7 +104,7 @@ class LogitFacts:
             self.first_row = np.array(np.moveaxis(x, axis, -1)[(0,) * (x.ndim - 1)])
         first = self.first_row
         line = np.moveaxis(x, axis, -1)[(0,) * (x.ndim - 2)]
-        self.alike = self._near(line[:64], first)
+        self.alike = self._near(line[1:2], first)  # which nearly always tells
         if self.alike and facts is not None:
             ends = (facts["top"], first.max()), (facts["low"], first.min())
             self.alike = all(self._near(numbers, end) for numbers, end in ends)

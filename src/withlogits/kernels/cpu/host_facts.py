@@ -25,7 +25,7 @@ def row_facts(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
         return dict(zip(FACTS, np.tile(OF_NOTHING, count), strict=True))
     names = FACTS if y is None else (*FACTS, "own")
     out = buffers.empty((len(names), count), FLOAT64)
-    if (x.strides[axis] != x.itemsize or x.shape[axis] == 1) and not _across(x, axis):
+    if not layout_of(x.shape, axis, x.dtype, x.strides):
         x, axis = np.ascontiguousarray(np.moveaxis(x, axis, -1)), x.ndim - 1
     plan, blocks = _plan(x.shape, axis, x.dtype, x.strides, y is not None, count)
     at, results, numbers = address(x), address(out), 0 if y is None else address(y)
@@ -35,28 +35,22 @@ def row_facts(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
     return dict(zip(names, out, strict=True))
 
 
-def _across(x: Array, axis: int) -> bool:
-    """Do the rows lie side by side."""
-    rest = without(x.strides, axis)
-    return bool(rest) and rest[-1] == x.itemsize
+def layout_of(shape: tuple[int, ...], axis: int, dtype: Dtype, strides: Strides) -> str:
+    """As in a spec; empty if neither the classes nor the rows lie side by side."""
+    if strides[axis] == dtype.itemsize and shape[axis] > 1:
+        return "tiled" if shape[axis] <= TILE else "along"
+    return "across" if without(strides, axis)[-1:] == (dtype.itemsize,) else ""
 
 
 @lru_cache(maxsize=256)
 def _plan(
     shape: tuple[int, ...], axis: int, dtype: Dtype, strides: Strides, picked: bool, total: int
 ) -> tuple[Plan, list[int]]:
-    layout, outer, inner, steps, offsets = arrangement(shape, axis, dtype, strides)
-    head = FACTS_JOB.plan(shape[axis], inner, *steps, strides[axis], total * 8)
+    outer, inner, steps, offsets = two_levels(without(shape, axis), [without(strides, axis)])
+    layout = layout_of(shape, axis, dtype, strides)
+    head = FACTS_JOB.plan(shape[axis], inner, *steps[0], strides[axis], total * 8)
     count = outer * inner
     spec = FactsSpec(dtype.name, layout, picked)
-    return Plan(spec, head, count, count * shape[axis], 1 if layout == "along" else 16, offsets), offsets
-
-
-def arrangement(
-    shape: tuple[int, ...], axis: int, dtype: Dtype, strides: Strides
-) -> tuple[str, int, int, Strides, list[int]]:
-    """The layout, the two levels of rows and their strides, and where the blocks of such rows begin."""
-    outer, inner, steps, offsets = two_levels(without(shape, axis), [without(strides, axis)])
-    along = strides[axis] == dtype.itemsize and shape[axis] > 1
-    layout = ("tiled" if shape[axis] <= TILE else "along") if along else "across"
-    return layout, outer, inner, steps[0], [o[0] for o in offsets]
+    return Plan(spec, head, count, count * shape[axis], 1 if layout == "along" else 16, offsets), [
+        o[0] for o in offsets
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .call import Dtype, Plan
-from .host_facts import arrangement, row_facts
+from .host_facts import layout_of, row_facts
 from .job import (
     ANSWER_BITS,
     CLASS_TABLES,
@@ -39,7 +38,7 @@ from .job import (
     TalliesSpec,
     period,
 )
-from .layout import Array, Strides, address, without
+from .layout import Array, Strides, address, two_levels, without
 from .memory import KINDS
 
 PIECES = 16  # at most
@@ -183,17 +182,17 @@ def pair_tallies(x: Array, z: Array, axis: int, close: float, limit: int) -> dic
 def _pairs_plan(
     shape: tuple[int, ...], axis: int, x: Dtype, x_strides: Strides, z: Dtype, z_strides: Strides
 ) -> tuple[Plan, int] | None:
-    """None for long rows, whose facts take little memory, and for those in several blocks."""
-    found = [arrangement(shape, axis, *array) for array in ((x, x_strides), (z, z_strides))]
-    if shape[axis] > TILE or any(len(blocks) > 1 for *_, blocks in found):
+    """None for long rows, whose facts take little memory, and for those that have to be copied or cut into blocks."""
+    layouts = [layout_of(shape, axis, *array) for array in ((x, x_strides), (z, z_strides))]
+    outer, inner, steps, blocks = two_levels(without(shape, axis), [without(x_strides, axis), without(z_strides, axis)])
+    if not set(layouts) <= {"tiled", "across"} or shape[axis] > TILE or len(blocks) > 1:
         return None
-    rows, classes = math.prod(without(shape, axis)), shape[axis]
+    rows, classes = outer * inner, shape[axis]
     pieces, grain = _pieces(rows, PAIRED.end)
-    (_, _, x_inner, x_steps, _), (_, _, z_inner, z_steps, _) = found
     head = PAIRS_JOB.plan(
-        rows, grain, _step(PAIRED.end), classes, x_inner, *x_steps, x_strides[axis], z_inner, *z_steps, z_strides[axis]
+        rows, grain, _step(PAIRED.end), classes, inner, *steps[0], x_strides[axis], *steps[1], z_strides[axis]
     )
-    spec = PairsSpec(*(FactsSpec(a.name, layout) for a, (layout, *_) in zip((x, z), found, strict=True)))
+    spec = PairsSpec(*(FactsSpec(array.name, layout) for array, layout in zip((x, z), layouts, strict=True)))
     return Plan(spec, head, pieces, rows * (classes + LABEL_COST), 1, ()), grain
 
 

@@ -102,9 +102,9 @@ class Figures:
     lowest: int  # two bins an octave, from 2^lowest on
     octaves: int
 
-    RUN: ClassVar[int] = 1 << 14
-    PLACES: ClassVar[int] = 15
-    UNIT: ClassVar[float] = 2.0**34  # of the sum: RUN times as much, and PLACES bits, fill a word
+    RUN: ClassVar[int] = 4096
+    PLACES: ClassVar[int] = 13
+    UNIT: ClassVar[float] = 2.0**38  # of the sum: RUN times as much, and PLACES bits, fill a word
 
     @property
     def losses(self) -> int:
@@ -318,7 +318,7 @@ TALLIES_JOB = Fields(
 # each piece of `grain` rows has `out_step` bytes of `out`, and room for that many and LANES entries in `keyed`
 LABELS_JOB = Fields("rows grain facts_step out_step", "labels logits out keyed limit close.")
 PAIRS_JOB = Fields(
-    "rows grain out_step classes x_inner x_outer x_row x_class z_inner z_outer z_row z_class",
+    "rows grain out_step classes inner x_outer x_row x_class z_outer z_row z_class",
     "x z out keyed limit close.",
 )
 # each piece of `grain` elements has `out_step` bytes of `out`, and room for that many and WIDE entries in `costly`

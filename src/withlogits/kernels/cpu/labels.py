@@ -48,7 +48,7 @@ def build_pairs(spec: PairsSpec) -> Callable[[int, int, int], int]:
 
     def kernel(job: int, begin: int, stop: int) -> int:
         (
-            rows, grain, out_step, classes, x_inner, x_outer, x_row, x_class, z_inner, z_outer, z_row, z_class, x, z,
+            rows, grain, out_step, classes, inner, x_outer, x_row, x_class, z_outer, z_row, z_class, x, z,
             out_at, keyed_at, limit, close,
         ) = unpack(job)  # fmt: skip
         facts = rooms()
@@ -59,8 +59,8 @@ def build_pairs(spec: PairsSpec) -> Callable[[int, int, int], int]:
             while i < end:
                 until, logits = min(i + CHUNK, end), facts - i * 8
                 labels = logits + room
-                scan_logits(classes, x_inner, x_outer, x_row, x_class, step, x, 0, logits, i, until)
-                scan_labels(classes, z_inner, z_outer, z_row, z_class, step, z, 0, labels, i, until)
+                scan_logits(classes, inner, x_outer, x_row, x_class, step, x, 0, logits, i, until)
+                scan_labels(classes, inner, z_outer, z_row, z_class, step, z, 0, labels, i, until)
                 count(i, until, labels, logits, step, out, keyed, limit, close)
                 i = until
         return 0
