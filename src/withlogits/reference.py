@@ -429,26 +429,32 @@ def pair_tallies(x: Array, z: Array, axis: int, close: float, limit: int) -> dic
     return label_tallies(row_facts(z, axis), close, row_facts(x, axis), limit)
 
 
-def element_tallies(x: Array, z: Array, *, bins: Any, floor: float, binary: bool = False) -> dict[str, Any]:
-    """What there is to count of the elements (rows, C) of independent classes: the figures of an evaluation.
+def element_tallies(
+    x: Array, z: Array, *, bins: Any = None, floor: float = np.inf, binary: bool = False
+) -> dict[str, Any]:
+    """What there is to count of the elements (rows, C) of independent classes: sums, and the figures of an evaluation.
 
     The sums of the finite losses and of label times logit where the loss is finite (`agreement`); how many losses are
-    NaN or infinite; for each class the elements whose label is above 1/2, those whose logit is above 0, and both
-    (`answers`, (3, C)), and the sum of its losses; calibration and the histogram of losses in `bins`; the flat numbers
-    of the elements that lose at least `floor` (`costly`), and their losses (`costs`). `binary` promises that all labels
-    are 0 or 1, which takes a kernel less time.
+    NaN or infinite. With `bins`, for each class the elements whose label is above 1/2, those whose logit is above 0,
+    and both (`answers`, (3, C)), and the sum of its losses; calibration and the histogram of losses in `bins`; the flat
+    numbers of the elements that lose at least `floor` (`costly`), and their losses (`costs`). `binary` promises that
+    all labels are 0 or 1, which takes a kernel less time.
     """
     wide, labels = x.astype(np.float64), z.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         loss = times(labels, softplus_of(-wide)) + times(1.0 - labels, softplus_of(wide))
         finite, agreement, class_loss = np.isfinite(loss), labels * wide, loss.sum(axis=0)
-    yes, said = labels > 0.5, wide > 0.0
-    costly = np.flatnonzero(loss >= floor)
-    return {
+    found = {
         "loss": float(loss[finite].sum()),
         "agreement": float(agreement[finite].sum()),
         "nan": int(np.count_nonzero(np.isnan(loss))),
         "infinite": int(np.count_nonzero(np.isinf(loss))),
+    }
+    if bins is None:
+        return found
+    yes, said = labels > 0.5, wide > 0.0
+    costly = np.flatnonzero(loss >= floor)
+    return found | {
         "answers": np.array([np.count_nonzero(mask, axis=0) for mask in (yes, said, yes & said)]),
         "class_loss": class_loss,
         "confidence": reliability(sigmoid_of(wide).reshape(-1), labels.reshape(-1), bins),

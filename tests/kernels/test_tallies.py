@@ -216,8 +216,9 @@ def test_any_pairs(data: st.DataObject) -> None:
 
 
 def both_element_tallies(x: Any, z: Any, floor: float = 3.0, **options: Any) -> tuple[Any, Any]:
+    given = {"bins": BINS, "floor": floor} | options
     with np.errstate(invalid="ignore", over="ignore"):
-        mine, truth = (engine.element_tallies(x, z, bins=BINS, floor=floor, **options) for engine in (cpu, reference))
+        mine, truth = (engine.element_tallies(x, z, **given) for engine in (cpu, reference))
         # a sum of both signs, of which nearly all may cancel
         terms = np.abs(x.astype(np.float64) * z.astype(np.float64))
     one, other = mine.pop("agreement"), truth.pop("agreement")
@@ -235,6 +236,9 @@ def test_elements(shape: tuple[int, int]) -> None:
     for labels in (z.astype(np.float32), (z < 0.3).astype(np.uint8)):
         same(*both_element_tallies(x, labels))
     same(*both_element_tallies(x, labels, binary=True))
+    x[:1] = np.nan, *np.full(shape[1] - 1, np.inf)
+    for bins in (BINS, None):
+        same(*both_element_tallies(x, labels, bins=bins))
 
 
 @pytest.mark.parametrize("x_dtype", ["float16", "bfloat16", "float32", "float64"])

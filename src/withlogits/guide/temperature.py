@@ -76,8 +76,8 @@ class Sample:
         wide = np.float64 if x.dtype == np.float64 else np.float32
         where = np.unravel_index(chosen, x.shape[:axis] + x.shape[axis + 1 :])
         at = (*where[:axis], slice(None), *where[axis:])
-        rows = _taken(x, at, axis).astype(wide)
-        labels = (z[where] if z.ndim < x.ndim else _taken(z, at, axis)).astype(np.float64)
+        rows = _taken(x, at, axis).astype(wide, copy=False)
+        labels = (z[where] if z.ndim < x.ndim else _taken(z, at, axis)).astype(np.float64, copy=False)
         self._keep(keys, rows, labels, room)
 
     def merge(self, other: Sample) -> None:
@@ -166,7 +166,7 @@ def _taken(x: Array, at: tuple[Any, ...], axis: int) -> Array:
 
 
 def _losses(x: Floats, z: Floats, beta: float, independent: bool) -> Floats:
-    scaled = x * beta
+    scaled = x if beta == 1.0 else x * beta
     if independent:
         return np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=scaled)).reshape(-1)
     own = np.take_along_axis(scaled, z.astype(np.intp)[:, None], 1)[:, 0] if z.ndim == 1 else _weighted(z, scaled)
@@ -185,9 +185,10 @@ def _derivatives(x: Floats, z: Floats, beta: float, independent: bool) -> tuple[
         p = np.asarray(probability(x * beta))
         first, second = ((p - z) * x).mean(), (p * (1 - p) * x * x).mean()
     else:
-        p = np.asarray(softmax(x * beta, axis=1))
-        expected = _weighted(p, x)
-        spread = np.einsum("ij,ij,ij->i", p, x, x) - expected * expected
+        claimed = np.asarray(softmax(x if beta == 1.0 else x * beta, axis=1))
+        claimed *= x
+        expected = claimed.sum(axis=1)
+        spread = _weighted(claimed, x) - expected * expected
         if z.ndim == 1:
             wanted, total = np.take_along_axis(x, z.astype(np.intp)[:, None], 1)[:, 0], np.ones(len(x))
         else:

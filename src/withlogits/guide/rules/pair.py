@@ -51,7 +51,7 @@ def _is_inverted(survey: Survey) -> str | None:
         return None
     if pair.sample.x is None:
         return None
-    spread_z, spread_x = pair.z / n - (pair.z / n) ** 2, float(pair.sample.rows()[0].var())
+    spread_z, spread_x = pair.z / n - (pair.z / n) ** 2, float(pair.sample.x.var(dtype=np.float64))
     if spread_z <= 0.0 or not spread_x > 0.0:
         return None
     correlation = (pair.zx / n - pair.z / n * pair.x / n) / math.sqrt(spread_z * spread_x)

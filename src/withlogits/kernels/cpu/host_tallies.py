@@ -65,8 +65,8 @@ def row_tallies(
     floor: float = -np.inf,
 ) -> dict[str, Any]:
     """What `reference.row_tallies` says, which explains the arguments; all arrays lie side by side."""
-    scored = () if bins is None else (_figures(bins), bins.within)
-    spec = TalliesSpec(loss.dtype.name, size is not None, counts is not None, matrix, *scored)
+    within = () if bins is None else bins.within
+    spec = TalliesSpec(loss.dtype.name, size is not None, counts is not None, matrix, _figures(bins), within)
     rows, room = len(y), spec.end(classes)
     plan, grain = _plan(spec, rows, line, classes, room)
     pieces = plan.count
@@ -222,8 +222,8 @@ def _labels_plan(spec: LabelsSpec, rows: int) -> tuple[Plan, int]:
     return Plan(spec, head, pieces, rows * LABEL_COST, 1, ()), grain
 
 
-def _figures(bins: Any) -> Figures:
-    return Figures(bins.confidence, bins.lowest, bins.octaves)
+def _figures(bins: Any) -> Figures | None:
+    return None if bins is None else Figures(bins.confidence, bins.lowest, bins.octaves)
 
 
 def _of_figures(figures: Figures, slots: Array) -> dict[str, Array]:
@@ -238,16 +238,23 @@ def _of_figures(figures: Figures, slots: Array) -> dict[str, Array]:
     }
 
 
-def element_tallies(x: Array, z: Array, *, bins: Any, floor: float, binary: bool = False) -> dict[str, Any]:
+def element_tallies(
+    x: Array, z: Array, *, bins: Any = None, floor: float = np.inf, binary: bool = False
+) -> dict[str, Any]:
     """What `reference.element_tallies` says, which explains the arguments; all arrays lie side by side."""
     classes = x.shape[1]
     spec = ElementsSpec(x.dtype.name, z.dtype.name, binary, _figures(bins))
     plan, grain = _elements_plan(spec, x.size, classes)
     out = _counters(plan.count, spec.end(classes))
-    costly = np.empty((plan.count, grain + WIDE, 2), np.int64)
+    costly = np.empty((plan.count, grain + WIDE if bins else 0, 2), np.int64)
     plan.run(ELEMENTS_JOB.fill(address(x), address(z), address(out), address(costly), floor))
-    loss, agreement = out[:, : spec.counts_at].view(np.float64).reshape(plan.count, 2, WIDE).sum(axis=(0, 2)).tolist()
+    loss, agreement = (
+        out[:, : spec.counts_at].view(np.float64).reshape(plan.count, 2, spec.lanes).sum(axis=(0, 2)).tolist()
+    )
     nan, infinite, _ = out[:, spec.counts_at : spec.counts_at + 3].sum(axis=0).tolist()
+    found = {"loss": loss, "agreement": agreement, "nan": nan, "infinite": infinite}
+    if spec.figures is None:
+        return found
     packed, losses = out[:, spec.classes_at :].reshape(plan.count, CLASS_TABLES, -1).transpose(1, 0, 2)
     answers = np.array([(packed >> ANSWER_BITS * i & (1 << ANSWER_BITS) - 1).sum(axis=0) for i in range(3)])
     entries = _joined(costly, out[:, spec.counts_at + 2])
@@ -255,16 +262,16 @@ def element_tallies(x: Array, z: Array, *, bins: Any, floor: float, binary: bool
     if not binary:
         true = out[:, spec.true_at : spec.classes_at - 1].view(np.float64)
         figures["confidence"][2] = true.sum(axis=0)
-    return figures | {
-        "loss": loss,
-        "agreement": agreement,
-        "nan": nan,
-        "infinite": infinite,
-        "answers": _folded(answers, classes),
-        "class_loss": _folded(losses.view(np.float64).sum(axis=0)[None], classes)[0],
-        "costly": entries[:, 0],
-        "costs": np.ascontiguousarray(entries[:, 1]).view(np.float64),
-    }
+    return (
+        found
+        | figures
+        | {
+            "answers": _folded(answers, classes),
+            "class_loss": _folded(losses.view(np.float64).sum(axis=0)[None], classes)[0],
+            "costly": entries[:, 0],
+            "costs": np.ascontiguousarray(entries[:, 1]).view(np.float64),
+        }
+    )
 
 
 @lru_cache(maxsize=256)

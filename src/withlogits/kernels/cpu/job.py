@@ -192,30 +192,40 @@ def period(classes: int) -> int:
 class ElementsSpec:
     """What is counted of elements of independent classes, and in which slots of 8 bytes.
 
-    Sums of WIDE float64 come first, of the finite losses and of label times logit, then the numbers of elements whose
+    Sums of `lanes` float64 come first, of the finite losses and of label times logit, then the numbers of elements whose
     loss is NaN, or infinite, and of those that are listed. The figures follow, then the tables of the classes: several
     times all classes, so that vectors of them seldom meet, and WIDE more for those that begin at the last.
     """
 
     x: str  # kinds of elements
     z: str
-    binary: bool  # all labels are 0 or 1
-    figures: Figures
+    binary: bool = False  # all labels are 0 or 1
+    figures: Figures | None = None  # of an evaluation; without them the sums alone are wanted
 
-    counts_at: ClassVar[int] = 2 * WIDE
-    figures_at: ClassVar[int] = 2 * WIDE + LANES  # on a cache line, as the sums
+    @property
+    def lanes(self) -> int:
+        """Elements that are looked at together; more where little is to be done, and there are registers for it."""
+        return WIDE if self.figures else 2 * WIDE
+
+    @property
+    def counts_at(self) -> int:
+        return 2 * self.lanes
+
+    @property
+    def figures_at(self) -> int:
+        return self.counts_at + LANES  # on a cache line, as the sums
 
     @property
     def true_at(self) -> int:
         """Float64 sums of the labels in each bin of claims, if they are not binary."""
-        return self.figures_at + self.figures.end
+        return self.figures_at + (self.figures.end if self.figures else 0)
 
     @property
     def classes_at(self) -> int:
-        return self.true_at + (0 if self.binary else self.figures.confidence + 1)
+        return self.true_at + (self.figures.confidence + 1 if self.figures and not self.binary else 0)
 
     def end(self, classes: int) -> int:
-        return self.classes_at + CLASS_TABLES * (period(classes) + WIDE)
+        return self.classes_at + (CLASS_TABLES * (period(classes) + WIDE) if self.figures else 0)
 
 
 # Of dense labels, and of the logits beside them: vectors of LANES float64, then whole numbers; see `labels.py`.
