@@ -192,9 +192,9 @@ def period(classes: int) -> int:
 class ElementsSpec:
     """What is counted of elements of independent classes, and in which slots of 8 bytes.
 
-    Sums of `lanes` float64 come first, of the finite losses and of label times logit, then the numbers of elements whose
-    loss is NaN, or infinite, and of those that are listed. The figures follow, then the tables of the classes: several
-    times all classes, so that vectors of them seldom meet, and WIDE more for those that begin at the last.
+    Sums of `lanes` float64 come first, of the finite losses and of label times logit, then the numbers of elements
+    whose loss is NaN, or infinite, and of those that are listed. The figures follow, then the tables of the classes:
+    several times all classes, so that vectors of them seldom meet, and WIDE more for those that begin at the last.
     """
 
     x: str  # kinds of elements
