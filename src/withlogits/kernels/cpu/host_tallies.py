@@ -39,7 +39,6 @@ from .job import (
     period,
 )
 from .layout import Array, Strides, address, two_levels, without
-from .memory import KINDS
 
 PIECES = 16  # at most
 GRAIN = 4096  # rows of a piece, at least
@@ -303,7 +302,9 @@ def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int) -> 
     if units == 1:
         units = min(tables, max(1, elements // GRAIN))
         grain = -(-elements // (units * LANES)) * LANES
-    head = SCORES_JOB.plan(elements, grain, period(classes), classes, classes * 2 * spec.bins * KINDS[spec.counts].size)
+    head = SCORES_JOB.plan(
+        elements, grain, period(classes), classes, classes * 2 * spec.bins * np.dtype(spec.counts).itemsize
+    )
     return Plan(spec, head, units, elements * ELEMENT_COST, 1, ())
 
 
