@@ -487,17 +487,22 @@ def test_the_theme_can_be_chosen_and_follows_the_system_until_then(visit: Callab
     def background() -> str:
         return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
+    def system(scheme: str) -> None:
+        page.emulate_media(color_scheme=scheme)
+        # the page hears of it with its next frame
+        page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
     light, button = background(), page.locator("#theme")
     assert button.inner_text() == "Dark theme"
-    page.emulate_media(color_scheme="dark")
+    system("dark")
     dark = background()
     assert dark != light
     assert button.inner_text() == "Light theme"
     button.press("Enter")
     assert background() == light
     assert button.inner_text() == "Dark theme"
-    page.emulate_media(color_scheme="light")
-    page.emulate_media(color_scheme="dark")
+    system("light")
+    system("dark")
     assert background() == light
     button.click()
     assert background() == dark

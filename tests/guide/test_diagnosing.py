@@ -217,6 +217,23 @@ def test_weights_of_the_elements_of_one_row() -> None:
         assert diagnose(z, x, loss="sigmoid", pos_weight=weight).codes == ()
 
 
+@pytest.mark.parametrize("layout", ["C", "F"])
+@pytest.mark.parametrize("odd", [False, True])
+def test_sums_of_elements_are_those_of_the_loss_that_is_meant(layout: Any, odd: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(40, 3)), rng.random((40, 3))
+    if odd:
+        x[3, 1], x[5, 0] = np.nan, -np.inf
+    for options in ({}, {"pos_weight": 3.0}, {"label_smoothing": 0.2}):
+        survey = Survey.begin("sigmoid", 1, 3, "float64", "float64", None, options)
+        with np.errstate(invalid="ignore"):
+            survey.add(x.copy(layout), z.copy(layout))
+            losses = LOSSES["sigmoid"](labels=z, logits=x, **options)
+        assert survey.pair.loss == pytest.approx(losses[np.isfinite(losses)].sum())
+        assert (survey.pair.nan, survey.pair.infinite) == (np.isnan(losses).sum(), np.isinf(losses).sum())
+        assert survey.pair.zx == pytest.approx(0.0 if odd else (x * z).sum())
+
+
 def test_weights_of_elements_go_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("withlogits.guide.diagnosing.ROWS", 7)
     x = np.random.default_rng(0).normal(size=(40, 3))
