@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.util
+import signal
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -14,6 +15,12 @@ import pytest
 import withlogits.engine
 
 ENGINES = {"reference": "withlogits.reference", "numba": "withlogits.kernels.cpu"}
+
+
+def pytest_configure() -> None:
+    """A shell starts what it runs in the background with interrupts ignored, and our children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
