@@ -5,6 +5,8 @@ They come from here and not from the library, which would then be compared with 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from .cases import POS_WEIGHT, Case, Inputs
@@ -29,11 +31,14 @@ class Truth:
         x = inputs.logits
         labels = inputs.labels(case.what)
         self.values, self.gradient = _loss(case.what, x[self.rows], labels[self.rows])
-        self.mean = 0.0
         step = max(1, BLOCK // c)
-        for start in range(0, n, step):
+
+        def share(start: int) -> float:
             rows = slice(start, start + step)
-            self.mean += _loss(case.what, x[rows], labels[rows])[0].sum() / self._size
+            return float(_loss(case.what, x[rows], labels[rows])[0].sum() / self._size)
+
+        with ThreadPoolExecutor() as pool:
+            self.mean = sum(pool.map(share, range(0, n, step)))
 
     def faults(self, case: Case, value: np.ndarray, gradient: np.ndarray | None, strict: bool) -> str:
         """What is wrong with a result, or "". Strict is for float32 results, and loose for those of bfloat16.
