@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import withlogits
-from withlogits import arguments, memo
+from withlogits import memo, options
 from withlogits.frameworks import numpy as front
 
 sigmoid_loss = withlogits.sigmoid_cross_entropy_with_logits
@@ -27,8 +27,8 @@ Z = np.random.default_rng(1).dirichlet(np.ones(3), 4).astype(np.float32)
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
-        (arguments, ("_softmax_options", "_sigmoid_options")),
-        (front, ("_softmax_cases", "_sigmoid_cases", "_maps")),
+        (options, ("_softmax", "_sigmoid")),
+        (front, ("_calls", "_maps")),
     ):
         for name in names:
             monkeypatch.setattr(module, name, {})
@@ -256,8 +256,8 @@ def test_names_of_arguments_are_looked_at_each_time() -> None:
 def test_a_memo_is_bounded(engine: Any) -> None:
     for i in range(2 * memo.LIMIT + 10):
         softmax_loss(labels=Z, logits=X, temperature=1.0 + i)
-        assert len(front._softmax_cases) <= memo.LIMIT
-        assert len(arguments._softmax_options) <= memo.LIMIT
+        assert len(front._calls) <= memo.LIMIT
+        assert len(options._softmax) <= memo.LIMIT
 
 
 def test_two_threads_fill_and_clear_one_memo(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

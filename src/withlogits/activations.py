@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from withlogits.frameworks import front_end
+from withlogits.dispatch import adapter
 
 Array: TypeAlias = Any  # an array of the caller's framework, or what converts to a NumPy array
 
@@ -23,7 +23,7 @@ def logit(p: Array) -> Array:
     >>> withlogits.logit([0.0, 1e-20, 0.5, 0.75, 1.0])
     array([        -inf, -46.05170186,   0.        ,   1.09861229,          inf])
     """
-    return front_end(p).elementwise(p, "logit")
+    return adapter(p).elementwise(p, "logit")
 
 
 def sigmoid(x: Array) -> Array:
@@ -33,7 +33,7 @@ def sigmoid(x: Array) -> Array:
     >>> withlogits.sigmoid([-1000.0, 0.0, 2.0])
     array([0.        , 0.5       , 0.88079708])
     """
-    return front_end(x).elementwise(x, "sigmoid")
+    return adapter(x).elementwise(x, "sigmoid")
 
 
 def log_sigmoid(x: Array) -> Array:
@@ -43,7 +43,7 @@ def log_sigmoid(x: Array) -> Array:
     >>> withlogits.log_sigmoid([-1000.0, 0.0, 40.0])
     array([-1.00000000e+03, -6.93147181e-01, -4.24835426e-18])
     """
-    return front_end(x).elementwise(x, "log_sigmoid")
+    return adapter(x).elementwise(x, "log_sigmoid")
 
 
 def softplus(x: Array) -> Array:
@@ -53,7 +53,7 @@ def softplus(x: Array) -> Array:
     >>> withlogits.softplus([-40.0, 0.0, 1000.0])
     array([4.24835426e-18, 6.93147181e-01, 1.00000000e+03])
     """
-    return front_end(x).elementwise(x, "softplus")
+    return adapter(x).elementwise(x, "softplus")
 
 
 def softmax(x: Array, *, axis: int = -1) -> Array:
@@ -65,7 +65,7 @@ def softmax(x: Array, *, axis: int = -1) -> Array:
     >>> withlogits.softmax([[1000.0, 1000.0, -float("inf")]])
     array([[0.5, 0.5, 0. ]])
     """
-    return front_end(x).softmax_map(x, axis, "softmax")
+    return adapter(x).softmax_map(x, axis, "softmax")
 
 
 def log_softmax(x: Array, *, axis: int = -1) -> Array:
@@ -75,7 +75,7 @@ def log_softmax(x: Array, *, axis: int = -1) -> Array:
     >>> withlogits.log_softmax([20.0, 0.0, 0.0])
     array([-4.12230724e-09, -2.00000000e+01, -2.00000000e+01])
     """
-    return front_end(x).softmax_map(x, axis, "log_softmax")
+    return adapter(x).softmax_map(x, axis, "log_softmax")
 
 
 def logsumexp(x: Array, *, axis: int = -1) -> Array:
@@ -88,4 +88,4 @@ def logsumexp(x: Array, *, axis: int = -1) -> Array:
     >>> withlogits.logsumexp([[1000.0, 1000.0], [0.0, -float("inf")]])  # shape (2,)
     array([1000.69314718,    0.        ])
     """
-    return front_end(x).softmax_map(x, axis, "logsumexp")
+    return adapter(x).softmax_map(x, axis, "logsumexp")

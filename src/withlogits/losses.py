@@ -1,4 +1,4 @@
-"""The losses: what each computes, the checks of its options, and one call into the front end of the caller's arrays.
+"""The public losses: signature, documentation, options, and one call of the adapter of the caller's arrays.
 
 All of them compute −Σ t log p for target weights t and the probabilities p that the logits stand for, in nats, without
 ever forming p. What they share:
@@ -18,27 +18,73 @@ ever forming p. What they share:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, overload
 
-from withlogits import arguments
-from withlogits.frameworks import front_end
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing import Unpack
+
+from withlogits import errors
+from withlogits.dispatch import adapter
 from withlogits.memo import keep
+from withlogits.options import (
+    Options,
+    Reduction,
+    SigmoidKeywords,
+    SigmoidOptions,
+    SoftmaxKeywords,
+    SoftmaxOptions,
+    SparseKeywords,
+    Tensor,
+    WeightedKeywords,
+    Wrt,
+    defaults_of,
+    field_names,
+    keywords_of,
+    one_axis,
+    sigmoid_options,
+    softmax_options,
+    wrt_names,
+)
 
-Array: TypeAlias = Any  # an array of the caller's framework, or what converts to a NumPy array
+F = TypeVar("F", bound=Callable[..., Any])
+REQUIRED: Any = inspect.Parameter.empty  # the default that `inspect` takes for none, so that a call without it comes here
 
 
-@arguments.by_keyword
+def _by_keyword(function: F) -> F:
+    """Show a loss without the place where it catches positional arguments."""
+    given = inspect.signature(function)
+    keywords = [p for p in given.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    function.__signature__ = given.replace(parameters=keywords)  # type: ignore[attr-defined]
+    return function
+
+
+@overload
 def sigmoid_cross_entropy_with_logits(
-    *,
-    labels: Array,
-    logits: Array,
+    *, labels: Any, logits: Tensor, reduction: Reduction = ..., **options: Unpack[SigmoidKeywords]
+) -> Tensor: ...
+@overload
+def sigmoid_cross_entropy_with_logits(
+    *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["none"] = ..., **options: Unpack[SigmoidKeywords]
+) -> NDArray[Any]: ...
+@overload
+def sigmoid_cross_entropy_with_logits(
+    *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["sum", "mean"], **options: Unpack[SigmoidKeywords]
+) -> np.floating[Any]: ...
+@_by_keyword
+def sigmoid_cross_entropy_with_logits(
+    *positional: Any,
+    labels: Any = REQUIRED,
+    logits: Any = REQUIRED,
     name: str | None = None,
-    pos_weight: Array | None = None,
+    pos_weight: Any = None,
     label_smoothing: float = 0.0,
-    sample_weight: Array | None = None,
-    reduction: str = "none",
-) -> Array:
+    sample_weight: Any = None,
+    reduction: Reduction = "none",
+) -> Any:
     """The loss of independent yes/no questions: several classes may be true of one example at once.
 
     Elementwise, with softplus(x) = log(1 + exp(x)), q = `pos_weight` and ε = `label_smoothing`::
@@ -88,15 +134,27 @@ def sigmoid_cross_entropy_with_logits(
     >>> withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (1, 3)
     array([[1.26928011e-01, 3.13261688e-01, 2.06115362e-09]])
     """
-    return front_end(logits).sigmoid_loss(
-        (), labels, logits, name, pos_weight, label_smoothing, sample_weight, reduction, None
-    )[0]
+    if positional or labels is REQUIRED or logits is REQUIRED:
+        raise _wrong_call(sigmoid_cross_entropy_with_logits, positional, locals())
+    weights = None if pos_weight is None and sample_weight is None else (pos_weight, sample_weight)
+    options = sigmoid_options((label_smoothing, reduction))
+    return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
 
 
-@arguments.by_keyword
+@overload
+def weighted_cross_entropy_with_logits(*, labels: Any, logits: Tensor, **options: Unpack[WeightedKeywords]) -> Tensor: ...
+@overload
 def weighted_cross_entropy_with_logits(
-    *, labels: Array, logits: Array, pos_weight: Array, name: str | None = None
-) -> Array:
+    *, labels: ArrayLike, logits: ArrayLike, **options: Unpack[WeightedKeywords]
+) -> NDArray[Any]: ...
+@_by_keyword
+def weighted_cross_entropy_with_logits(
+    *positional: Any,
+    labels: Any = REQUIRED,
+    logits: Any = REQUIRED,
+    pos_weight: Any = REQUIRED,
+    name: str | None = None,
+) -> Any:
     """The sigmoid loss in which "yes" weighs `pos_weight` times: TensorFlow's name for it.
 
     ``loss = q z softplus(−x) + (1 − z) softplus(x)``, elementwise, with q = `pos_weight`: the same as
@@ -115,25 +173,40 @@ def weighted_cross_entropy_with_logits(
     ... )
     array([2.07944154, 0.69314718])
     """
-    return _sigmoid((), labels, logits, name, pos_weight)[0]
+    if positional or labels is REQUIRED or logits is REQUIRED or pos_weight is REQUIRED:
+        raise _wrong_call(weighted_cross_entropy_with_logits, positional, locals())
+    weights = None if pos_weight is None else (pos_weight, None)
+    return adapter(logits).loss(sigmoid_options((0.0, "none")), labels, logits, weights, (), None, name)[0]
 
 
-@arguments.by_keyword
+@overload
 def softmax_cross_entropy_with_logits(
-    *,
-    labels: Array,
-    logits: Array,
+    *, labels: Any, logits: Tensor, reduction: Reduction = ..., **options: Unpack[SoftmaxKeywords]
+) -> Tensor: ...
+@overload
+def softmax_cross_entropy_with_logits(
+    *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["none"] = ..., **options: Unpack[SoftmaxKeywords]
+) -> NDArray[Any]: ...
+@overload
+def softmax_cross_entropy_with_logits(
+    *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["sum", "mean"], **options: Unpack[SoftmaxKeywords]
+) -> np.floating[Any]: ...
+@_by_keyword
+def softmax_cross_entropy_with_logits(
+    *positional: Any,
+    labels: Any = REQUIRED,
+    logits: Any = REQUIRED,
     axis: int = -1,
     dim: int | None = None,
     name: str | None = None,
-    class_weight: Array | None = None,
+    class_weight: Any = None,
     label_smoothing: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
-    sample_weight: Array | None = None,
-    reduction: str = "none",
-) -> Array:
+    sample_weight: Any = None,
+    reduction: Reduction = "none",
+) -> Any:
     """The loss of exclusive classes, for labels that are distributions: one-hot, smoothed, mixed, distilled.
 
     For a row x of C logits, with w = `class_weight`, ε = `label_smoothing`, τ = `temperature`, c = `softcap` and
@@ -200,28 +273,45 @@ def softmax_cross_entropy_with_logits(
     >>> withlogits.softmax_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (2,)
     array([4.12230724e-09, 8.61994804e-01])
     """
-    return front_end(logits).softmax_loss(
-        False, (), labels, logits, axis, dim, name, class_weight, label_smoothing, None, temperature, softcap, z_loss,
-        sample_weight, reduction, None,
-    )[0]  # fmt: skip
+    if positional or labels is REQUIRED or logits is REQUIRED:
+        raise _wrong_call(softmax_cross_entropy_with_logits, positional, locals())
+    weights = None if class_weight is None and sample_weight is None else (class_weight, sample_weight)
+    if dim is not None:
+        axis = one_axis(axis, dim)
+    options = softmax_options(
+        (axis, False, label_smoothing, None, temperature, softcap, z_loss, reduction)
+    )
+    return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
 
 
-@arguments.by_keyword
+@overload
 def sparse_softmax_cross_entropy_with_logits(
-    *,
-    labels: Array,
-    logits: Array,
+    *, labels: Any, logits: Tensor, reduction: Reduction = ..., **options: Unpack[SparseKeywords]
+) -> Tensor: ...
+@overload
+def sparse_softmax_cross_entropy_with_logits(
+    *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["none"] = ..., **options: Unpack[SparseKeywords]
+) -> NDArray[Any]: ...
+@overload
+def sparse_softmax_cross_entropy_with_logits(
+    *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["sum", "mean"], **options: Unpack[SparseKeywords]
+) -> np.floating[Any]: ...
+@_by_keyword
+def sparse_softmax_cross_entropy_with_logits(
+    *positional: Any,
+    labels: Any = REQUIRED,
+    logits: Any = REQUIRED,
     axis: int = -1,
     name: str | None = None,
-    class_weight: Array | None = None,
+    class_weight: Any = None,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     temperature: float = 1.0,
     softcap: float | None = None,
     z_loss: float = 0.0,
-    sample_weight: Array | None = None,
-    reduction: str = "none",
-) -> Array:
+    sample_weight: Any = None,
+    reduction: Reduction = "none",
+) -> Any:
     """The loss of exclusive classes, for labels that are class numbers.
 
     For a row x of C logits and label y, ``loss = logsumexp(x) − x_y``, computed as (m − x_y) + r: the loss that
@@ -263,15 +353,45 @@ def sparse_softmax_cross_entropy_with_logits(
     >>> withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits, ignore_index=-1)  # shape (3,)
     array([4.12230724e-09, 8.61994804e-01, 0.00000000e+00])
     """
-    return front_end(logits).softmax_loss(
-        True, (), labels, logits, axis, None, name, class_weight, label_smoothing, ignore_index, temperature, softcap,
-        z_loss, sample_weight, reduction, None,
-    )[0]  # fmt: skip
+    if positional or labels is REQUIRED or logits is REQUIRED:
+        raise _wrong_call(sparse_softmax_cross_entropy_with_logits, positional, locals())
+    weights = None if class_weight is None and sample_weight is None else (class_weight, sample_weight)
+    options = softmax_options(
+        (axis, True, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction)
+    )
+    return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
 
 
-def value_and_grad(
-    loss: Callable[..., Array], wrt: str | tuple[str, ...] = "logits"
-) -> Callable[..., tuple[Array, Any]]:
+def _wrong_call(function: Callable[..., Any], positional: tuple[Any, ...], given: dict[str, Any]) -> TypeError:
+    """For a call with positional arguments, or without one that is required."""
+    keywords, defaults = keywords_of(function), defaults_of(function)
+    named = {name: given[name] for name in keywords if given[name] is not defaults.get(name, REQUIRED)}
+    return errors.wrong_call(function.__name__, keywords, defaults, named, positional=bool(positional))
+
+
+class ValueAndGrad(Protocol):
+    """A loss with its gradient by one array, as `value_and_grad` makes it."""
+
+    @overload
+    def __call__(self, *, labels: Any, logits: Tensor, **given: Any) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def __call__(self, *, labels: ArrayLike, logits: ArrayLike, **given: Any) -> tuple[Any, NDArray[Any]]: ...
+
+
+class ValueAndGrads(Protocol):
+    """A loss with its gradients by several arrays, as `value_and_grad` makes it."""
+
+    @overload
+    def __call__(self, *, labels: Any, logits: Tensor, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]: ...
+    @overload
+    def __call__(self, *, labels: ArrayLike, logits: ArrayLike, **given: Any) -> tuple[Any, tuple[NDArray[Any], ...]]: ...
+
+
+@overload
+def value_and_grad(loss: Callable[..., Any], wrt: Wrt = ...) -> ValueAndGrad: ...
+@overload
+def value_and_grad(loss: Callable[..., Any], wrt: tuple[Wrt, ...]) -> ValueAndGrads: ...
+def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
     """A function that gives a loss and its gradient, in one pass over the logits.
 
     Parameters
@@ -306,76 +426,61 @@ def value_and_grad(
     (np.float64(4.12230724e-09), array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]]))
     """
     try:
-        checked, fixed = _CHECKED[loss]
+        family = _FAMILIES[loss]
     except (KeyError, TypeError):
-        raise arguments.not_a_loss(loss) from None
-    names = arguments.wrt_names(wrt, sparse=fixed == (True,))
+        raise errors.not_a_loss(loss) from None
+    names = wrt_names(wrt, sparse=family.given.get("sparse", False))
     title = f"value_and_grad({loss.__name__})"
-    keywords = (*arguments.keywords_of(loss), "out")
-    defaults = {**arguments.defaults_of(loss), "out": None}
+    keywords = (*keywords_of(loss), "out")
+    defaults = {**defaults_of(loss), "out": None}
     known, required = frozenset(keywords), frozenset(keywords) - defaults.keys()
     alone = not isinstance(wrt, tuple)
     right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right
+    base = {**family.given, **defaults}
+    make_options, values_of, weights_of, weight_names = family.options, family.values_of, family.weights_of, family.weights
 
-    def call(*args: Any, **given: Any) -> tuple[Array, Any]:
+    def call(*args: Any, **given: Any) -> tuple[Any, Any]:
         """The loss and its gradient, for the arguments of the loss, by keyword, and `out`."""
         if args or tuple(given) not in right:
             if args or not required <= given.keys() <= known:
-                raise arguments.wrong_call(title, keywords, defaults, given, positional=bool(args))
+                raise errors.wrong_call(title, keywords, defaults, given, positional=bool(args))
             keep(right, tuple(given), True)
-        value, gradients = checked(*fixed, names, **given)
+        every = {**base, **given}
+        if every["dim"] is not None:
+            every["axis"] = one_axis(every["axis"], every["dim"])
+        weights = None if weight_names.isdisjoint(given) else weights_of(every)
+        logits = every["logits"]
+        value, gradients = adapter(logits).loss(
+            make_options(values_of(every)), every["labels"], logits, weights, names, every["out"], every["name"]
+        )
         return value, gradients[0] if alone else gradients
 
     call.__name__ = call.__qualname__ = title
     return call
 
 
-def _sigmoid(
-    wrt: tuple[str, ...],
-    labels: Array,
-    logits: Array,
-    name: str | None = None,
-    pos_weight: Array | None = None,
-    label_smoothing: float = 0.0,
-    sample_weight: Array | None = None,
-    reduction: str = "none",
-    out: Array | None = None,
-) -> tuple[Array, tuple[Array, ...]]:
-    """The sigmoid losses: the value and the gradients, from the front end of the caller's arrays."""
-    return front_end(logits).sigmoid_loss(
-        wrt, labels, logits, name, pos_weight, label_smoothing, sample_weight, reduction, out
-    )
+class _Family(NamedTuple):
+    """How the keywords of a loss become options and weights."""
+
+    options: Callable[[tuple[Any, ...]], Options]
+    values_of: Callable[[dict[str, Any]], tuple[Any, ...]]
+    weights_of: Callable[[dict[str, Any]], tuple[Any, ...]]
+    weights: frozenset[str]
+    given: dict[str, Any]  # what the loss does not ask its caller for
 
 
-def _softmax(
-    sparse: bool,
-    wrt: tuple[str, ...],
-    labels: Array,
-    logits: Array,
-    axis: int = -1,
-    dim: int | None = None,
-    name: str | None = None,
-    class_weight: Array | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int | None = None,
-    temperature: float = 1.0,
-    softcap: float | None = None,
-    z_loss: float = 0.0,
-    sample_weight: Array | None = None,
-    reduction: str = "none",
-    out: Array | None = None,
-) -> tuple[Array, tuple[Array, ...]]:
-    """The softmax losses: the value and the gradients, from the front end of the caller's arrays."""
-    return front_end(logits).softmax_loss(
-        sparse, wrt, labels, logits, axis, dim, name, class_weight, label_smoothing, ignore_index, temperature,
-        softcap, z_loss, sample_weight, reduction, out,
-    )  # fmt: skip
+def _family(
+    make: Callable[[tuple[Any, ...]], Options], kind: type[Options], **given: Any
+) -> _Family:
+    values = itemgetter(*field_names(kind), "reduction")
+    return _Family(make, values, itemgetter(*kind.WEIGHTS), frozenset(kind.WEIGHTS), {"dim": None, **given})
 
 
-# What checks the options of each loss, and what it is told besides the caller's arguments.
-_CHECKED: dict[Callable[..., Array], tuple[Callable[..., tuple[Array, tuple[Array, ...]]], tuple[bool, ...]]] = {
-    sigmoid_cross_entropy_with_logits: (_sigmoid, ()),
-    weighted_cross_entropy_with_logits: (_sigmoid, ()),
-    softmax_cross_entropy_with_logits: (_softmax, (False,)),
-    sparse_softmax_cross_entropy_with_logits: (_softmax, (True,)),
+_FAMILIES: dict[Callable[..., Any], _Family] = {
+    sigmoid_cross_entropy_with_logits: _family(sigmoid_options, SigmoidOptions),
+    weighted_cross_entropy_with_logits: _family(
+        sigmoid_options, SigmoidOptions, label_smoothing=0.0, sample_weight=None, reduction="none"
+    ),
+    softmax_cross_entropy_with_logits: _family(softmax_options, SoftmaxOptions, sparse=False, ignore_index=None),
+    sparse_softmax_cross_entropy_with_logits: _family(softmax_options, SoftmaxOptions, sparse=True),
 }

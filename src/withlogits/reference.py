@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import arguments
+from withlogits import errors, shapes
+from withlogits.options import Options, SoftmaxOptions, field_names
 
 NAME = "reference"
 
@@ -110,7 +111,7 @@ def softmax_loss(
             if ignore_index is not None:
                 sample = np.where(labels == ignore_index, 0.0, sample)
             if (((labels < 0) | (labels >= classes)) & (sample != 0.0)).any():
-                raise arguments.label_out_of_range(labels, classes, ignore_index, sample_weight)
+                raise errors.label_out_of_range(labels, classes, ignore_index, sample_weight)
             z = (labels[..., None] == np.arange(classes)).astype(np.float64)
         else:
             z = np.moveaxis(labels, axis, -1).astype(np.float64, order="C")
@@ -211,7 +212,7 @@ def plan_sigmoid_loss(logits: Array, labels: Array, **options: Any) -> Callable[
     return run
 
 
-def plan_elementwise(x: Array, *, kind: str) -> Callable[[Array], Array]:
+def plan_elementwise(kind: str, memory: Any, x: Any) -> Callable[[Array], Array]:
     """The function of arrays like x; there is nothing to plan."""
     return partial(elementwise, kind=kind)
 
@@ -232,6 +233,61 @@ def elementwise(x: Array, *, kind: str) -> Array:
     formula = {"sigmoid": sigmoid_of, "log_sigmoid": log_sigmoid_of, "softplus": softplus_of, "logit": logit_of}[kind]
     with np.errstate(all="ignore"):
         return to_dtype(formula(x.astype(np.float64)), x.dtype)
+
+
+class _Plan:
+    """The losses of arrays by the formulas; there is nothing to plan."""
+
+    def __init__(self, chosen: Options, memory: Any, labels: Any, logits: Any) -> None:
+        self._options, self._fit = chosen, None
+        if isinstance(chosen, SoftmaxOptions):
+            self._fit = shapes.softmax_fit(chosen, labels.shape, logits.shape, labels.dtype)
+        else:
+            shapes.check_sigmoid_labels(labels.shape, logits.shape)
+
+    def quick(self, for_logits: bool) -> None:
+        return None
+
+    def evaluate(self, arrays: Any, for_logits: bool, for_labels: bool, out: Any = None) -> Any:
+        labels, logits, weight, sample_weight = arrays
+        given, fit = labels, self._fit
+        wrt = ("logits",) * for_logits + ("labels",) * for_labels
+        shape = logits.shape if fit is None else fit.loss_shape
+        if sample_weight is not None:
+            sample_weight = np.broadcast_to(sample_weight, shape)
+        if fit is None:
+            value, gradients = sigmoid_loss(
+                logits, labels, pos_weight=weight, sample_weight=sample_weight, out=out, wrt=wrt,
+                label_smoothing=self._options.label_smoothing, reduction=self._options.reduction,
+            )
+        else:
+            if fit.keeps_axis:
+                labels = labels.squeeze(fit.axis)
+                sample_weight = None if sample_weight is None else sample_weight.squeeze(fit.axis)
+            elif fit.one_row:
+                labels = np.broadcast_to(labels, logits.shape)
+            options = {name: getattr(fit.options, name) for name in (*field_names(SoftmaxOptions), "reduction")}
+            options["ignore_index"] = fit.ignore_index
+            try:
+                value, gradients = softmax_loss(
+                    logits, labels, class_weight=weight, sample_weight=sample_weight, out=out, wrt=wrt, **options
+                )
+            except ValueError:
+                if not fit.keeps_axis:
+                    raise
+                s = None if arrays[3] is None else np.broadcast_to(arrays[3], shape)
+                raise errors.label_out_of_range(given, logits.shape[fit.axis], fit.ignore_index, s) from None
+            if self._options.reduction == "none":
+                value = value.reshape(shape)
+        found = dict(zip(wrt, gradients, strict=True))
+        return value, found.get("logits"), found.get("labels"), 1.0
+
+
+plan_loss = _Plan
+
+
+def plan_softmax_map(kind: str, axis: Any, memory: Any, x: Any) -> Any:
+    return partial(softmax_map, axis=shapes.class_axis(axis, x.shape, "x"), kind=kind)
 
 
 def softplus_of(x: Floats) -> Floats:

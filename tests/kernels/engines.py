@@ -13,8 +13,9 @@ import pytest
 
 from withlogits import reference
 from withlogits.frameworks import numpy as front
-from withlogits.kernels import cpu
-from withlogits.kernels.cpu import host_sigmoid, host_softmax
+from withlogits.kernels import cpu as compiled
+from withlogits.kernels.cpu import sigmoid_plan, softmax_plan
+from withlogits.options import SigmoidOptions, SoftmaxOptions
 
 DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {
     "bfloat16": np.dtype(ml_dtypes.bfloat16)
@@ -141,8 +142,8 @@ def assert_same(got: Any, expected: Any, what: str = "") -> None:
 def everything_too_large_for_caches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Results of any size are written past the caches, as large ones are."""
     with planned_anew(), monkeypatch.context() as patch:
-        patch.setattr(host_softmax, "STREAM", 0)
-        patch.setattr(host_sigmoid, "STREAM", 0)
+        patch.setattr(softmax_plan, "STREAM", 0)
+        patch.setattr(sigmoid_plan, "STREAM", 0)
         yield
 
 
@@ -152,8 +153,8 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     asked: list[int] = []
     refuse = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(lambda nbytes: asked.append(nbytes) or 0)
     with planned_anew(), monkeypatch.context() as patch:
-        pair = ctypes.cast(refuse, ctypes.c_void_p).value, host_softmax.heap()[1]
-        patch.setattr(host_softmax, "heap", lambda: pair)
+        pair = ctypes.cast(refuse, ctypes.c_void_p).value, softmax_plan.heap()[1]
+        patch.setattr(softmax_plan, "heap", lambda: pair)
         yield
     assert asked, "nobody asked for memory"
 
@@ -169,20 +170,54 @@ def planned_anew() -> Iterator[None]:
 
 
 def forget() -> None:
-    for host in (host_softmax, host_sigmoid):
-        host.plan_of.cache_clear()
-    for cases in (front._softmax_cases, front._sigmoid_cases, front._maps):
-        cases.clear()
+    for calls in (front._calls, front._maps):
+        calls.clear()
 
 
-def compared(function: str, *arrays: Any, **options: Any) -> tuple[Any, tuple[Any, ...]]:
+def computed(engine: Any, function: str, *arrays: Any, **options: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What an engine makes of arrays: a value and the gradients that `wrt` names."""
+    memory = front.NumpyMemory
+    if function == "softmax_map":
+        return engine.plan_softmax_map(options["kind"], options["axis"], memory, memory.layout(arrays[0]))(*arrays), ()
+    if function == "elementwise":
+        return engine.plan_elementwise(options["kind"], memory, memory.layout(arrays[0]))(*arrays), ()
+    logits, labels = arrays
+    kind: Any = SoftmaxOptions if function == "softmax_loss" else SigmoidOptions
+    weights = [options.pop(name, None) for name in kind.WEIGHTS]
+    wrt, out = options.pop("wrt", ()), options.pop("out", None)
+    plan = engine.plan_loss(kind(**options), memory, memory.layout(labels), memory.layout(logits))
+    outcome = plan.evaluate((labels, logits, *weights), "logits" in wrt, "labels" in wrt, out)
+    return outcome[0], tuple(outcome[1] if name == "logits" else outcome[2] for name in wrt)
+
+
+class Functions:
+    """An engine as functions of arrays."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def softmax_loss(self, logits: Any, labels: Any, **options: Any) -> Any:
+        return computed(self._engine, "softmax_loss", logits, labels, **options)
+
+    def sigmoid_loss(self, logits: Any, labels: Any, **options: Any) -> Any:
+        return computed(self._engine, "sigmoid_loss", logits, labels, **options)
+
+    def softmax_map(self, x: Any, *, axis: int, kind: str) -> Any:
+        return computed(self._engine, "softmax_map", x, axis=axis, kind=kind)[0]
+
+    def elementwise(self, x: Any, *, kind: str) -> Any:
+        return computed(self._engine, "elementwise", x, kind=kind)[0]
+
+
+cpu = Functions(compiled)
+
+
+def compared(function: str, *arrays: Any, **options: Any) -> Any:
     """The compiled engine's value and gradients, after comparison with the reference's."""
-    got = getattr(cpu, function)(*arrays, **options)
-    expected = getattr(reference, function)(*arrays, **options)
-    if not isinstance(got, tuple):
-        got, expected = (got, ()), (expected, ())
+    got = computed(compiled, function, *arrays, **options)
+    expected = computed(reference, function, *arrays, **options)
     assert_close(got[0], expected[0], "value")
     assert len(got[1]) == len(expected[1])
     for name, ours, theirs in zip(options.get("wrt", ()), got[1], expected[1], strict=True):
         assert_close(ours, theirs, f"gradient of the {name}")
-    return got
+    return got if function.endswith("loss") else got[0]

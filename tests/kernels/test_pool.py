@@ -18,9 +18,9 @@ import pytest
 import withlogits
 from kernels.engines import assert_same, distributions, indices, rows
 from processes import environment, run
-from withlogits.kernels import cpu
+from kernels.engines import cpu
 from withlogits.kernels.cpu import compiler, pool
-from withlogits.kernels.cpu.call import SMALL
+from withlogits.kernels.cpu.plan import SMALL
 
 LARGE = (400, 1000)  # enough to wake threads that are parked
 MIDDLE = (40, 1000)  # enough only for threads that are awake

@@ -21,7 +21,7 @@ from kernels.engines import (
     plain,
     rows,
 )
-from withlogits.kernels import cpu
+from kernels.engines import cpu
 from withlogits.kernels.cpu.softmax import STEPS
 
 CLASSES = (1, 2, 7, 8, 9, 15, 16, 17, 64, 65, 256, 257)

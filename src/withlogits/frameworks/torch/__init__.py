@@ -229,6 +229,19 @@ def _sigmoid_loss(
     return value, _in_order(wrt, dx, dz, out)
 
 
+def loss(
+    options: Any, labels: Any, logits: Any, weights: Any = None, wrt: Any = (), out: Any = None, name: Any = None
+) -> Any:
+    w, s = weights or (None, None)
+    if hasattr(options, "sparse"):
+        o = options
+        return softmax_loss(
+            o.sparse, wrt, labels, logits, o.axis, None, name, w, o.label_smoothing, o.ignore_index, o.temperature,
+            o.softcap, o.z_loss, s, o.reduction, out,
+        )
+    return sigmoid_loss(wrt, labels, logits, name, w, options.label_smoothing, s, options.reduction, out)
+
+
 def softmax_map(x: Any, axis: Any, kind: str) -> Any:
     """softmax, log_softmax or logsumexp along an axis."""
     _check_logits("x", x)

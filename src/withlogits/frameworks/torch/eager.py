@@ -164,7 +164,7 @@ def prepared(plan: Plan, reduction: str) -> Callable[[Tensor, Tensor], Tensor]:
         else:
             value = plan.losses.tensor()
             at = value.data_ptr()
-        if kernel.run(SOFTMAX_JOB.fill(logits.data_ptr(), labels.data_ptr(), g, 0, ONE_AT, ONE_AT, at, scale, 0.0)):
+        if kernel.run(SOFTMAX_JOB.fill(logits.data_ptr(), labels.data_ptr(), g, 0, ONE_AT, at, ONE_AT, scale, 0.0)):
             raise plan.label_out_of_range(labels)
         if reduced:
             value = _number(sum(few[:]) / divisor if divisor else 0.0, dtype)

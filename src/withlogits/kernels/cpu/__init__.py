@@ -1,11 +1,14 @@
-"""The Numba engine: NumPy arrays in, one job for a compiled kernel, NumPy arrays out."""
+"""The compiled engine: planned calls on addresses, for the arrays of every framework."""
 
 from __future__ import annotations
 
 from withlogits.kernels.cpu.host_facts import row_facts
-from withlogits.kernels.cpu.host_sigmoid import elementwise, plan_elementwise, plan_sigmoid_loss, sigmoid_loss
-from withlogits.kernels.cpu.host_softmax import plan_softmax_loss, softmax_loss, softmax_map
 from withlogits.kernels.cpu.host_tallies import count_scores, element_tallies, label_tallies, pair_tallies, row_tallies
+from withlogits.kernels.cpu.layout import Layout
+from withlogits.kernels.cpu.plan import Memory
+from withlogits.kernels.cpu.sigmoid_plan import ElementwiseMap, SigmoidPlan
+from withlogits.kernels.cpu.softmax_plan import SoftmaxMap, SoftmaxPlan
+from withlogits.options import Options, SoftmaxOptions
 
 NAME = "numba"
 
@@ -13,15 +16,20 @@ __all__ = [
     "NAME",
     "count_scores",
     "element_tallies",
-    "elementwise",
     "label_tallies",
     "pair_tallies",
     "plan_elementwise",
-    "plan_sigmoid_loss",
-    "plan_softmax_loss",
+    "plan_loss",
+    "plan_softmax_map",
     "row_facts",
     "row_tallies",
-    "sigmoid_loss",
-    "softmax_loss",
-    "softmax_map",
 ]
+
+plan_softmax_map, plan_elementwise = SoftmaxMap, ElementwiseMap
+
+
+def plan_loss(options: Options, memory: Memory, labels: Layout, logits: Layout) -> SoftmaxPlan | SigmoidPlan:
+    """The loss of arrays with these layouts, as often as it is wanted."""
+    if isinstance(options, SoftmaxOptions):
+        return SoftmaxPlan(options, memory, labels, logits)
+    return SigmoidPlan(options, memory, labels, logits)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import elements, facts, labels, scores, sigmoid, single, softmax, spinning, tallies
+from . import elements, facts, labels, row_weights, scores, sigmoid, single, softmax, spinning, tallies
 from .job import (
     ElementsSpec,
     FactsSpec,
     LabelsSpec,
     PairsSpec,
     PoolSpec,
+    RowWeightsSpec,
     ScoresSpec,
     SigmoidSpec,
     SoftmaxSpec,
@@ -18,7 +19,7 @@ from .job import (
 )
 
 Spec = (
-    SoftmaxSpec | SigmoidSpec | FactsSpec | TalliesSpec | LabelsSpec | PairsSpec | ElementsSpec | ScoresSpec | PoolSpec
+    SoftmaxSpec | RowWeightsSpec | SigmoidSpec | FactsSpec | TalliesSpec | LabelsSpec | PairsSpec | ElementsSpec | ScoresSpec | PoolSpec
 )
 
 
@@ -26,6 +27,8 @@ def build(spec: Spec) -> Callable[[int, int, int], int]:
     """The Python function that Numba compiles for `spec`."""
     if isinstance(spec, SoftmaxSpec):
         return single.build(spec) if spec.single else softmax.build(spec)
+    if isinstance(spec, RowWeightsSpec):
+        return row_weights.build(spec)
     if isinstance(spec, SigmoidSpec):
         return sigmoid.build(spec)
     if isinstance(spec, FactsSpec):

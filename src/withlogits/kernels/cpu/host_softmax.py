@@ -193,10 +193,10 @@ def run_at(
 ) -> int:
     """A planned call on the arrays at these addresses (see `SOFTMAX_JOB`); how many labels were out of range."""
     if plan.whole:
-        return plan.run(SOFTMAX_JOB.fill(x, z, g, h, s, w, loss, scale, kappa))
+        return plan.run(SOFTMAX_JOB.fill(x, z, g, h, s, loss, w, scale, kappa))
     wrong = 0
     for dx, dz, dg, dh, ds in plan.offsets:
-        wrong += plan.run(SOFTMAX_JOB.fill(x + dx, z + dz, g + dg, h + dh, s + ds, w, loss, scale, kappa))
+        wrong += plan.run(SOFTMAX_JOB.fill(x + dx, z + dz, g + dg, h + dh, s + ds, loss, w, scale, kappa))
         loss += plan.count * itemsize
     return wrong
 

@@ -53,6 +53,15 @@ class SoftmaxSpec:
 
 
 @dataclass(frozen=True)
+class RowWeightsSpec:
+    """What a row adds to the divisor of a mean."""
+
+    z: str  # the kind of the labels
+    sparse: bool
+    weighted: bool  # by class
+
+
+@dataclass(frozen=True)
 class SigmoidSpec:
     """The elementwise family."""
 
@@ -315,8 +324,10 @@ SOFTMAX_JOB = Fields(
     "classes inner x_outer x_row x_class z_outer z_row z_class g_outer g_row g_class h_outer h_row h_class "
     "s_outer s_row w_class ignore has_ignore wide stream allocate release "
     "smoothing. inverse_temperature. softcap. z_loss.",
-    "x z g h s w loss grad_scale. kappa.",
+    "x z g h s loss w grad_scale. kappa.",
 )
+# z labels, s sample weights, w class weights; out a float64 for each row
+ROW_WEIGHTS_JOB = Fields("classes inner z_outer z_row z_class s_outer s_row ignore has_ignore", "z s out w")
 FACTS = ("top", "low", "total", "first", "above")  # and "own", if one element of each row is picked
 # y which is picked; out the facts of all rows, one after another, `out_step` bytes apart
 FACTS_JOB = Fields("classes inner x_outer x_row x_class out_step", "x y out")

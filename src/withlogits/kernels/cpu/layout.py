@@ -5,12 +5,53 @@ from __future__ import annotations
 import ctypes
 import itertools
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 Strides = tuple[int, ...]
+ITEM_SIZES = {"bool": 1, "bfloat16": 2} | {
+    f"{kind}{bits}": bits // 8
+    for kind, sizes in (("float", (16, 32, 64)), ("int", (8, 16, 32, 64)), ("uint", (8, 16, 32, 64)))
+    for bits in sizes
+}
+
+
+class Layout(NamedTuple):
+    """How an array lies in memory, in the words of no framework."""
+
+    shape: tuple[int, ...]
+    strides: Strides  # in bytes
+    dtype: str
+
+    @property
+    def itemsize(self) -> int:
+        return ITEM_SIZES[self.dtype]
+
+    def without(self, axis: int) -> Layout:
+        """The layout with one axis, of length 1, taken away."""
+        return Layout(without(self.shape, axis), without(self.strides, axis), self.dtype)
+
+    def broadcast_to(self, shape: tuple[int, ...]) -> Layout:
+        """The layout of the array as one of `shape`, to which it broadcasts."""
+        return Layout(shape, broadcast_strides(self.shape, self.strides, shape), self.dtype)
+
+
+def broadcast_strides(shape: tuple[int, ...], strides: Strides, target: tuple[int, ...]) -> Strides:
+    """The strides of an array of `shape` as one of the shape `target`, to which it broadcasts."""
+    new = len(target) - len(shape)
+    return (0,) * new + tuple([0 if n == 1 else step for n, step in zip(shape, strides, strict=True)])
+
+
+def dense_strides(shape: tuple[int, ...], itemsize: int, like: Strides | None = None) -> Strides:
+    """The strides of a fresh array, whose axes lie in memory in the order of those with the strides `like`."""
+    order = range(len(shape)) if like is None else sorted(range(len(shape)), key=lambda i: -abs(like[i]))
+    strides, step = [0] * len(shape), itemsize
+    for axis in reversed(order):
+        strides[axis] = step
+        step *= max(shape[axis], 1)
+    return tuple(strides)
 
 
 def merged(shape: tuple[int, ...], strides: list[Strides]) -> tuple[list[int], list[list[int]]]:

@@ -296,7 +296,7 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         (
             classes, inner, x_outer, x_row, x_class, z_outer, z_row, z_class, g_outer, g_row, g_class,
             h_outer, h_row, h_class, s_outer, s_row, w_class, ignore, has_ignore, wide, streaming, allocate, release,
-            smoothing, inverse, softcap, z_loss, x, z, g, h, samples, weights, loss, grad_scale, kappa,
+            smoothing, inverse, softcap, z_loss, x, z, g, h, samples, loss, weights, grad_scale, kappa,
         ) = unpack(job)  # fmt: skip
         whole = classes // lanes if along else classes
         rest = classes - whole * lanes if along else 0

@@ -1,0 +1,360 @@
+"""Every error text, once. Nothing here knows a framework: shapes are tuples, and dtypes are names.
+
+A mistake that `withlogits.guide` has a code for is reported with that code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, ...]
+
+SPARSE = "sparse_softmax_cross_entropy_with_logits"
+DENSE = "softmax_cross_entropy_with_logits"
+SIGMOID = "sigmoid_cross_entropy_with_logits"
+# The largest class index up to which every index is a value of the dtype.
+EXACT_INDICES = {"float16": 2048, "bfloat16": 256}
+
+
+def described(x: Any) -> str:
+    """A short account of a wrong argument; never the whole of an array."""
+    if x is None or isinstance(x, (bool, int, float, str)):
+        return repr(x)
+    name: str = getattr(x, "__qualname__", f"an object of type {type(x).__name__}")
+    return name
+
+
+def be(name: str) -> str:
+    return f"{name} are" if name in ("logits", "labels") else f"{name} is"
+
+
+def have(name: str) -> str:
+    return f"{name} have" if name in ("logits", "labels") else f"{name} has"
+
+
+def entry(name: str, where: tuple[Any, ...]) -> str:
+    return f"{name}[{', '.join(str(int(i)) for i in where)}]" if where else name
+
+
+# --------------------------------------------------------------------------------------------- how a loss is called
+
+
+def wrong_call(
+    name: str, keywords: tuple[str, ...], defaults: Mapping[str, Any], given: Mapping[str, Any], positional: bool
+) -> TypeError:
+    """For a call with positional arguments, or with a name too many or too few."""
+    shown = ", ".join(f"{word}=..." for word in keywords if word not in defaults or word in given)
+    if positional:
+        return TypeError(
+            f"{name} takes its arguments by keyword, since labels and logits are easily swapped: {name}({shown})"
+        )
+    for word in given:
+        if word not in keywords:
+            return TypeError(f"{name} has no argument {word!r}; its arguments are {', '.join(keywords)}")
+    absent = next(word for word in keywords if word not in defaults and word not in given)
+    return TypeError(f"{name} lacks {absent}: {name}({shown})")
+
+
+def not_a_loss(loss: object) -> TypeError:
+    return TypeError(
+        f"value_and_grad differentiates the losses of withlogits, and got {described(loss)}: pass one of "
+        f"{SIGMOID}, weighted_cross_entropy_with_logits, {DENSE}, {SPARSE}, "
+        "and its options to the function that comes back"
+    )
+
+
+def wrt(given: object) -> ValueError:
+    return ValueError(f"wrt is {given!r}, where 'logits', 'labels' or ('logits', 'labels') is expected")
+
+
+def gradient_of_indices() -> ValueError:
+    return ValueError(
+        f"the labels of {SPARSE} are class indices, which have no gradient: pass wrt='logits', "
+        f"or distributions as labels to {DENSE}"
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- options
+
+
+def number(name: str, given: object) -> TypeError:
+    return TypeError(f"{name} is {described(given)}, where a number is expected")
+
+
+def integer(name: str, given: object) -> TypeError:
+    return TypeError(f"{name} is {described(given)}, where an integer is expected")
+
+
+def ignore_index(given: object) -> TypeError:
+    return TypeError(f"ignore_index is {described(given)}, where an integer or None is expected")
+
+
+def out_of_range(name: str, given: float, expected: str) -> ValueError:
+    return ValueError(f"{name} is {given!r}, where {expected} is expected")
+
+
+def two_axes(axis: object, dim: object) -> ValueError:
+    return ValueError(
+        f"axis={axis!r} and dim={dim!r} were both given; dim is an older name of axis: pass axis alone"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ dtypes
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How a conversion is written in the caller's library; each holds {name} and {dtype}."""
+
+    cast: str
+    convert: str  # the same for what may not be an array yet
+    reload: str  # what to do about a bfloat16 that came back from a file as plain bytes
+
+
+NUMPY = Words(
+    cast="{name}.astype(numpy.{dtype})",
+    convert="numpy.asarray({name}, numpy.{dtype})",
+    reload="{name}.view(ml_dtypes.bfloat16)",
+)
+
+
+def logits_dtype(name: str, dtype: str, words: Words = NUMPY) -> TypeError:
+    """`name` is what the caller calls the array: logits, x."""
+    text = f"{have(name)} dtype {dtype}, where float16, bfloat16, float32 or float64 is expected; "
+    if dtype == "void16":
+        return TypeError(text + f"NumPy reloads a saved bfloat16 like this: pass {words.reload.format(name=name)}")
+    if dtype.startswith("complex"):
+        return TypeError(text + f"a loss of complex numbers is not defined: pass {name}.real if that is meant")
+    wider = "float64" if dtype.startswith(("float", "longdouble")) and not dtype.startswith("float8") else "float32"
+    convert = f"pass {words.convert.format(name=name, dtype=wider)}"
+    if name == "logits" and dtype.startswith(("int", "uint", "bool")):
+        convert = f"if labels and logits were not swapped, {convert}"
+    return TypeError(text + convert)
+
+
+def index_dtype(dtype: str, words: Words = NUMPY) -> TypeError:
+    """For labels of the sparse loss that are no integers."""
+    text = f"labels have dtype {dtype}, and {SPARSE} takes class indices, which are integers: "
+    cast = words.cast.format(name="labels", dtype="int64")
+    if dtype.startswith(("float", "bfloat")):
+        text += f"pass {cast} if they are indices stored as floats (WL208), or give probabilities to {DENSE}"
+        if dtype in EXACT_INDICES:
+            text += f" ({dtype} cannot hold every index above {EXACT_INDICES[dtype]})"
+        return TypeError(text)
+    if dtype == "bool":
+        return TypeError(text + f"pass {cast}, with False as class 0 and True as class 1")
+    return TypeError(text + f"pass {cast}")
+
+
+def label_dtype(dtype: str) -> TypeError:
+    """For labels of the other losses that are no real numbers."""
+    return TypeError(f"labels have dtype {dtype}, where booleans, integers or real floating-point numbers are expected")
+
+
+def number_dtype(name: str, dtype: str) -> TypeError:
+    return TypeError(f"{name} has dtype {dtype}, where real numbers are expected")
+
+
+# ------------------------------------------------------------------------------------------------------------ arrays
+
+
+def no_array_of(name: str, given: object, framework: str) -> TypeError:
+    return TypeError(f"{be(name)} {described(given)} of {framework}, where an array is expected")
+
+
+def not_served(name: str, framework: str) -> TypeError:
+    return TypeError(
+        f"{name}: withlogits does not serve arrays of {framework} yet; pass NumPy arrays for now, for an array on the "
+        f"CPU that carries no gradient numpy.asarray({name})"
+    )
+
+
+def mixed(name: str, framework: str, logits_of: str) -> TypeError:
+    return TypeError(
+        f"{be(name)} an array of {framework}, where the logits are of {logits_of}: pass both as arrays of one library"
+    )
+
+
+def not_dense(name: str, kind: str) -> TypeError:
+    return TypeError(
+        f"{be(name)} a {kind} tensor, where a dense one is expected: pass {name}."
+        + ("to_padded_tensor(0.0), and sample_weight=0 for the padding" if kind == "nested" else "to_dense()")
+    )
+
+
+def other_device(name: str, device: str, logits_device: str) -> ValueError:
+    return ValueError(f"{be(name)} on {device} and logits on {logits_device}: pass {name}.to(logits.device)")
+
+
+def weight_gradient(name: str) -> ValueError:
+    return ValueError(
+        f"{name} requires a gradient, which the losses do not give for weights: pass {name}.detach(); "
+        'to learn a weight of each loss, multiply it with the losses of reduction="none"'
+    )
+
+
+def masked(name: str) -> TypeError:
+    return TypeError(
+        f"{be(name)} a masked array, whose mask the loss would not see: "
+        f"pass {name}.data, and sample_weight=0 for what is masked"
+    )
+
+
+def no_array(name: str, reason: object) -> TypeError:
+    return TypeError(f"{name} cannot be made an array: {reason}")
+
+
+# ------------------------------------------------------------------------------------------------------------ shapes
+
+
+def no_classes(name: str) -> ValueError:
+    return ValueError(f"{be(name)} a single number, where an axis of classes is needed: shape (C,) or more")
+
+
+def axis_out_of_range(name: str, axis: int, shape: Shape) -> ValueError:
+    return ValueError(f"axis {axis} is outside [{-len(shape)}, {len(shape)}) for {name} of shape {shape}")
+
+
+def empty_classes(name: str, axis: int, shape: Shape) -> ValueError:
+    return ValueError(f"{name} of shape {shape} without a class: axis {axis} has length 0")
+
+
+def _shapes(labels: Shape, logits: Shape, axis: int | None = None) -> str:
+    classes = "" if axis is None else f", classes on axis {axis}"
+    return f"labels have shape {labels} and logits {logits}{classes}: "
+
+
+def one_hot_labels(labels: Shape, logits: Shape, axis: int) -> ValueError:
+    return ValueError(
+        f"{_shapes(labels, logits, axis)}one-hot or soft labels belong to {DENSE}, yes/no labels to {SIGMOID}; "
+        f"{SPARSE} takes class indices: pass labels.argmax(axis={axis}) if they are one-hot (WL201)"
+    )
+
+
+def classes_elsewhere(labels: Shape, logits: Shape, axis: int, other: int) -> ValueError:
+    return ValueError(
+        f"{_shapes(labels, logits, axis)}the labels fit classes on another axis: pass axis={other} (WL211)"
+    )
+
+
+def index_shape(labels: Shape, logits: Shape, axis: int, rows: Shape, kept: Shape) -> ValueError:
+    return ValueError(f"{_shapes(labels, logits, axis)}class indices of shape {rows} or {kept} are expected")
+
+
+def index_labels(labels: Shape, logits: Shape, axis: int) -> ValueError:
+    return ValueError(
+        f"{_shapes(labels, logits, axis)}class indices belong to {SPARSE}; {DENSE} takes labels of the logits' shape, "
+        "whose rows sum to 1 (WL202)"
+    )
+
+
+def index_labels_for_sigmoid(labels: Shape, logits: Shape) -> ValueError:
+    return ValueError(
+        f"{_shapes(labels, logits)}class indices belong to {SPARSE}; {SIGMOID} takes one label for each logit, in the "
+        "logits' shape (WL202)"
+    )
+
+
+def transposed(labels: Shape, logits: Shape, axis: int | None = None) -> ValueError:
+    return ValueError(f"{_shapes(labels, logits, axis)}the labels are transposed: pass labels.T (WL212)")
+
+
+def trailing_one(labels: Shape, logits: Shape, longer: str) -> ValueError:
+    return ValueError(
+        f"{_shapes(labels, logits)}broadcast, they would be {np.broadcast_shapes(labels, logits)}; "
+        f"pass {longer}[..., 0] (WL210)"
+    )
+
+
+def missing_axis(labels: Shape, logits: Shape, position: int) -> ValueError:
+    index = ", ".join([":"] * position + ["None"])
+    return ValueError(
+        f"{_shapes(labels, logits)}the labels lack axis {position}, which has length 1 in the logits: "
+        f"pass labels[{index}]"
+    )
+
+
+def turned_axes(labels: Shape, logits: Shape, first: int, second: int) -> ValueError:
+    return ValueError(
+        f"{_shapes(labels, logits)}axes {first} and {second} of the labels look turned round: "
+        f"pass labels.swapaxes({first}, {second})"
+    )
+
+
+def label_shape(labels: Shape, logits: Shape, axis: int | None = None) -> ValueError:
+    row = "" if axis is None else f", or one row for all, ({logits[axis]},)"
+    return ValueError(f"{_shapes(labels, logits, axis)}labels of the logits' shape are expected{row}")
+
+
+def class_weight_shape(name: str, shape: Shape, classes: int) -> ValueError:
+    return ValueError(f"{name} has shape {shape}, where ({classes},) is expected: one weight for each class")
+
+
+def weight_shape(name: str, shape: Shape, target: Shape, of: str) -> ValueError:
+    text = f"{name} has shape {shape}, which does not broadcast to {target}, the shape of the {of}"
+    if shape == (*target, 1):
+        text += f": pass {name}[..., 0]"
+    elif (*shape, 1) == target:
+        text += f": pass {name}[..., None]"
+    return ValueError(text)
+
+
+# ------------------------------------------------------------------------------------------------------------ values
+
+
+def weight_value(name: str, where: tuple[Any, ...], value: object) -> ValueError:
+    return ValueError(f"{entry(name, where)} is {value!r}, where a finite weight of 0 or more is expected")
+
+
+def wrong_labels(
+    labels: NDArray[Any], classes: int, ignore_index: int | None, sample_weight: NDArray[Any] | None
+) -> NDArray[np.bool_]:
+    """Which index labels count and are no class."""
+    wrong = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
+    if sample_weight is not None:
+        wrong &= sample_weight != 0.0
+    return wrong
+
+
+def label_out_of_range(
+    labels: NDArray[Any], classes: int, ignore_index: int | None = None, sample_weight: NDArray[Any] | None = None
+) -> ValueError:
+    """For index labels of which at least one counts and is no class: names the first."""
+    wrong = wrong_labels(labels, classes, ignore_index, sample_weight)
+    where = np.unravel_index(np.flatnonzero(wrong)[0], labels.shape)
+    value = int(labels[where])
+    from_one = value == classes and labels.min() >= 1 and labels.max() == classes
+    return label_outside(where, value, classes, from_one)
+
+
+def label_outside(where: tuple[Any, ...], value: int, classes: int, from_one: bool) -> ValueError:
+    """For the label at `where`; `from_one` says that the labels look as if they count from 1 to C."""
+    text = f"{entry('labels', where)} = {value} is outside [0, {classes}) for logits with {classes} class"
+    if classes == 1:
+        return ValueError(f"{text}; a single logit for each example is for {SIGMOID} (WL105)")
+    text += "es; "
+    if from_one:
+        return ValueError(text + "labels that count from 1 are indices after labels - 1 (WL206)")
+    return ValueError(text + f"to skip padding pass ignore_index={value} (WL207)")
+
+
+def out_array(expected: str, got: str) -> ValueError:
+    return ValueError(f"out must be {expected}, and is {got}")
+
+
+def out_without_logits() -> ValueError:
+    return ValueError("out takes the gradient of the logits, which wrt does not name: add it there, or pass no out")
+
+
+def out_overlaps(name: str) -> ValueError:
+    return ValueError(
+        f"out shares memory with {name}: pass an array of its own"
+        + (", or the logits themselves to have them overwritten" if name == "logits" else "")
+    )

@@ -1,0 +1,132 @@
+"""What the planned calls of all families share: the kernel with its job, and what is asked of a framework's arrays.
+
+A plan is made from layouts (shape, byte strides, dtype name) and runs on addresses, so it serves every framework. How
+an array is allocated, where it lies, and how a number becomes a scalar is asked of a `Memory`, which an adapter offers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits.options import FEW
+
+from . import compiler, pool
+from .layout import Layout, Strides, address
+
+SMALL = 12_000  # elements: below, a second thread costs more than it brings, and so does letting other threads in
+NONE = ctypes.c_int64(0)
+ONE = np.ones(1)
+ONE_AT = address(ONE)
+Array = Any  # of the framework that a plan is made for
+
+
+class Memory(Protocol):
+    """What an adapter tells about its framework's arrays."""
+
+    def address(self, array: Array, /) -> int: ...
+
+    def strides(self, array: Array, /) -> Strides:
+        """In bytes."""
+
+    def layout(self, array: Array, /) -> Layout: ...
+
+    def allocator(self, shape: tuple[int, ...], dtype: str, like: Layout | None = None, /) -> Allocator:
+        """What makes uninitialised arrays whose axes lie in memory in the order of those of `like`."""
+
+    def scalar(self, x: float, dtype: str, /) -> Any:
+        """A number as the framework hands it back; infinite beyond the range of the dtype."""
+
+    def cast(self, array: Array, dtype: str, /) -> Array: ...
+
+    def numpy(self, array: Array, /) -> NDArray[Any]:
+        """The array for NumPy, without a copy where that is possible."""
+
+
+class Allocator(NamedTuple):
+    """Makes uninitialised arrays of one layout."""
+
+    empty: Callable[[], Array]
+    layout: Layout
+
+
+class Outcome(NamedTuple):
+    """A loss and its gradients; None where one was not asked for."""
+
+    value: Any
+    gradient: Array | None
+    label_gradient: Array | None
+    divisor: float  # what a mean was divided by
+
+
+def loss_dtype(logits: str) -> str:
+    """The dtype of a loss."""
+    return "float64" if logits == "float64" else "float32"
+
+
+def label_gradient_dtype(labels: str, logits: str) -> str:
+    """The dtype of a gradient of labels; that of integers has the dtype of the loss."""
+    return loss_dtype(logits) if labels.startswith(("bool", "int", "uint")) else labels
+
+
+def total(losses: NDArray[np.float64]) -> float:
+    """The sum of float64 losses; infinite or NaN without a warning, as in IEEE arithmetic."""
+    if losses.size <= FEW:
+        few: list[float] = losses.ravel().tolist()
+        return sum(few)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.add.reduce(losses, None))
+
+
+@cache
+def heap() -> tuple[int, int]:
+    """The addresses of the C library's malloc and free, for scratch that is too large for a thread's stack."""
+    library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
+    allocate, release = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (library.malloc, library.free))
+    return allocate, release
+
+
+class Kernel:
+    """A compiled kernel with the part of its job that a plan knows.
+
+    `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
+    """
+
+    __slots__ = ("_all", "_alone", "_at", "_multiple", "_work", "count", "head", "offsets", "small", "whole")
+
+    def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
+        self._at = compiler.address(spec)
+        self._alone = compiler.SHORT(self._at)
+        self._all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
+        self._multiple, self._work = multiple, work
+        self.head, self.count, self.offsets = head, count, offsets
+        self.small, self.whole = work < SMALL, len(offsets) == 1
+
+    def run(self, filled: bytes) -> int:
+        """How many labels were out of range."""
+        if self.small:
+            wrong: int = self._alone(self.head + filled, NONE, self._all)
+            return wrong
+        return pool.run(self._at, self.head + filled, self.count, self._work, self._multiple)
+
+    def run_blocks(
+        self, fill: Callable[..., bytes], moving: tuple[int, ...], fixed: tuple[Any, ...], out: int, size: int
+    ) -> int:
+        """Run on every block of the arrays at the addresses `moving`; how many labels were out of range.
+
+        `out` is where results that lie side by side begin, of `size` bytes for each row or block of elements; `fixed`
+        is what a job holds behind it.
+        """
+        if self.whole:
+            return self.run(fill(*moving, out, *fixed))
+        wrong = 0
+        for offsets in self.offsets:
+            wrong += self.run(fill(*[at + step for at, step in zip(moving, offsets, strict=True)], out, *fixed))
+            out += self.count * size
+        return wrong

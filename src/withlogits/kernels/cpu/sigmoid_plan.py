@@ -1,0 +1,193 @@
+"""Planned calls of the elementwise family: the sigmoid loss with its gradients, and sigmoid, softplus, logit, …."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from withlogits import shapes
+from withlogits.memo import keep
+from withlogits.options import FEW, SigmoidOptions
+
+from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
+from .layout import Layout, address, two_levels
+from .plan import Array, Kernel, Memory, Outcome, label_gradient_dtype, loss_dtype, total
+
+
+class Parts(NamedTuple):
+    """The arrays of one call of the kernel, all in one shape; None where there is none."""
+
+    x: Layout
+    labels: Layout | None = None
+    result: Layout | None = None  # of each element
+    gradient: Layout | None = None
+    label_gradient: Layout | None = None
+    pos_weight: Layout | None = None  # of float64
+    sample_weight: Layout | None = None
+
+
+def sigmoid_kernel(result: str, smoothing: float, parts: Parts, one_pos_weight: bool = False) -> Kernel:
+    """The kernel for arrays like these.
+
+    `result` is "loss" or, of kernels that make no loss, "gradient"; or the name of a function of each element.
+    """
+    x, z, _, g, h, q, s = parts
+    zeros = (0,) * len(x.shape)
+    rows, columns, steps, offsets = two_levels(x.shape, [zeros if part is None else part.strides for part in parts])
+    strided = any(part is not None and steps[i][1] != part.itemsize for i, part in enumerate(parts[:5]))
+    spec = SigmoidSpec(
+        x=x.dtype,
+        z="" if z is None else z.dtype,
+        result=result,
+        strided=strided and columns > 1,
+        q="one" if one_pos_weight else "" if q is None else "many",
+        s="" if s is None else s.dtype,
+        s_along=s is not None and not strided and steps[6][1] == s.itemsize,
+        kept=parts.result is not None,
+        gradient=g is not None,
+        label_gradient="" if h is None else h.dtype,
+        streaming=not strided and rows * columns * x.itemsize >= STREAM,
+    )
+    head = SIGMOID_JOB.plan(columns, *(n for step in steps for n in step), smoothing)
+    return Kernel(spec, head, rows * -(-columns // BLOCK), rows * columns, 1, offsets)
+
+
+class SigmoidPlan:
+    """What the layouts and options of a loss decide, for the arrays of one framework."""
+
+    __slots__ = ("_kernels", "_labels", "_logits", "_memory", "_options", "gradients", "label_gradients", "losses", "size")
+
+    def __init__(self, options: SigmoidOptions, memory: Memory, labels: Layout, logits: Layout) -> None:
+        shapes.check_sigmoid_labels(labels.shape, logits.shape)
+        self._options, self._memory, self._labels, self._logits = options, memory, labels, logits
+        self.size = math.prod(logits.shape)
+        self.losses = memory.allocator(logits.shape, loss_dtype(logits.dtype), logits)
+        self.gradients = memory.allocator(logits.shape, logits.dtype, logits)
+        dtype = label_gradient_dtype(labels.dtype, logits.dtype)
+        self.label_gradients = memory.allocator(logits.shape, dtype, logits)
+        self._kernels: dict[tuple[Any, ...], Kernel] = {}
+
+    def evaluate(
+        self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None
+    ) -> Outcome:
+        """The loss, reduced, with the gradients of the reduced loss; `out` takes that of the logits."""
+        reduction = self._options.reduction
+        divisor = self.divisor(arrays) if reduction == "mean" else 1.0
+        gradient = out if out is not None else self.gradients.empty() if for_logits else None
+        label_gradient = self.label_gradients.empty() if for_labels else None
+        scale = 1.0 / divisor if divisor else 0.0
+        value: Any = self.losses.empty() if reduction == "none" else None
+        loss = self._run(arrays, "loss", value, gradient, label_gradient, scale)
+        if value is None:
+            value = self._memory.scalar(loss / divisor if divisor else 0.0, self.losses.layout.dtype)
+        return Outcome(value, gradient, label_gradient, divisor)
+
+    def fill(
+        self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0
+    ) -> None:
+        """Fill the gradients, times `scale`."""
+        self._run(arrays, "gradient", None, gradient, label_gradient, scale)
+
+    def divisor(self, arrays: tuple[Array, ...]) -> float:
+        """What a mean divides by: the sum of the sample weights."""
+        sample_weight = arrays[3]
+        if sample_weight is None:
+            return float(self.size)
+        weights = self._memory.numpy(sample_weight)
+        repeated = self.size / weights.size if weights.size else 0.0  # a weight may stand for many elements
+        return float(np.add.reduce(weights, None, np.float64)) * repeated
+
+    def _run(
+        self,
+        arrays: tuple[Array, ...],
+        result: str,
+        loss: Array | None,
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float,
+    ) -> float:
+        """Fill the losses and the gradients; the sum of the losses if no array takes them."""
+        if not self.size:
+            return 0.0
+        labels, logits, pos_weight, sample_weight = arrays
+        number, many = 1.0, pos_weight
+        if pos_weight is not None and not pos_weight.shape:
+            number, many = float(pos_weight), None
+        memory = self._memory
+        kernel = self._kernel(result, pos_weight is not None and many is None, loss, gradient, label_gradient, many, sample_weight)
+        moving = [memory.address(logits), memory.address(labels)]
+        moving += [0 if a is None else memory.address(a) for a in (loss, gradient, label_gradient, many, sample_weight)]
+        if loss is not None or result == "gradient":
+            kernel.run_blocks(SIGMOID_JOB.fill, tuple(moving), (number, scale), 0, 0)
+            return 0.0
+        sums = np.empty(kernel.count * len(kernel.offsets))
+        kernel.run_blocks(SIGMOID_JOB.fill, tuple(moving), (number, scale), address(sums), 8)
+        return total(sums)
+
+    def _kernel(self, result: str, one_pos_weight: bool, *given: Array | None) -> Kernel:
+        memory, shape = self._memory, self._logits.shape
+        key = (result, one_pos_weight, *[None if a is None else (a.shape, a.dtype, memory.strides(a)) for a in given])
+        found = self._kernels.get(key)
+        if found is None:
+            parts = [None if a is None else memory.layout(a).broadcast_to(shape) for a in given]
+            kernel = sigmoid_kernel(
+                result, self._options.label_smoothing, Parts(self._logits, self._labels, *parts), one_pos_weight
+            )
+            found = keep(self._kernels, key, kernel)
+        return found
+
+    def quick(self, for_logits: bool) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None:
+        """The value and the gradient without weights, where finding the way takes Python longer than the arithmetic."""
+        options, memory, losses, gradients = self._options, self._memory, self.losses, self.gradients
+        reduced = options.reduction != "none"
+        parts = Parts(
+            self._logits, self._labels, None if reduced else losses.layout, gradients.layout if for_logits else None
+        )
+        kernel = sigmoid_kernel("loss", options.label_smoothing, parts) if self.size else None
+        if kernel is None or not kernel.whole or kernel.count > FEW:
+            return None
+        divisor = float(self.size) if options.reduction == "mean" else 1.0
+        scale, new_sums, address, run, fill = 1.0 / divisor, ctypes.c_double * kernel.count, memory.address, kernel.run, SIGMOID_JOB.fill
+
+        def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
+            value, gradient, o, g, at = None, None, 0, 0, 0
+            if for_logits:
+                gradient = gradients.empty()
+                g = address(gradient)
+            if reduced:
+                sums = new_sums()
+                at = ctypes.addressof(sums)
+            else:
+                value = losses.empty()
+                o = address(value)
+            run(fill(address(logits), address(labels), o, g, 0, 0, 0, at, 1.0, scale))
+            if reduced:
+                value = memory.scalar(sum(sums[:]) / divisor, losses.layout.dtype)
+            return value, () if gradient is None else (gradient,)
+
+        return call
+
+
+class ElementwiseMap:
+    """sigmoid, log_sigmoid, softplus or logit of the elements of arrays with one layout."""
+
+    __slots__ = ("_address", "_empty", "_fill", "_kernel")
+
+    def __init__(self, kind: str, memory: Memory, x: Layout) -> None:
+        results = memory.allocator(x.shape, x.dtype, x)
+        self._address, self._empty, self._fill = memory.address, results.empty, SIGMOID_JOB.fill
+        self._kernel = None
+        if math.prod(x.shape):
+            self._kernel = sigmoid_kernel(kind, 0.0, Parts(x, result=results.layout))
+
+    def __call__(self, x: Array) -> Array:
+        """The result, in the dtype of x."""
+        result, kernel = self._empty(), self._kernel
+        if kernel is not None:
+            moving = (self._address(x), 0, self._address(result), 0, 0, 0, 0)
+            kernel.run_blocks(self._fill, moving, (1.0, 1.0), 0, 0)
+        return result

@@ -1,0 +1,317 @@
+"""Planned calls of the softmax family: losses, their gradients, and the maps softmax, log_softmax and logsumexp.
+
+The passes of a loss: divisor (of a mean) → kernel (losses of rows, and gradients in the same pass) → total → value.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits import errors, shapes
+from withlogits.memo import keep
+from withlogits.options import FEW, SoftmaxOptions
+
+from .job import ROW_WEIGHTS_JOB, SOFTMAX_JOB, STREAM, RowWeightsSpec, SoftmaxSpec
+from .layout import Layout, Strides, address, broadcast_strides, two_levels, without
+from .plan import (
+    ONE_AT,
+    Array,
+    Kernel,
+    Memory,
+    Outcome,
+    heap,
+    label_gradient_dtype,
+    loss_dtype,
+    total,
+)
+
+
+class Parts(NamedTuple):
+    """The arrays of one call of the kernel; None where there is none."""
+
+    logits: Layout
+    labels: Layout | None = None
+    gradient: Strides | None = None  # of an array like the logits
+    label_gradient: Layout | None = None
+    sample_weight: Strides | None = None  # of float64, one for each row
+    weighted: bool = False  # by class
+    losses: str = "float64"  # their dtype; they lie side by side
+
+
+def softmax_kernel(options: SoftmaxOptions, axis: int, result: str, parts: Parts) -> Kernel:
+    """The kernel for arrays like these; `result` is "loss" or the name of a map."""
+    x, z, h = parts.logits, parts.labels, parts.label_gradient
+    classes, nothing = x.shape[axis], (0,) * (len(x.shape) - 1)
+    labels = "none" if z is None else "dense" if not options.sparse else "smooth" if options.label_smoothing else "index"
+    whole = [x.strides, None if options.sparse or z is None else z.strides, parts.gradient, None if h is None else h.strides]
+    sizes = [x.itemsize, z.itemsize if z else 0, x.itemsize, h.itemsize if h else 0]
+    rows = [without(strides, axis) if strides is not None else nothing for strides in whole]
+    if options.sparse and z is not None:
+        rows[1] = z.strides
+    rows.append(nothing if parts.sample_weight is None else parts.sample_weight)
+    outer, inner, steps, offsets = two_levels(without(x.shape, axis), rows)
+    class_steps = [strides[axis] if strides is not None else 0 for strides in whole]
+    present = [i for i in range(4) if whole[i] is not None]
+    spec = SoftmaxSpec(
+        x=x.dtype,
+        labels=labels,
+        z="" if z is None else z.dtype,
+        layout="strided",
+        result=result,
+        gradient=parts.gradient is not None and result == "loss",
+        label_gradient="" if h is None else h.dtype,
+        weighted=parts.weighted and labels in ("smooth", "dense"),
+        transformed=options.temperature != 1.0 or options.softcap is not None,
+    )
+    if all(steps[i][1] == sizes[i] for i in present):
+        spec = replace(spec, layout="across")
+    elif all(class_steps[i] == sizes[i] for i in present):
+        spec = replace(spec, layout="tiled" if classes <= spec.short else "along")
+    count = outer * inner
+    streaming = spec.layout == "along" and count * classes * x.itemsize >= STREAM and steps[2][1] % 64 == 0
+    ignored = options.ignore_index
+    head = SOFTMAX_JOB.plan(
+        classes, inner, *(n for i in range(4) for n in (*steps[i], class_steps[i])), *steps[4],
+        8 if parts.weighted else 0, ignored or 0, ignored is not None, parts.losses == "float64", streaming, *heap(),
+        options.label_smoothing, 1.0 / options.temperature, options.softcap or 0.0, options.z_loss,
+    )  # fmt: skip
+    return Kernel(spec, head, count, count * classes, 1 if spec.layout == "along" else 16, offsets)
+
+
+class SoftmaxPlan:
+    """What the layouts and options of a loss decide, for the arrays of one framework."""
+
+    __slots__ = (
+        "_arrays", "_few", "_kernels", "_label_layout", "_logits", "_memory", "_options", "count", "fit", "gradients",
+        "label_gradients", "losses",
+    )  # fmt: skip
+
+    def __init__(self, options: SoftmaxOptions, memory: Memory, labels: Layout, logits: Layout) -> None:
+        self.fit = fit = shapes.softmax_fit(options, labels.shape, logits.shape, labels.dtype)
+        self._options = fit.options
+        self._memory, self._logits = memory, logits
+        self._label_layout = labels
+        if fit.keeps_axis:
+            self._label_layout = labels.without(fit.axis)
+        elif fit.one_row:
+            self._label_layout = labels.broadcast_to(logits.shape)
+        self.count = math.prod(fit.loss_shape)
+        self._few = ctypes.c_double * min(self.count, FEW)  # memory for the losses of few rows
+        self.losses = memory.allocator(fit.loss_shape, loss_dtype(logits.dtype))
+        self.gradients = memory.allocator(logits.shape, logits.dtype, logits)
+        dtype = label_gradient_dtype(labels.dtype, logits.dtype)
+        self.label_gradients = None if options.sparse else memory.allocator(logits.shape, dtype, logits)
+        self._kernels: dict[tuple[Any, ...], Kernel] = {}
+
+    def evaluate(
+        self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None
+    ) -> Outcome:
+        """The loss, reduced, with the gradients of the reduced loss; `out` takes that of the logits."""
+        labels, _, class_weight, sample_weight = arrays
+        reduction = self._options.reduction
+        if out is not None and self._options.sparse:
+            self._check_range(labels, sample_weight)  # before anything is written into the caller's own memory
+        divisor, kappa = 1.0, 0.0
+        if reduction == "mean":
+            divisor = self.divisor(arrays)
+            if class_weight is not None and divisor and for_labels:
+                # the divisor depends on the labels, so their gradient needs the value first
+                kappa = self.total(arrays, None, None) / divisor
+        gradient = out if out is not None else self.gradients.empty() if for_logits else None
+        label_gradient = self.label_gradients.empty() if for_labels and self.label_gradients is not None else None
+        if reduction == "none":
+            value = self.losses.empty()
+            if self.count:
+                at, dtype = self._memory.address(value), self.losses.layout.dtype
+                self._run(arrays, at, dtype, gradient, label_gradient, 1.0, 0.0)
+        else:
+            scale = 1.0 / divisor if divisor else 0.0
+            loss = self.total(arrays, gradient, label_gradient, scale, kappa)
+            value = self._memory.scalar(loss / divisor if divisor else 0.0, self.losses.layout.dtype)
+        return Outcome(value, gradient, label_gradient, divisor)
+
+    def total(
+        self,
+        arrays: tuple[Array, ...],
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float = 1.0,
+        kappa: float = 0.0,
+    ) -> float:
+        """Fill the gradients, times `scale`; the sum of the losses."""
+        if not self.count:
+            return 0.0
+        if self.count > FEW:
+            losses = np.empty(self.count)
+            self._run(arrays, address(losses), "float64", gradient, label_gradient, scale, kappa)
+            return total(losses)
+        few = self._few()
+        self._run(arrays, ctypes.addressof(few), "float64", gradient, label_gradient, scale, kappa)
+        return sum(few[:])
+
+    def _run(
+        self,
+        arrays: tuple[Array, ...],
+        loss: int,
+        loss_kind: str,
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float,
+        kappa: float,
+    ) -> None:
+        """Fill the losses (at the address `loss`) and the gradients, times `scale`."""
+        labels, logits, class_weight, sample_weight = arrays
+        memory, kernel = self._memory, self._kernel(loss_kind, arrays, gradient, label_gradient)
+        address = memory.address
+        moving = (
+            address(logits),
+            address(labels),
+            0 if gradient is None else address(gradient),
+            0 if label_gradient is None else address(label_gradient),
+            ONE_AT if sample_weight is None else address(sample_weight),
+        )
+        weights = ONE_AT if class_weight is None else address(class_weight)
+        size = 8 if loss_kind == "float64" else 4
+        wrong = kernel.run_blocks(SOFTMAX_JOB.fill, moving, (weights, scale, kappa), loss, size)
+        if wrong:
+            raise self.label_out_of_range(labels, sample_weight)
+
+    def _kernel(
+        self, loss_kind: str, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None
+    ) -> Kernel:
+        memory, (_, _, class_weight, sample_weight) = self._memory, arrays
+        key = (
+            loss_kind, class_weight is not None, self._row_strides(sample_weight),
+            None if gradient is None else memory.strides(gradient), label_gradient is not None,
+        )  # fmt: skip
+        return self._kernels.get(key) or keep(self._kernels, key, self._new_kernel(*key))
+
+    def _new_kernel(
+        self, loss_kind: str, weighted: bool, sample: Strides | None, gradient: Strides | None, for_labels: bool
+    ) -> Kernel:
+        fit, h = self.fit, self.label_gradients
+        label_gradient = h.layout if for_labels and h is not None else None
+        parts = Parts(self._logits, self._label_layout, gradient, label_gradient, sample, weighted, loss_kind)
+        return softmax_kernel(self._options, fit.axis, "loss", parts)
+
+    def quick(self, for_logits: bool) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None:
+        """The value and the gradient of few rows without weights, where finding the way takes Python longer than the arithmetic."""
+        options, memory, empty, number = self._options, self._memory, self.losses.empty, self._memory.scalar
+        if not 0 < self.count <= FEW or options.ignore_index is not None:
+            return None
+        reduced, dtype = options.reduction != "none", self.losses.layout.dtype
+        strides = self.gradients.layout.strides if for_logits else None
+        kernel = self._new_kernel("float64" if reduced else dtype, False, None, strides, False)
+        if not (kernel.whole and kernel.small):
+            return None
+        divisor = float(self.count) if options.reduction == "mean" else 1.0
+        scale, few, address, new_gradient = 1.0 / divisor, self._few, memory.address, self.gradients.empty
+        fill, run, one = SOFTMAX_JOB.fill, kernel.run, ONE_AT
+
+        def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
+            gradient, g = None, 0
+            if for_logits:
+                gradient = new_gradient()
+                g = address(gradient)
+            if reduced:
+                losses = few()
+                at = ctypes.addressof(losses)
+            else:
+                value = empty()
+                at = address(value)
+            if run(fill(address(logits), address(labels), g, 0, one, at, one, scale, 0.0)):
+                raise self.label_out_of_range(labels)
+            if reduced:
+                value = number(sum(losses[:]) / divisor, dtype)
+            return value, () if gradient is None else (gradient,)
+
+        return call
+
+    def label_out_of_range(self, labels: Array, sample_weight: Array | None = None) -> ValueError:
+        """What to raise when a kernel has met a label that counts and is no class."""
+        return errors.label_out_of_range(*self._for_range(labels, sample_weight))
+
+    def _check_range(self, labels: Array, sample_weight: Array | None) -> None:
+        given = self._for_range(labels, sample_weight)
+        if errors.wrong_labels(*given).any():
+            raise errors.label_out_of_range(*given)
+
+    def _for_range(self, labels: Array, sample_weight: Array | None) -> tuple[Any, ...]:
+        read, fit = self._memory.numpy, self.fit
+        weight = None if sample_weight is None else np.broadcast_to(read(sample_weight), fit.loss_shape)
+        return read(labels), self._logits.shape[fit.axis], fit.ignore_index, weight
+
+    def divisor(self, arrays: tuple[Array, ...]) -> float:
+        """Σ sᵢ Wᵢ over the rows that count: what a mean divides by."""
+        labels, _, class_weight, sample_weight = arrays
+        if class_weight is None and sample_weight is None and self._options.ignore_index is None or not self.count:
+            return float(self.count)
+        weights, memory = np.empty(self.count), self._memory
+        kernel = self._weights_kernel(class_weight is not None, self._row_strides(sample_weight))
+        moving = memory.address(labels), ONE_AT if sample_weight is None else memory.address(sample_weight)
+        w = ONE_AT if class_weight is None else memory.address(class_weight)
+        kernel.run_blocks(ROW_WEIGHTS_JOB.fill, moving, (w,), address(weights), 8)
+        return total(weights)
+
+    def _weights_kernel(self, weighted: bool, sample: Strides | None) -> Kernel:
+        key = ("weights", weighted, sample)
+        found = self._kernels.get(key)
+        if found is None:
+            options, fit, z = self._options, self.fit, self._label_layout
+            row_shape = without(self._logits.shape, fit.axis)
+            z_rows = z.strides if options.sparse else without(z.strides, fit.axis)
+            steps = [z_rows, (0,) * len(row_shape) if sample is None else sample]
+            outer, inner, (z_steps, s_steps), offsets = two_levels(row_shape, steps)
+            classes, ignored = self._logits.shape[fit.axis], options.ignore_index
+            z_class = 0 if options.sparse else z.strides[fit.axis]
+            head = ROW_WEIGHTS_JOB.plan(
+                classes, inner, *z_steps, z_class, *s_steps, ignored or 0, ignored is not None
+            )  # fmt: skip
+            spec = RowWeightsSpec(z.dtype, options.sparse, weighted)
+            work = outer * inner * (classes if weighted and not options.sparse else 1)
+            found = keep(self._kernels, key, Kernel(spec, head, outer * inner, work, 1, offsets))
+        return found
+
+    def _row_strides(self, sample_weight: Array | None) -> Strides | None:
+        """The strides of sample weights from row to row, whatever they broadcast from."""
+        if sample_weight is None:
+            return None
+        fit = self.fit
+        strides = broadcast_strides(tuple(sample_weight.shape), self._memory.strides(sample_weight), fit.loss_shape)
+        return without(strides, fit.axis) if fit.keeps_axis else strides
+
+
+class SoftmaxMap:
+    """softmax, log_softmax or logsumexp (which drops the axis) of arrays with one layout."""
+
+    __slots__ = ("_count", "_dtype", "_kernel", "_memory", "_results", "_rows")
+
+    def __init__(self, kind: str, axis: Any, memory: Memory, x: Layout) -> None:
+        position = shapes.class_axis(axis, x.shape, "x")
+        rows, dtype = without(x.shape, position), loss_dtype(x.dtype)
+        self._memory, self._dtype, self._count = memory, x.dtype, math.prod(rows)
+        self._rows = np.dtype(dtype)
+        alone = kind == "logsumexp"  # the rows' numbers are all there is
+        self._results = memory.allocator(rows, dtype) if alone else memory.allocator(x.shape, x.dtype, x)
+        self._kernel = None
+        if self._count:
+            parts = Parts(x, gradient=None if alone else self._results.layout.strides, losses=dtype)
+            self._kernel = softmax_kernel(SoftmaxOptions(position, False), position, kind, parts)
+
+    def __call__(self, x: Array) -> Array:
+        """The result, in the dtype of x."""
+        memory, kernel, result = self._memory, self._kernel, self._results.empty()
+        alone = len(result.shape) < len(x.shape)
+        if kernel is not None:
+            rows = result if alone else np.empty(self._count, self._rows)
+            at = memory.address(rows) if alone else address(rows)
+            moving = (memory.address(x), 0, 0 if alone else memory.address(result), 0, ONE_AT)
+            kernel.run_blocks(SOFTMAX_JOB.fill, moving, (ONE_AT, 1.0, 0.0), at, self._rows.itemsize)
+        return memory.cast(result, self._dtype) if alone else result

@@ -1,0 +1,280 @@
+"""The options of the losses: their names, defaults and checks, and the arrays that accompany them, in one place.
+
+An options value is made in the public function and handed through every layer; operator schemas, kernel plans and
+keyword lists are read off its fields. Values that are equal are one object, by which plans are found.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from types import CodeType
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits import errors
+from withlogits.memo import keep
+
+Reduction: TypeAlias = Literal["none", "sum", "mean"]
+Wrt: TypeAlias = Literal["logits", "labels"]
+
+
+class _Tensor(Protocol):
+    """What the arrays of differentiating frameworks have, and NumPy's have not."""
+
+    @property
+    def requires_grad(self) -> bool: ...
+
+
+Tensor = TypeVar("Tensor", bound=_Tensor)
+
+FEW = 64  # up to so many numbers, Python looks at them in half the time that NumPy takes to begin
+SUFFIX = {"int": "int", "bool": "bool", "float": "float", "int | None": "int?", "float | None": "float?"}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SoftmaxOptions:
+    """The options of a softmax loss, checked."""
+
+    axis: Any  # an integer; one that fits the logits once they are known
+    sparse: bool  # whether the labels are class indices
+    label_smoothing: float = 0.0
+    ignore_index: int | None = None
+    temperature: float = 1.0
+    softcap: float | None = None
+    z_loss: float = 0.0
+    reduction: Reduction = "none"
+
+    WEIGHTS: ClassVar = ("class_weight", "sample_weight")  # the arrays that accompany labels and logits
+
+    @classmethod
+    def checked(cls, given: tuple[Any, ...]) -> SoftmaxOptions:
+        """The options of these values, in the order of the fields."""
+        axis, sparse, smoothing, ignore_index, temperature, softcap, z_loss, reduction = given
+        return cls(
+            integer_if_possible(axis),
+            sparse,
+            fraction("label_smoothing", smoothing),
+            None if ignore_index is None else index_to_ignore(ignore_index),
+            positive("temperature", temperature),
+            None if softcap is None else positive("softcap", softcap),
+            not_negative("z_loss", z_loss),
+            known_reduction(reduction),
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SigmoidOptions:
+    """The options of a sigmoid loss, checked."""
+
+    label_smoothing: float = 0.0
+    reduction: Reduction = "none"
+
+    WEIGHTS: ClassVar = ("pos_weight", "sample_weight")
+
+    @classmethod
+    def checked(cls, given: tuple[Any, ...]) -> SigmoidOptions:
+        """The options of these values, in the order of the fields."""
+        smoothing, reduction = given
+        return cls(fraction("label_smoothing", smoothing), known_reduction(reduction))
+
+
+class WeightedKeywords(TypedDict, total=False):
+    """Keywords of the weighted sigmoid loss, for type checkers."""
+
+    name: str | None
+    pos_weight: Any
+
+
+class SigmoidKeywords(WeightedKeywords, total=False):
+    """Keywords of the sigmoid loss, for type checkers."""
+
+    label_smoothing: float
+    sample_weight: Any
+
+
+class _RowKeywords(TypedDict, total=False):
+    """Keywords that both softmax losses have, for type checkers."""
+
+    axis: int
+    name: str | None
+    class_weight: Any
+    label_smoothing: float
+    temperature: float
+    softcap: float | None
+    z_loss: float
+    sample_weight: Any
+
+
+class SoftmaxKeywords(_RowKeywords, total=False):
+    """Keywords of the dense softmax loss, for type checkers."""
+
+    dim: int | None
+
+
+class SparseKeywords(_RowKeywords, total=False):
+    """Keywords of the sparse softmax loss, for type checkers."""
+
+    ignore_index: int | None
+
+
+Options: TypeAlias = SoftmaxOptions | SigmoidOptions
+O = TypeVar("O", SoftmaxOptions, SigmoidOptions)
+
+_softmax: dict[tuple[Any, ...], SoftmaxOptions] = {}
+_sigmoid: dict[tuple[Any, ...], SigmoidOptions] = {}
+
+
+def softmax_options(given: tuple[Any, ...]) -> SoftmaxOptions:
+    """The options of a softmax loss, in the order of its fields: one object for all calls that give the same.
+
+    What was checked is found by its value, and 1 == 1.0 == True: so only options of the exact types are looked up.
+    """
+    axis, _, smoothing, ignore_index, temperature, softcap, z_loss, reduction = given
+    if (
+        type(axis) is int
+        and type(smoothing) is float
+        and (ignore_index is None or type(ignore_index) is int)
+        and type(temperature) is float
+        and (softcap is None or type(softcap) is float)
+        and type(z_loss) is float
+        and type(reduction) is str
+    ):
+        found = _softmax.get(given)
+        if found is not None:
+            return found
+    options = SoftmaxOptions.checked(given)
+    return _one_object(_softmax, options) if type(options.axis) is int else options
+
+
+def sigmoid_options(given: tuple[Any, ...]) -> SigmoidOptions:
+    """The options of a sigmoid loss, in the order of its fields: one object for all calls that give the same."""
+    if type(given[0]) is float and type(given[1]) is str:
+        found = _sigmoid.get(given)
+        if found is not None:
+            return found
+    return _one_object(_sigmoid, SigmoidOptions.checked(given))
+
+
+def _one_object(memo: dict[tuple[Any, ...], O], options: O) -> O:
+    values = field_values(options)
+    return memo.get(values) or keep(memo, values, options)
+
+
+def field_names(options: type[Options] | Options, without: str = "reduction") -> tuple[str, ...]:
+    """The names of the options that decide the loss of a row: all but the reduction."""
+    return tuple(f.name for f in fields(options) if f.name != without)
+
+
+def field_values(options: Options, without: str = "") -> tuple[Any, ...]:
+    """The values of the options, in the order of the fields."""
+    return tuple([getattr(options, f.name) for f in fields(options) if f.name != without])
+
+
+def operator_schema(options: type[Options]) -> str:
+    """The options as the arguments of a torch operator, which takes plain values."""
+    kinds = {f.name: "int" if f.name == "axis" else SUFFIX[str(f.type)] for f in fields(options) if f.name != "reduction"}
+    return ", ".join(f"{kind} {name}" for name, kind in kinds.items())
+
+
+def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a loss's arguments, in order."""
+    code: CodeType = inspect.unwrap(function).__code__
+    return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a loss that may be left out, with their defaults."""
+    given = inspect.unwrap(function).__kwdefaults__
+    return {name: value for name, value in given.items() if value is not inspect.Parameter.empty}
+
+
+# ------------------------------------------------------------------------------------------------------------ checks
+
+
+def known_reduction(reduction: Any) -> Reduction:
+    """One of the three."""
+    if type(reduction) is str and reduction in ("none", "sum", "mean"):
+        return reduction  # type: ignore[return-value]
+    raise errors.out_of_range("reduction", reduction, "'none', 'sum' or 'mean'")
+
+
+def fraction(name: str, x: Any) -> float:
+    """A number in [0, 1]."""
+    return _within(name, x, lambda number: 0.0 <= number <= 1.0, "a number from 0 to 1")
+
+
+def positive(name: str, x: Any) -> float:
+    """A finite number above 0."""
+    return _within(name, x, lambda number: 0.0 < number < math.inf, "a finite number above 0")
+
+
+def not_negative(name: str, x: Any) -> float:
+    """A finite number, 0 or more."""
+    return _within(name, x, lambda number: 0.0 <= number < math.inf, "a finite number of 0 or more")
+
+
+def _within(name: str, x: Any, allowed: Callable[[float], bool], expected: str) -> float:
+    try:
+        if isinstance(x, (str, bytes)) or np.ndim(x):
+            raise TypeError
+        number = float(x)
+    except OverflowError:  # an integer beyond the largest float
+        number = math.inf if x > 0 else -math.inf
+    except (TypeError, ValueError):
+        raise errors.number(name, x) from None
+    if not allowed(number):
+        raise errors.out_of_range(name, number, expected)
+    return number
+
+
+def index_to_ignore(x: Any) -> int:
+    """An integer; any, since it need not be a class."""
+    try:
+        return operator.index(x)
+    except TypeError:
+        raise errors.ignore_index(x) from None
+
+
+def integer_if_possible(axis: Any) -> Any:
+    """`axis` as a Python int; what is none is reported together with the shape of the logits."""
+    try:
+        return operator.index(axis)
+    except TypeError:
+        return axis
+
+
+def one_axis(axis: Any, dim: Any) -> Any:
+    """`axis`, or its older name `dim`."""
+    if dim is None:
+        return axis
+    if axis != -1:
+        raise errors.two_axes(axis, dim)
+    return dim
+
+
+def wrt_names(wrt: object, sparse: bool) -> tuple[str, ...]:
+    """The names in `wrt` as a tuple."""
+    names: tuple[Any, ...] = wrt if isinstance(wrt, tuple) else (wrt,)
+    if not names or any(name not in ("logits", "labels") for name in names) or len(set(names)) < len(names):
+        raise errors.wrt(wrt)
+    if sparse and "labels" in names:
+        raise errors.gradient_of_indices()
+    return names
+
+
+def check_weight_values(name: str, weight: NDArray[Any]) -> None:
+    """Weights are finite and 0 or more."""
+    if weight.size <= FEW:
+        few: list[float] = weight.ravel().tolist()
+        if all(0.0 <= w < math.inf for w in few):
+            return
+    elif weight.min() >= 0.0 and weight.max() < math.inf:  # NaN is neither
+        return
+    bad = np.flatnonzero(~((weight >= 0.0) & (weight < np.inf)))[0]
+    raise errors.weight_value(name, np.unravel_index(bad, weight.shape), weight.flat[bad].item())
