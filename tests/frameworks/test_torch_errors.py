@@ -216,8 +216,8 @@ def test_where_nobody_may_wait_a_label_out_of_range_is_nan(reduction: str) -> No
     from withlogits.frameworks.torch import formulas
 
     options = formulas.Softmax(1, True, ignore_index=-1)
-    rows = formulas.softmax_rows(X, labels, None, None, options)
-    gradient, _ = formulas.softmax_rows_backward(torch.ones(4), X, labels, None, None, options, True, False)
+    loss = formulas.softmax(X, labels, None, None, options)
+    rows, (gradient, _) = loss.losses(), loss.gradients(torch.ones(4), True, False)
     assert rows.isnan().tolist() == [False, True, False, False]
     assert (gradient != 0).any(1).tolist() == [True, False, False, True]
 

@@ -187,19 +187,16 @@ def _softmax_anywhere(logits: Tensor, labels: Tensor, class_weight: Any, sample_
     chosen = Softmax(*options)
     if chosen.sparse and logits.device.type == "cpu":
         cpu.check_range(labels, logits.shape[chosen.axis], chosen.ignore_index, sample_weight)
-    return formulas.softmax_rows(logits, labels, class_weight, sample_weight, chosen), logits.new_empty(0)
+    losses = formulas.softmax(logits, labels, class_weight, sample_weight, chosen).losses()
+    return formulas.rounded(losses, loss_dtype(logits)), logits.new_empty(0)
 
 
 def _softmax_backward_anywhere(
     upstream: Tensor, stats: Tensor, logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, *rest: Any
 ) -> Any:
     *options, for_logits, for_labels = rest
-    return or_nothing(
-        formulas.softmax_rows_backward(
-            upstream, logits, labels, class_weight, sample_weight, Softmax(*options), for_logits, for_labels
-        ),
-        logits,
-    )
+    loss = formulas.softmax(logits, labels, class_weight, sample_weight, Softmax(*options))
+    return or_nothing(loss.gradients(upstream, for_logits, for_labels), logits)
 
 
 def _rows_shape(logits: Tensor, axis: int) -> list[int]:
@@ -255,7 +252,8 @@ def _softmax_push(saved: list[Any], tangents: Any) -> Any:
 
 def _softmax_hessian(upstream: Tensor, args: list[Any], v: Tensor | None, h: Tensor | None) -> tuple[Tensor, Tensor]:
     logits, labels, class_weight, sample_weight, *options = args
-    return formulas.softmax_hessian(upstream, logits, labels, class_weight, sample_weight, Softmax(*options), v, h)
+    loss = formulas.softmax(logits, labels, class_weight, sample_weight, Softmax(*options))
+    return loss.hessian_product(upstream, v, h)
 
 
 def _along(dx: Tensor, v: Tensor | None, dz: Tensor, h: Tensor | None, total: Callable[[Tensor], Tensor]) -> Any:
@@ -296,14 +294,19 @@ _Derivatives(softmax_rows_backward, _softmax_backward_pull, _softmax_backward_pu
 # ----------------------------------------------------------------------------------------------------------- sigmoid
 
 
-def _sigmoid_backward_anywhere(upstream: Tensor, logits: Tensor, *rest: Any) -> Any:
-    return or_nothing(formulas.sigmoid_elements_backward(upstream, logits, *rest), logits)
+def _sigmoid_anywhere(logits: Tensor, *rest: Any) -> Any:
+    return formulas.rounded(formulas.sigmoid(logits, *rest).losses(), loss_dtype(logits))
+
+
+def _sigmoid_backward_anywhere(upstream: Tensor, *rest: Any) -> Any:
+    *args, for_logits, for_labels = rest
+    return or_nothing(formulas.sigmoid(*args).gradients(upstream, for_logits, for_labels), args[0])
 
 
 sigmoid_elements = _operator(
     "sigmoid_elements(Tensor logits, Tensor labels, Tensor? pos_weight, Tensor? sample_weight, float label_smoothing) "
     "-> Tensor",
-    formulas.sigmoid_elements,
+    _sigmoid_anywhere,
     lambda logits, *_: torch.empty_like(logits, dtype=loss_dtype(logits)),
 )
 sigmoid_elements_backward = _operator(
@@ -351,8 +354,7 @@ def _sigmoid_backward_push(saved: list[Any], tangents: Any) -> Any:
 
 
 def _sigmoid_hessian(upstream: Tensor, args: list[Any], v: Tensor | None, h: Tensor | None) -> tuple[Tensor, Tensor]:
-    logits, labels, pos_weight, sample_weight, label_smoothing = args
-    return formulas.sigmoid_hessian(upstream, logits, labels, pos_weight, sample_weight, label_smoothing, v, h)
+    return formulas.sigmoid(*args).hessian_product(upstream, v, h)
 
 
 _Derivatives(sigmoid_elements, _sigmoid_pull, _sigmoid_push)
@@ -382,9 +384,9 @@ def _softmax_map_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]
     if kind == "logsumexp":
         g = p * u.unsqueeze(axis)
     elif kind == "log_softmax":
-        g = formulas.less_share(p, u, x.argmax(axis, keepdim=True), axis)
+        g = -formulas.excess(p.movedim(axis, -1), u.movedim(axis, -1)).movedim(-1, axis)
     else:
-        g = p * _centred(p, u, x, axis)
+        g = p * _centred(p, u, axis)
     return g.to(x.dtype), None, None
 
 
@@ -394,16 +396,17 @@ def _softmax_map_push(saved: list[Any], tangents: Any) -> Any:
     if kind == "logsumexp":
         t = (p * v).sum(axis)
     elif kind == "log_softmax":
-        t = _centred(p, v, x, axis)
+        t = _centred(p, v, axis)
     else:
-        t = p * _centred(p, v, x, axis)
+        t = p * _centred(p, v, axis)
     return t.to(x.dtype)
 
 
-def _centred(p: Tensor, c: Tensor, x: Tensor, axis: int) -> Tensor:
-    """c − Σ p c; see `formulas.softmax_hessian`."""
-    c = c - c.gather(axis, x.argmax(axis, keepdim=True))
-    return c - (p * c).sum(axis, keepdim=True)
+def _centred(p: Tensor, c: Tensor, axis: int) -> Tensor:
+    """Return c − Σ p c."""
+    differences, _ = formulas.centred(p.movedim(axis, -1), c.movedim(axis, -1))
+    found: Tensor = differences.movedim(-1, axis)
+    return found
 
 
 def _slope(x: Tensor, kind: str) -> Tensor:

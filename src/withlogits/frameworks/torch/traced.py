@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withlogits.frameworks.torch.formulas import Softmax, as_signed, summed, wide
+from withlogits.frameworks.torch import formulas
+from withlogits.frameworks.torch.formulas import Softmax, summed, wide
 from withlogits.frameworks.torch.operators import sigmoid_elements, softmax_rows
 
 
@@ -35,16 +36,7 @@ def softmax_divisor(
     """Σ sᵢ Wᵢ over the rows that count: what a mean divides by. Of `rows` the shape and the device are asked."""
     if class_weight is None and sample_weight is None and options.ignore_index is None:
         return rows.numel()
-    weight = torch.ones_like(wide(rows)) if sample_weight is None else wide(sample_weight)
-    if options.ignore_index is not None:
-        weight = torch.where(as_signed(labels) == options.ignore_index, 0.0, weight)
-    if class_weight is None:
-        return weight.sum()
-    w = wide(class_weight)
-    if options.sparse:
-        return (w[as_signed(labels).clamp(0, w.shape[0] - 1)] * weight).sum()
-    z = torch.where((weight != 0.0).unsqueeze(-1), wide(labels).movedim(options.axis, -1), 0.0)
-    return ((z * w).sum(-1) * weight).sum()
+    return formulas.softmax_divisor(rows, labels, class_weight, sample_weight, options)
 
 
 def sigmoid(

@@ -1,0 +1,65 @@
+"""The functions of PyTorch that `withlogits.formulas` is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, exp, float32, float64, isfinite, isinf, log, log1p, ones_like, tanh, where, zeros_like
+from torch import movedim as moveaxis
+
+__all__ = [
+    "arange", "as_index", "astype", "constant", "exp", "float32", "float64", "is_floating", "isfinite", "isinf", "log",
+    "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where", "wide", "zeros_like",
+]  # fmt: skip
+
+NO_FLOAT64 = frozenset(("mps", "xpu"))  # kinds of devices of which some lack it
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    return float32 if x.device.type in NO_FLOAT64 else float64
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return x in the type of the arithmetic; a whole number that float64 cannot hold is no label."""
+    return x.to(wide_dtype(x))
+
+
+def astype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x.to(dtype)
+
+
+def is_floating(x: Tensor) -> bool:
+    return x.dtype.is_floating_point
+
+
+def as_index(labels: Tensor) -> Tensor:
+    """Return index labels as int64; uint64 keeps its 64 bits."""
+    return labels.view(torch.int64) if labels.dtype == torch.uint64 else labels.to(torch.int64)
+
+
+def constant(value: Any, like: Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+
+
+def arange(n: int, like: Tensor) -> Tensor:
+    return torch.arange(n, device=like.device)
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Return x[index]; an index out of range gets the nearest element."""
+    return torch.index_select(x, 0, index.clamp(0, x.shape[0] - 1).flatten()).reshape(index.shape)
+
+
+def stop_gradient(x: Tensor) -> Tensor:
+    return x.detach()
+
+
+def max(x: Tensor) -> Tensor:
+    """Return the maximum over the last axis, which stays."""
+    return x.amax(-1, keepdim=True)
+
+
+def sum(x: Tensor) -> Tensor:
+    """Return the sum over the last axis, which stays."""
+    return x.sum(-1, keepdim=True)
