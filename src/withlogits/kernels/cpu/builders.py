@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 MODULES = {
-    "SoftmaxSpec": "rows",
+    "SoftmaxSpec": "softmax",
     "SigmoidSpec": "sigmoid",
     "PoolSpec": "spinning",
     "FactsSpec": "facts",
@@ -17,11 +17,12 @@ MODULES = {
     "ElementsSpec": "elements",
     "ScoresSpec": "scores",
 }
-TRACED = ("rows", "sigmoid", "spinning")  # written in LLVM's language, without Numba
+TRACED = ("softmax", "softmax_float32", "sigmoid", "spinning")  # written in LLVM's language, without Numba
 
 
 def module_of(spec: Any) -> str:
-    return MODULES[type(spec).__name__]
+    name = MODULES[type(spec).__name__]
+    return "softmax_float32" if name == "softmax" and spec.float32 else name
 
 
 def build(spec: Any) -> Callable[..., Any]:

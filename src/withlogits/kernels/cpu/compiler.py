@@ -97,7 +97,7 @@ def _sources(module: str) -> bytes:
     for name in names:
         text = (Path(__file__).parent / f"{name}.py").read_bytes()
         digest.update(text)
-        for source, imported in re.findall(rb"^ *from \.(\w*) import (.*)$", text, re.MULTILINE):
+        for source, imported in re.findall(rb"^ *from \.(\w*) import ([\w, ]*)", text, re.MULTILINE):
             found = [source] if source else re.findall(rb"\w+", imported)
             names += [each.decode() for each in found if each.decode() not in names]
     return digest.digest()

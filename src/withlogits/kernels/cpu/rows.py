@@ -21,7 +21,6 @@ from .control import Job, Kernel, Variable, if_else, loop, repeat, when
 from .job import SOFTMAX_JOB, TILE, SoftmaxSpec
 from .memory import KIND_BYTES, KINDS, Access, Kind, Lanes, Tile
 from .simd import F64, I1, I64, Value, fma, select
-from .target import Target
 
 NAN, INF = float("nan"), float("inf")
 
@@ -458,11 +457,8 @@ def finish(spec: SoftmaxSpec, sums: Sums, m: Value, x_label: Value | None, w_lab
     return Losses(loss, r, total, tail * share, share, tail < 1.0, others, m, multiple=total)
 
 
-def build(spec: SoftmaxSpec, target: Target) -> Kernel:
-    """Return the kernel of a loss or activation of the softmax family."""
-    from . import softmax, softmax_float32  # they use this module's names
-
-    passes: Passes = (softmax_float32 if spec.float32 else softmax).Passes(spec, target)
+def kernel_of(spec: SoftmaxSpec, passes: Passes) -> Kernel:
+    """Return the kernel that takes the rows of a job through these passes."""
 
     def kernel(address: Value, start: Value, stop: Value) -> Value:
         job = Job(address, SOFTMAX_JOB.names)

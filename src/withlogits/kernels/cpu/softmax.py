@@ -25,10 +25,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import functions, simd
-from .control import Variable
+from .control import Kernel, Variable
 from .job import SoftmaxSpec
 from .memory import AHEAD, KINDS, Access, Lanes, some_lanes
-from .rows import INF, Cursor, Losses, Row, Rows, Sums, plus
+from .rows import INF, Cursor, Losses, Row, Rows, Sums, kernel_of, plus
 from .simd import F32, F64, I32, Value, fma, select
 from .target import Target
 
@@ -37,6 +37,11 @@ UNBIAS = 2.0**-BIAS
 STEPS = 1 << 16  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
 NEAR = 1 << 16  # classes of rows of which the next one is asked for while one is computed
 SUMS = ("s", "s_low", "k", "a", "a_low", "total", "total_low")
+
+
+def build(spec: SoftmaxSpec, target: Target) -> Kernel:
+    """Return the kernel of a loss or activation."""
+    return kernel_of(spec, Passes(spec, target))
 
 
 class Passes:

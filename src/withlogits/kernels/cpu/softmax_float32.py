@@ -27,10 +27,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import functions, simd
-from .control import Variable, if_else, loop
+from .control import Kernel, Variable, if_else, loop
 from .job import TILE, SoftmaxSpec
 from .memory import KINDS, Access, Lanes, Tile, some_lanes
-from .rows import INF, Cursor, Losses, Row, Rows, Sums, plus
+from .rows import INF, Cursor, Losses, Row, Rows, Sums, kernel_of, plus
 from .simd import F32, F64, I32, I64, Value, fma, select
 from .target import Target
 
@@ -56,6 +56,11 @@ def term(x: Value, floor: Value, rounder: Value, but: Value | None = None) -> tu
         scale = select(but, 0.0, scale)
     v = fma(scale, t, scale)
     return v, fma(scale, lost, fma(scale, t, scale - v))
+
+
+def build(spec: SoftmaxSpec, target: Target) -> Kernel:
+    """Return the kernel of a loss or activation."""
+    return kernel_of(spec, Passes(spec, target))
 
 
 class Passes:
