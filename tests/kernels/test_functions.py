@@ -59,7 +59,7 @@ def relative(got: Any, truth: list[mpf]) -> float:
 
 @functools.cache
 def exponentials() -> dict[str, Any]:
-    full, single = functions.EXP_FULL, functions.EXP_SINGLE
+    full, single = functions.EXP_FULL, functions.EXP_FLOAT32
     return {
         "full": elementwise(lambda d: functions.exp_pair(d), 1, 2),
         "half": elementwise(lambda d: functions.exp_pair(d, None, functions.EXP_HALF), 1, 2),
@@ -200,10 +200,10 @@ def test_log1p_with_what_its_argument_lost() -> None:
 
 
 def test_log1p_for_single_precision() -> None:
-    (figure,) = promised(functions.log1p_single, "relative error")
+    (figure,) = promised(functions.log1p_float32, "relative error")
     rng = np.random.default_rng(5)
     e = np.concatenate([rng.random(POINTS), 10.0 ** rng.uniform(-300, 0, POINTS), [1.0]])
-    compute = elementwise(functions.log1p_single, 1, 1)
+    compute = elementwise(functions.log1p_float32, 1, 1)
     assert relative(compute(e), [mp.log1p(exact(x)) for x in e]) <= figure
     np.testing.assert_array_equal(compute(np.array([0.0, np.nan])), [0.0, np.nan])
 
@@ -234,10 +234,10 @@ def test_tanh_and_its_derivative() -> None:
 
 @pytest.mark.parametrize("size", [1.0, 100.0, 2.0**20])
 def test_expm1_of_what_is_left_of_a_float32(size: float) -> None:
-    (figure,) = promised(functions.expm1_reduced_single, "within")
+    (figure,) = promised(functions.expm1_reduced_float32, "within")
     x = np.append(np.random.default_rng(8).uniform(-size, size, POINTS), -5.198927).astype(np.float32)
     n = np.rint(x.astype(np.float64) / np.log(2.0)).astype(np.float32)
-    got, lost = elementwise(functions.expm1_reduced_single, 2, 2, F32)(x, n)
+    got, lost = elementwise(functions.expm1_reduced_float32, 2, 2, F32)(x, n)
     truth = [mp.expm1(exact(a) - exact(b) * mp.ln2) for a, b in zip(x, n, strict=True)]
     error = max(float(abs(exact(g) + exact(e) - t)) for g, e, t in zip(got, lost, truth, strict=True))
     assert error <= figure
@@ -265,5 +265,5 @@ def test_horner_is_the_polynomial() -> None:
 def test_a_figure_that_is_too_small_is_noticed() -> None:
     """These tests can fail: a shorter polynomial breaks the promise of the longer one."""
     d = nonpositive()
-    short = elementwise(lambda v: simd.fma(*(functions.exp_pair(v, None, functions.EXP_SINGLE) * 2)[:3]), 1, 1)(d)
+    short = elementwise(lambda v: simd.fma(*(functions.exp_pair(v, None, functions.EXP_FLOAT32) * 2)[:3]), 1, 1)(d)
     assert max(ulp_error(g, mp.exp(exact(x)), np.float64) for g, x in zip(short, d, strict=True)) > 1000

@@ -34,22 +34,15 @@ class SoftmaxSpec:
     transformed: bool = False  # temperature or softcap
 
     @property
-    def single(self) -> bool:
-        """Is it a case for float32 arithmetic (`single.py`)."""
+    def float32(self) -> bool:
+        """Is it a case for float32 arithmetic (`softmax_float32.py`)."""
         loss_alone = self.labels == "dense" and not self.gradient and not self.label_gradient
         return (self.labels == "index" or loss_alone) and self.x != "float64" and not self.transformed
 
     @property
     def short(self) -> int:
         """Contiguous rows of so few classes are faster turned ("tiled") than one after the other ("along")."""
-        return 32 if self.single else TILE
-
-    @property
-    def lanes(self) -> int:
-        """Rows or classes handled at once."""
-        if self.single:
-            return 16
-        return 4 * LANES if self.layout == "along" and self.x != "float64" else LANES
+        return 32 if self.float32 else TILE
 
 
 @dataclass(frozen=True)

@@ -9,50 +9,41 @@ float64; the terms of a row are added in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from . import simd
+from .control import Job, Kernel, Variable, loop, when
 from .job import ROW_WEIGHTS_JOB, RowWeightsSpec
 from .memory import KINDS, Access
-from .simd import F64, I64, Value, traced
+from .simd import F64, I64, Value, select
+from .target import Target
 
 
-def build(spec: RowWeightsSpec) -> Callable[[int, int, int], int]:
-    one, every = Access(KINDS[spec.z], 1, False), simd.vector(simd.I1, 1)
-    sparse, weighted = spec.sparse, spec.weighted
+def build(spec: RowWeightsSpec, target: Target) -> Kernel:
+    """Return the kernel that writes the weights of rows."""
+    one, zero = Access(KINDS[spec.z], 1, False), 0.0
 
-    @traced
     def label(address: Value) -> Value:
-        return simd.lane(one.read(address, simd.constant(1, every), 0.0, I64 if sparse else F64), 0)
+        return simd.lane(one.read(address, None, zero, I64 if spec.sparse else F64), 0)
 
-    @traced
-    def number(address: Value) -> Value:
-        return simd.load(address, F64)
-
-    @traced
-    def store(x: Value, address: Value) -> None:
-        simd.store(x, address)
-
-    unpack = simd.reader(ROW_WEIGHTS_JOB.names)
-
-    def kernel(job: int, start: int, stop: int) -> int:
-        classes, inner, z_outer, z_row, z_class, s_outer, s_row, ignore, has_ignore, z, s, out, w = unpack(job)
-        for i in range(start, stop):
-            outer = i // inner
-            row = i - outer * inner
-            sample, at = number(s + outer * s_outer + row * s_row), z + outer * z_outer + row * z_row
-            weight = 1.0
-            if sparse:
+    def kernel(address: Value, start: Value, stop: Value) -> Value:
+        job = Job(address, ROW_WEIGHTS_JOB.names)
+        with loop(start, stop) as i:
+            outer = i / job.inner
+            row = i - outer * job.inner
+            sample = simd.load(job.s + outer * job.s_outer + row * job.s_row, F64)
+            at = job.z + outer * job.z_outer + row * job.z_row
+            weight = Variable(simd.constant(1.0, F64))
+            if spec.sparse:
                 y = label(at)
-                if has_ignore != 0 and y == ignore:
-                    sample = 0.0
-                if weighted:
-                    weight = number(w + 8 * y) if 0 <= y < classes else 0.0
-            elif weighted and sample != 0.0:
-                weight = 0.0
-                for j in range(classes):
-                    weight += number(w + 8 * j) * label(at + j * z_class)
-            store(sample * weight if sample != 0.0 else 0.0, out + 8 * i)
-        return 0
+                sample = select((job.has_ignore != 0) & (y == job.ignore), zero, sample)
+                if spec.weighted:  # a label that is no class is refused by the loss
+                    valid = (y >= 0) & (y < job.classes)
+                    weight.value = simd.load(job.w + select(valid, y, 0) * 8, F64)
+            elif spec.weighted:
+                with when(sample != zero):
+                    weight.value = simd.constant(zero, F64)
+                    with loop(0, job.classes) as j:
+                        weight.value = weight.value + simd.load(job.w + j * 8, F64) * label(at + j * job.z_class)
+            simd.store(select(sample == zero, zero, sample * weight.value), job.out + i * 8)
+        return simd.integer(0)
 
     return kernel

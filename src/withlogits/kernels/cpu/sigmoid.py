@@ -17,13 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import functions, simd
-from .job import BLOCK, LANES, SIGMOID_JOB, SigmoidSpec
-from .memory import AHEAD, KINDS, Access
-from .simd import F64, I64, Value, fma, select, traced
+from .control import Job, Kernel, Variable, loop
+from .job import BLOCK, SIGMOID_JOB, SigmoidSpec
+from .memory import AHEAD, KINDS, Access, some_lanes
+from .simd import F64, I64, Value, fma, select
+from .target import Target
 
 INF = float("inf")
-WIDE = 4 * LANES  # side by side, so that one long chain of instructions need not wait for itself
-
+AT_ONCE = 4  # vectors side by side, so that one long chain of instructions need not wait for itself
+WRITTEN = ("o", "g", "h")  # the letters of the arrays that are results
 
 Parts = Callable[[Value], tuple[Value, Value]]
 CrossEntropy = Callable[..., tuple[Value, Value, Value]]
@@ -38,15 +40,15 @@ def formulas(spec: SigmoidSpec) -> tuple[Parts, Callable[[Value], Value], CrossE
         """e = exp(−|x|) and u = log1p(e)."""
         d = -simd.absolute(x)
         if not precise:
-            # the loss needs no more than EXP_SINGLE; a gradient does, since σ − z cancels
-            coefficients: tuple[float, ...] = functions.EXP_SINGLE
+            # the loss needs no more than EXP_FLOAT32; a gradient does, since σ − z cancels
+            coefficients: tuple[float, ...] = functions.EXP_FLOAT32
             if graded:
                 coefficients = functions.EXP_HALF if KINDS[spec.x].size == 2 else functions.EXP_FULL
             scale, t = functions.exp_pair(d, None, coefficients, to_zero=False)
             e = fma(scale, t, scale)
             # with pos_weight the label gradient's terms cancel
             exact = spec.label_gradient and spec.q
-            return e, functions.log1p(e) if exact else functions.log1p_single(e)
+            return e, functions.log1p(e) if exact else functions.log1p_float32(e)
         scale, t = functions.exp_pair(d, None, functions.EXP_FULL, 64)
         e = fma(scale, t, scale)
         low = fma(scale, t, scale - e)
@@ -89,180 +91,127 @@ def formulas(spec: SigmoidSpec) -> tuple[Parts, Callable[[Value], Value], CrossE
     return parts, inverse, cross_entropy
 
 
-def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
-    precise = spec.x == "float64"
-    summed = spec.result == "loss" and not spec.kept
-    lanes = LANES if spec.strided else WIDE
-    full, numbers, flags = (simd.vector(kind, lanes) for kind in (F64, I64, simd.I1))
-    result_kind = spec.x if spec.result != "loss" else "float64" if precise else "float32"
+def build(spec: SigmoidSpec, target: Target) -> Kernel:
+    """Return the kernel of a loss or activation of the sigmoid family."""
+    elements = _Elements(spec, target)
 
-    def access(kind: str, strided: bool = spec.strided) -> Access | None:
-        return Access(KINDS[kind], lanes, strided) if kind else None
-
-    x_at, z_at, o_at = Access(KINDS[spec.x], lanes, spec.strided), access(spec.z), access(result_kind)
-    h_at, q_at, s_at = access(spec.label_gradient), access("float64", True), access(spec.s, not spec.s_along)
-
-    parts, inverse, cross_entropy = formulas(spec)
-
-    def log_odds(p: Value) -> Value:
-        """log(p/(1 − p)) through the ratio f and what rounding f lost."""
-        tiny = p < 2.0**-1000
-        p = select(tiny, p * 2.0**54, p)
-        other = select(tiny, 1.0, 1.0 - p)
-        f = p / other
-        lost = fma(-f, other, p) - f * select(tiny, 0.0, (1.0 - other) - p)
-        result = functions.log(f, lost / other) - select(tiny, simd.constant(54.0 * functions.LN2, p.type), 0.0)
-        result = select(p == 0.0, -INF, select(p == 1.0, INF, result))
-        return select((p >= 0.0) & (p <= 1.0), result, float("nan"))
-
-    def mapped(x: Value) -> Value:
-        if spec.result == "logit":
-            return log_odds(x)
-        e, u = parts(x)
-        if spec.result == "sigmoid":
-            return select(x < 0.0, e, 1.0) * inverse(e + 1.0)
-        if spec.result == "softplus":
-            return simd.larger(simd.constant(0.0, x.type), x) + u
-        return select(x < 0.0, x, 0.0) - u
-
-    def spread(address: Value, step: Value, n: Value) -> Value:
-        """An address for each lane; lanes without an element repeat the last."""
-        return simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
-
-    @traced
-    def lanes_from(address: Value, step: Value, n: Value) -> Value:
-        return spread(address, step, n) if spec.strided else address
-
-    @traced
-    def weights_from(address: Value, step: Value, n: Value) -> Value:
-        return spread(address, step, n)
-
-    @traced
-    def samples_from(address: Value, step: Value, n: Value) -> Value:
-        return address if spec.s_along else spread(address, step, n)
-
-    @traced
-    def first(n: Value) -> Value:
-        return simd.lane_numbers(numbers) < n
-
-    @traced
-    def zero() -> Value:
-        return simd.constant(0.0, full)
-
-    def write(access: Access, x: Value, address: Value, mask: Value, past_caches: bool) -> None:
-        if past_caches:
-            access.write_past_caches(x, address)
-        else:
-            access.write(x, address, mask)
-
-    def one_step(
-        past_caches: bool,
-        total: Value, x: Value, z: Value, o: Value, g: Value, h: Value, q: Value, s: Value, mask: Value,
-        pos_weight: Value, smoothing: Value, grad_scale: Value,
-    ) -> Value:  # fmt: skip
-        reach = simd.constant(1, flags) if spec.strided else mask
-        if not spec.strided:
-            for i in range(0, lanes * x_at.kind.size, 64):
-                simd.prefetch(x + (AHEAD + i))
-                if z_at is not None:
-                    simd.prefetch(z + (AHEAD + i))
-                if s_at is not None and spec.s_along:
-                    simd.prefetch(s + (AHEAD + i))
-                if spec.kept and not past_caches:
-                    simd.prefetch(o + (AHEAD + i), to_write=True)
-                if spec.gradient and not past_caches:
-                    simd.prefetch(g + (AHEAD + i), to_write=True)
-        logits = x_at.read(x, reach, 0.0)
-        if z_at is None:
-            assert o_at is not None
-            write(o_at, mapped(logits), o, reach, past_caches)
-            return total
-        weight = {"": None, "one": simd.splat(pos_weight, full)}.get(spec.q)
-        if spec.q == "many":
-            assert q_at is not None
-            weight = q_at.read(q, reach, 0.0)
-        e, u = parts(logits)
-        loss, gradient, label_gradient = cross_entropy(logits, e, u, z_at.read(z, reach, 0.0), weight, smoothing)
-        multiple = grad_scale
-        if s_at is not None:
-            sample = s_at.read(s, reach, 0.0)
-            loss = select(sample == 0.0, 0.0, loss * sample)
-            gradient = select(sample == 0.0, 0.0, gradient * sample)
-            label_gradient = select(sample == 0.0, 0.0, label_gradient * sample)
-        if spec.kept:
-            assert o_at is not None
-            write(o_at, loss, o, reach, past_caches)
-        if spec.gradient:
-            write(x_at, gradient * multiple, g, reach, past_caches)
-        if h_at is not None:
-            write(h_at, label_gradient * multiple, h, reach, past_caches)
-        return total + select(mask, loss, 0.0) if summed else total
-
-    @traced
-    def step(*values: Value) -> Value:
-        return one_step(False, *values)
-
-    @traced
-    def step_past_caches(*values: Value) -> Value:
-        """For a whole vector; of results too large for any cache, where they begin at multiples of 64."""
-        return one_step(spec.streaming, *values)
-
-    @traced
-    def settle() -> None:
-        simd.settle()
-
-    @traced
-    def put_sum(total: Value, address: Value) -> None:
-        simd.store(simd.across(total, lambda p, q: p + q), address)
-
-    slots, block, streaming = simd.reader(SIGMOID_JOB.names), BLOCK, spec.streaming
-    # masks cost time without AVX-512, most of all for elements below 4 bytes, which are then read one by one
-    whole = not streaming and not spec.strided
-
-    def kernel(job: int, start: int, stop: int) -> int:
-        (
-            columns, x_row, x_column, z_row, z_column, o_row, o_column, g_row, g_column, h_row, h_column,
-            q_row, q_column, s_row, s_column, smoothing, x, z, o, g, h, q, s, sums, pos_weight, grad_scale,
-        ) = slots(job)  # fmt: skip
-        blocks = (columns + block - 1) // block
-        for i in range(start, stop):
-            row = i // blocks
-            j = (i - row * blocks) * block
-            end = min(j + block, columns)
-            total = zero()
-            if whole or (
-                streaming
-                and (o + row * o_row) % 64 == 0
-                and (g + row * g_row) % 64 == 0
-                and (h + row * h_row) % 64 == 0
-            ):
-                while j + lanes <= end:
-                    total = step_past_caches(
-                        total, x + row * x_row + j * x_column, z + row * z_row + j * z_column,
-                        o + row * o_row + j * o_column, g + row * g_row + j * g_column, h + row * h_row + j * h_column,
-                        weights_from(q + row * q_row + j * q_column, q_column, lanes),
-                        samples_from(s + row * s_row + j * s_column, s_column, lanes),
-                        first(lanes), pos_weight, smoothing, grad_scale,
-                    )  # fmt: skip
-                    j += lanes
-            while j < end:
-                n = min(lanes, end - j)
-                total = step(
-                    total,
-                    lanes_from(x + row * x_row + j * x_column, x_column, n),
-                    lanes_from(z + row * z_row + j * z_column, z_column, n),
-                    lanes_from(o + row * o_row + j * o_column, o_column, n),
-                    lanes_from(g + row * g_row + j * g_column, g_column, n),
-                    lanes_from(h + row * h_row + j * h_column, h_column, n),
-                    weights_from(q + row * q_row + j * q_column, q_column, n),
-                    samples_from(s + row * s_row + j * s_column, s_column, n),
-                    first(n), pos_weight, smoothing, grad_scale,
-                )  # fmt: skip
-                j += lanes
-            if summed:
-                put_sum(total, sums + 8 * i)
-        if streaming:
-            settle()
-        return 0
+    def kernel(address: Value, start: Value, stop: Value) -> Value:
+        job = Job(address, SIGMOID_JOB.names)
+        blocks = (job.columns + (BLOCK - 1)) / BLOCK
+        with loop(start, stop) as i:
+            row = i / blocks
+            begin = (i - row * blocks) * BLOCK
+            end = simd.smaller(begin + BLOCK, job.columns)
+            elements.block(job, row, begin, end, job.sums + 8 * i)
+        if spec.streaming:
+            simd.fence()
+        return simd.integer(0)
 
     return kernel
+
+
+class _Elements:
+    """The elements of a block: read, computed, written, and summed up."""
+
+    def __init__(self, spec: SigmoidSpec, target: Target) -> None:
+        self._spec = spec
+        self._lanes = target.float64_lanes * (1 if spec.strided else AT_ONCE)
+        self._full, self._numbers = simd.vector(F64, self._lanes), simd.vector(I64, self._lanes)
+        result = spec.x if spec.result != "loss" else "float64" if spec.x == "float64" else "float32"
+        gradient = spec.x if spec.gradient else ""
+        kinds = {"x": spec.x, "z": spec.z, "o": result if spec.kept else "", "g": gradient, "h": spec.label_gradient}
+        kinds |= {"q": "float64" if spec.q == "many" else "", "s": spec.s}
+        apart = {"q": True, "s": not spec.s_along}
+        self._arrays = {
+            letter: Access(KINDS[kind], self._lanes, apart.get(letter, spec.strided)) for letter, kind in kinds.items() if kind
+        }
+        self._formulas = formulas(spec)
+        self._summed = spec.result == "loss" and not spec.kept
+
+    def block(self, job: Job, row: Value, begin: Value, end: Value, sum_at: Value) -> None:
+        spec, lanes = self._spec, self._lanes
+        starts = {name: row * getattr(job, f"{name}_row") + getattr(job, name) for name in self._arrays}
+        total = Variable(simd.constant(0.0, self._full))
+        whole = begin if spec.strided else begin + (end - begin) / lanes * lanes
+        if spec.streaming:
+            aligned = [(starts[name] & 63) == 0 for name in WRITTEN if name in starts]
+            for other in aligned[1:]:
+                aligned[0] = aligned[0] & other
+            whole = select(aligned[0], whole, begin) if aligned else whole
+        with loop(begin, whole, lanes) as j:
+            self._step(job, starts, j, None, total, spec.streaming)
+        with loop(whole, end, lanes) as j:
+            self._step(job, starts, j, simd.smaller(end - j, simd.integer(lanes)), total, False)
+        if self._summed:
+            simd.store(simd.across(total.value, lambda p, q: p + q), sum_at)
+
+    def _step(
+        self, job: Job, starts: dict[str, Value], j: Value, n: Value | None, total: Variable, past_caches: bool
+    ) -> None:
+        """Do the elements from column j on, or the first n of them."""
+        arrays = self._arrays
+        at: dict[str, Value] = {}
+        for name, access in arrays.items():
+            column = getattr(job, f"{name}_column") if access.strided else access.kind.size
+            at[name] = j * column + starts[name]
+            if access.strided:  # lanes without an element repeat the last
+                numbers = simd.lane_numbers(self._numbers)
+                at[name] = (numbers if n is None else simd.smaller(numbers, n - 1)) * column + at[name]
+            elif name not in WRITTEN or not past_caches:
+                for i in range(0, self._lanes * access.kind.size, 64):
+                    simd.prefetch(at[name] + (AHEAD + i), to_write=name in WRITTEN)
+        read = {name: access.read(at[name], n) for name, access in arrays.items() if name not in WRITTEN}
+        for name, value in self._results(job, read).items():
+            if name == "sum":
+                exists = None if n is None else some_lanes(n, self._lanes)
+                total.value = total.value + (value if exists is None else select(exists, value, 0.0))
+            elif past_caches:
+                arrays[name].write_past_caches(value, at[name])
+            else:
+                arrays[name].write(value, at[name], n)
+
+    def _results(self, job: Job, read: dict[str, Value]) -> dict[str, Value]:
+        """Return what is to be written, by the arrays' letters, and summed up."""
+        spec, x = self._spec, read["x"]
+        parts, _, cross_entropy = self._formulas
+        if "z" not in read:
+            return {"o": activation(spec, x)}
+        weight = simd.splat(job.pos_weight, self._full) if spec.q == "one" else read.get("q")
+        e, u = parts(x)
+        loss, gradient, label_gradient = cross_entropy(x, e, u, read["z"], weight, job.smoothing)
+        if "s" in read:
+            sample = read["s"]
+            loss, gradient, label_gradient = (
+                select(sample == 0.0, 0.0, value * sample) for value in (loss, gradient, label_gradient)
+            )
+        results = {"o": loss} if spec.kept else {"sum": loss} if self._summed else {}
+        if spec.gradient:
+            results["g"] = gradient * job.grad_scale
+        if spec.label_gradient:
+            results["h"] = label_gradient * job.grad_scale
+        return results
+
+
+def activation(spec: SigmoidSpec, x: Value) -> Value:
+    """Return sigmoid, softplus, log_sigmoid or logit of x."""
+    if spec.result == "logit":
+        return log_odds(x)
+    parts, inverse, _ = formulas(spec)
+    e, u = parts(x)
+    if spec.result == "sigmoid":
+        return select(x < 0.0, e, 1.0) * inverse(e + 1.0)
+    if spec.result == "softplus":
+        return simd.larger(simd.constant(0.0, x.type), x) + u
+    return select(x < 0.0, x, 0.0) - u
+
+
+def log_odds(p: Value) -> Value:
+    """Return log(p/(1 − p)) through the ratio f and what rounding f lost."""
+    tiny = p < 2.0**-1000
+    p = select(tiny, p * 2.0**54, p)
+    other = select(tiny, 1.0, 1.0 - p)
+    f = p / other
+    lost = fma(-f, other, p) - f * select(tiny, 0.0, (1.0 - other) - p)
+    result = functions.log(f, lost / other) - select(tiny, simd.constant(54.0 * functions.LN2, p.type), 0.0)
+    result = select(p == 0.0, -INF, select(p == 1.0, INF, result))
+    return select((p >= 0.0) & (p <= 1.0), result, float("nan"))
