@@ -61,7 +61,7 @@ class FormulaPlan:
                 gradients = loss.gradients(share, for_logits, for_labels)
             else:
                 entangled = weight is not None and self._options.reduction == "mean"
-                gradients = loss.gradients(share, for_logits, for_labels, value if entangled else None)
+                gradients = loss.gradients(share, for_logits, for_labels, np.asarray(value) if entangled else None)
             dtype = formulas.loss_dtype(numpy_namespace, logits)
             value = np.asarray(formulas.rounded(numpy_namespace, np.asarray(value), dtype))
             value = value.reshape(shape) if self._options.reduction == "none" else value[()]

@@ -41,7 +41,7 @@ class NumpyMemory:
 
     @staticmethod
     def layout(array: Array) -> Layout:
-        return Layout(array.shape, array.strides, array.dtype.name)
+        return Layout(array.shape, array.strides, _known_name(array.dtype))
 
     @staticmethod
     def allocator(shape: tuple[int, ...], dtype: str, like: Layout | None = None) -> Allocator:
@@ -109,7 +109,8 @@ class _Call:
             sample_weight = _weight("sample_weight", sample_weight, keep_float32=fit is None)
             shapes.check_weight("sample_weight", sample_weight.shape, shape if fit is None else fit.loss_shape, "loss")
         if out is not None:
-            _check_out(out, wrt, logits, labels=labels, class_weight=first, sample_weight=given_weight)
+            of_first = "pos_weight" if fit is None else "class_weight"
+            _check_out(out, wrt, logits, labels=labels, sample_weight=given_weight, **{of_first: first})
         if self._summed is not None:
             labels = labels.astype(np.float64)
         arrays = labels, logits, first, sample_weight
@@ -188,9 +189,15 @@ def plain_array(name: str, given: Any) -> Array:
         array = array.astype(array.dtype.newbyteorder("="))
     if not array.flags.aligned:
         array = array.copy()
-    if array.dtype.name == "bfloat16":
-        _floats["bfloat16"] = array.dtype
+    _known_name(array.dtype)
     return array
+
+
+def _known_name(dtype: np.dtype[Any]) -> str:
+    """The name of a dtype; that of bfloat16 is of a package that need not be there, and is remembered when it is met."""
+    if dtype.name == "bfloat16":
+        _floats["bfloat16"] = dtype
+    return dtype.name
 
 
 def _logits(name: str, given: Any) -> Array:

@@ -453,7 +453,9 @@ def finish(spec: SoftmaxSpec, sums: Sums, m: Value, x_label: Value | None, w_lab
         total, others = rounded, (total - rounded) + others
     size = m + r
     extra = select(z_loss == 0.0, 0.0, size * size * z_loss)
-    loss = size if spec.result == "logsumexp" else a + (a_low + fma(total, r, extra))
+    loss = a + (a_low + fma(total, r, extra))
+    if spec.result == "logsumexp":  # beside +inf, and among nothing but −inf, s is 0 unless there is NaN
+        loss = select(good, size, m + sums.s)
     return Losses(loss, r, total, tail * share, share, tail < 1.0, others, m, multiple=total)
 
 

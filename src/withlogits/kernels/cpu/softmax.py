@@ -192,8 +192,10 @@ class Passes:
                         cursor.prefetch(j, ahead)
             x, _ = self._read(row, j, lanes)
             d, e = self._difference(x, m)
-            scale, t = self._exponential(d, e)
             at_maximum = x == m
+            if self._spec.result == "logsumexp":  # an infinite maximum is no NaN
+                d = select(at_maximum, 0.0, d)
+            scale, t = self._exponential(d, e)
             scale = select(at_maximum, 0.0, scale)
             term = fma(scale, t, scale)
             if kept is not None:
