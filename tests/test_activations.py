@@ -131,7 +131,11 @@ NAN = float("nan")
         ("logit", [0.0, -0.0, 1.0, 0.5, NAN, -1e-300, 1.5, INF, -INF], [-INF, -INF, INF, 0.0, NAN, NAN, NAN, NAN, NAN]),
         ("softmax", [[0.0, -INF], [INF, 0.0], [-INF, -INF], [NAN, 0.0]], [[1.0, 0.0], [NAN] * 2, [NAN] * 2, [NAN] * 2]),
         ("log_softmax", [[0.0, -INF], [INF, 0.0], [-INF, -INF]], [[0.0, -INF], [NAN] * 2, [NAN] * 2]),
-        ("logsumexp", [[1.0, -INF], [INF, 0.0], [-INF, -INF], [NAN, 1.0]], [1.0, NAN, NAN, NAN]),
+        (
+            "logsumexp",
+            [[1.0, -INF], [INF, 0.0], [INF, -INF], [INF, INF], [-INF, -INF], [NAN, 1.0], [NAN, INF], [-INF, NAN]],
+            [1.0, INF, INF, INF, -INF, NAN, NAN, NAN],
+        ),
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -160,6 +160,8 @@ def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
         scale, t = exponential(d, e)
         at_maximum = x == m
         scale = select(at_maximum, 0.0, scale)
+        if sized:  # an infinite maximum less itself is NaN
+            t = select(at_maximum, 0.0, t)
         term = fma(scale, t, scale)
         if stores:
             simd.store_some(term, ea, simd.splat(keeping, flags))
