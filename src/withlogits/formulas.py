@@ -139,6 +139,34 @@ def row_weights(xp: Any, arrays: SoftmaxArrays, options: Any, rows: Array) -> Ar
     return factor * xp.sum(z * w)[..., 0]
 
 
+class _Loss:
+    """What both families share: how gradients become results."""
+
+    xp: Any
+    arrays: Any
+    factor: Array  # what each loss is multiplied by; 0 masks it
+    valid: Array  # where losses contribute, with a label in range
+    axis: int | None = None  # of the classes, which stand last here; None: `factor` has the logits' shape
+
+    def _results(
+        self, upstream: Array, for_logits: Array | None, for_labels: Array | None
+    ) -> tuple[Array | None, Array | None]:
+        """Return gradients times upstream and factor, in the results' dtypes: exactly 0 where nothing contributes."""
+        xp, logits = self.xp, self.arrays.logits
+        share = xp.wide(upstream) if self.axis is None else xp.wide(upstream)[..., None]
+        share = share * self.factor
+        live = (share != 0.0) & self.valid
+
+        def result(g: Array | None, dtype: Any) -> Array | None:
+            if g is None:
+                return None
+            g = xp.where(live, g * share, 0.0)
+            return rounded(xp, g if self.axis is None else xp.moveaxis(g, -1, self.axis), dtype)
+
+        label_dtype = label_gradient_dtype(xp, self.arrays.labels, logits)
+        return result(for_logits, logits.dtype), result(for_labels, label_dtype)
+
+
 # ------------------------------------------------------------------------------------------------------------ softmax
 
 
@@ -207,11 +235,11 @@ def sech_squared(xp: Any, x: Array) -> Array:
     return 4.0 * e / (1.0 + e) ** 2
 
 
-class Softmax:
+class Softmax(_Loss):
     """Softmax cross-entropy of `arrays`, with the attributes of `options`; its arrays have the classes last."""
 
     def __init__(self, xp: Any, arrays: SoftmaxArrays, options: Any) -> None:
-        self.xp, self.arrays, self.options = xp, arrays, options
+        self.xp, self.arrays, self.options, self.axis = xp, arrays, options, options.axis
         x = self._wide(arrays.logits)
         classes = x.shape[-1]
         self.factor = row_factors(xp, arrays, options, x[..., 0])[..., None]
@@ -253,15 +281,14 @@ class Softmax:
             g = excess(self.xp, row.p, self.t, row.rest)
             if z_loss:
                 g = g + 2.0 * z_loss * row.logsumexp * row.p
-            dx = self._like_logits(g * self.slope, upstream)
+            dx = g * self.slope
         if for_labels:
-            h = times(self.xp, self.dt_dz, row.minus_log_p)
+            dz = times(self.xp, self.dt_dz, row.minus_log_p)
             if mean is not None:
-                h = h - times(self.xp, self.w, mean)
-            dz = self._like_labels(h, upstream)
-        return dx, dz
+                dz = dz - times(self.xp, self.w, mean)
+        return self._results(upstream, dx, dz)
 
-    def hessian_product(self, upstream: Array, v: Array | None, h: Array | None) -> tuple[Array, Array]:
+    def hessian_product(self, upstream: Array, v: Array | None, h: Array | None) -> tuple[Array | None, Array | None]:
         """Return the Hessian of Σ u loss, in logits and labels, times the directions v and h: a part for each."""
         xp, row, slope, z_loss = self.xp, self.row, self.slope, self.options.z_loss
         for_x, for_z = xp.zeros_like(self.x), xp.zeros_like(self.x)
@@ -277,7 +304,7 @@ class Softmax:
             for_z = -self.dt_dz * differences
         if h is not None:
             for_x = for_x + excess(xp, row.p, self._wide(h) * self.dt_dz, row.rest) * slope
-        return self._like_logits(for_x, upstream), self._like_labels(for_z, upstream)
+        return self._results(upstream, for_x, for_z)
 
     def _transformed(self) -> tuple[Array, Array | None, Array | float]:
         """Return the logits after softcap and temperature as a pair (None: exact), and their derivative."""
@@ -298,23 +325,11 @@ class Softmax:
     def _wide(self, array: Array) -> Array:
         return self.xp.wide(self.xp.moveaxis(array, self.options.axis, -1))
 
-    def _scaled(self, g: Array, upstream: Array, dtype: Any) -> Array:
-        """Return a gradient with the classes at their axis; exactly 0 in masked rows and those out of range."""
-        share = self.xp.wide(upstream)[..., None] * self.factor
-        g = self.xp.where((share != 0.0) & self.valid, g * share, 0.0)
-        return rounded(self.xp, self.xp.moveaxis(g, -1, self.options.axis), dtype)
-
-    def _like_logits(self, g: Array, upstream: Array) -> Array:
-        return self._scaled(g, upstream, self.arrays.logits.dtype)
-
-    def _like_labels(self, g: Array, upstream: Array) -> Array:
-        return self._scaled(g, upstream, label_gradient_dtype(self.xp, self.arrays.labels, self.arrays.logits))
-
 
 # ------------------------------------------------------------------------------------------------------------ sigmoid
 
 
-class Sigmoid:
+class Sigmoid(_Loss):
     """Sigmoid cross-entropy of `arrays`, element by element.
 
     The smoothed label and its complement are both built from z: 1 − z' would lose the digits of a small ε.
@@ -323,8 +338,8 @@ class Sigmoid:
     def __init__(self, xp: Any, arrays: SigmoidArrays, options: Any) -> None:
         self.xp, self.arrays, smoothing = xp, arrays, options.label_smoothing
         self.factor = xp.wide(xp.ones_like(arrays.logits) if arrays.sample_weight is None else arrays.sample_weight)
-        unmasked = self.factor != 0.0
-        self.x, z = (xp.where(unmasked, xp.wide(array), 0.0) for array in (arrays.logits, arrays.labels))
+        self.valid = self.factor != 0.0
+        self.x, z = (xp.where(self.valid, xp.wide(array), 0.0) for array in (arrays.logits, arrays.labels))
         self.q = 1.0 if arrays.pos_weight is None else xp.wide(arrays.pos_weight)
         self.keep = 1.0 - smoothing
         self.positive = self.q * (self.keep * z + smoothing / 2.0)
@@ -334,21 +349,21 @@ class Sigmoid:
         """Return the loss of each element, times its sample weight."""
         xp, x = self.xp, self.x
         loss = times(xp, self.positive, softplus(xp, -x)) + times(xp, self.negative, softplus(xp, x))
-        return xp.where(self.factor != 0.0, times(xp, self.factor, loss), 0.0)
+        return xp.where(self.valid, times(xp, self.factor, loss), 0.0)
 
     def gradients(self, upstream: Array, for_logits: bool, for_labels: bool) -> tuple[Array | None, Array | None]:
         """Return the gradients of Σ u loss for the logits and for the labels."""
         xp, x, q = self.xp, self.x, self.q
         dx = dz = None
         if for_logits:
-            dx = self._like_logits(self.negative * sigmoid(xp, x) - self.positive * sigmoid(xp, -x), upstream)
+            dx = self.negative * sigmoid(xp, x) - self.positive * sigmoid(xp, -x)
         if for_labels:
             # q softplus(−x) − softplus(x), with the part that both share taken out: q = 1 leaves exactly −x
             h = times(xp, q, _above_zero(xp, -x)) - _above_zero(xp, x) + (q - 1.0) * softplus(xp, -_size(xp, x))
-            dz = self._like_labels(times(xp, self.keep, h), upstream)
-        return dx, dz
+            dz = times(xp, self.keep, h)
+        return self._results(upstream, dx, dz)
 
-    def hessian_product(self, upstream: Array, v: Array | None, h: Array | None) -> tuple[Array, Array]:
+    def hessian_product(self, upstream: Array, v: Array | None, h: Array | None) -> tuple[Array | None, Array | None]:
         """Return the Hessian of Σ u loss, in logits and labels, times the directions v and h: a part for each."""
         xp, x = self.xp, self.x
         yes, no = sigmoid(xp, x), sigmoid(xp, -x)
@@ -358,17 +373,7 @@ class Sigmoid:
             for_x, for_z = (self.positive + self.negative) * yes * no * xp.wide(v), mixed * xp.wide(v)
         if h is not None:
             for_x = for_x + mixed * xp.wide(h)
-        return self._like_logits(for_x, upstream), self._like_labels(for_z, upstream)
-
-    def _scaled(self, g: Array, upstream: Array, dtype: Any) -> Array:
-        share = self.xp.wide(upstream) * self.factor
-        return rounded(self.xp, self.xp.where(share != 0.0, g * share, 0.0), dtype)
-
-    def _like_logits(self, g: Array, upstream: Array) -> Array:
-        return self._scaled(g, upstream, self.arrays.logits.dtype)
-
-    def _like_labels(self, g: Array, upstream: Array) -> Array:
-        return self._scaled(g, upstream, label_gradient_dtype(self.xp, self.arrays.labels, self.arrays.logits))
+        return self._results(upstream, for_x, for_z)
 
 
 # -------------------------------------------------------------------------------------------------------- activations

@@ -250,7 +250,7 @@ def _softmax_push(saved: list[Any], tangents: Any) -> Any:
     return _along(dx, v, dz, h, lambda x: x.sum(axis)).to(ones.dtype), None
 
 
-def _softmax_hessian(upstream: Tensor, args: list[Any], v: Tensor | None, h: Tensor | None) -> tuple[Tensor, Tensor]:
+def _softmax_hessian(upstream: Tensor, args: list[Any], v: Tensor | None, h: Tensor | None) -> tuple[Any, Any]:
     logits, labels, class_weight, sample_weight, *options = args
     loss = formulas.softmax(logits, labels, class_weight, sample_weight, Softmax(*options))
     return loss.hessian_product(upstream, v, h)
@@ -353,7 +353,7 @@ def _sigmoid_backward_push(saved: list[Any], tangents: Any) -> Any:
     return or_nothing((dx if for_logits else None, dz if for_labels else None), args[0])
 
 
-def _sigmoid_hessian(upstream: Tensor, args: list[Any], v: Tensor | None, h: Tensor | None) -> tuple[Tensor, Tensor]:
+def _sigmoid_hessian(upstream: Tensor, args: list[Any], v: Tensor | None, h: Tensor | None) -> tuple[Any, Any]:
     return formulas.sigmoid(*args).hessian_product(upstream, v, h)
 
 
