@@ -573,3 +573,15 @@ def described(x: Any) -> str:
         return repr(x)
     name: str = getattr(x, "__qualname__", f"an object of type {type(x).__name__}")
     return name
+
+
+def operand_shape(name: str, shape: Shape, expected: Shape) -> ValueError:
+    """For an array that a traced graph gives to an operator, and that does not fit the logits."""
+    return ValueError(f"{_has(name)} shape {shape}, where {expected} is expected")
+
+
+def traced_value_and_grad() -> RuntimeError:
+    """For `value_and_grad` under `torch.jit.trace`, which records no gradients."""
+    return RuntimeError(
+        "torch.jit.trace cannot record value_and_grad: trace the loss, and differentiate the traced function"
+    )

@@ -113,8 +113,7 @@ def cross_entropy(
     if size_average is not None or reduce is not None or reduction not in REDUCTIONS:
         reduction = _in_new_words(size_average, reduce, reduction)
     try:
-        loss_of = _of_probabilities if target.shape == input.shape else _of_indices
-        return loss_of(input, target, weight, ignore_index, reduction, label_smoothing)
+        return _of_either(input, target, weight, ignore_index, reduction, label_smoothing)
     except (AttributeError, TypeError, ValueError) as error:
         call = (input, target, weight, None, ignore_index, None, reduction, label_smoothing)
         raise _torchs(error, _softmax_of_torch, call) from _cause(error)
@@ -233,6 +232,15 @@ class _Refused(TypeError):
     """For what withlogits would take, and torch refuses."""
 
 
+@traced.checks_shapes
+def _of_either(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    """`cross_entropy` of class probabilities, which have the input's shape, or indices."""
+    loss_of = _of_probabilities if target.shape == input.shape else _of_indices
+    return loss_of(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
 def _of_indices(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Tensor:
@@ -288,6 +296,7 @@ def _softmax(
     return loss
 
 
+@traced.checks_shapes
 def _of_answers(
     input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, pos_weight: Tensor | None
 ) -> Tensor:

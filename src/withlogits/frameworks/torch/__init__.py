@@ -15,7 +15,7 @@ from torch import Tensor
 
 from withlogits import arguments, engine
 from withlogits.arguments import SigmoidOptions, SoftmaxOptions
-from withlogits.frameworks.torch import cpu, eager, operators, traced
+from withlogits.frameworks.torch import cpu, eager, operators, private, traced
 from withlogits.frameworks.torch.formulas import Softmax, loss_dtype
 from withlogits.memo import keep
 
@@ -71,6 +71,7 @@ def softmax_loss(
     return _softmax_loss(given, labels, logits, class_weight, sample_weight, out)
 
 
+@traced.checks_shapes
 def _softmax_loss(
     given: tuple[Any, ...], labels: Any, logits: Any, class_weight: Any, sample_weight: Any, out: Any
 ) -> tuple[Any, tuple[Any, ...]]:
@@ -190,6 +191,7 @@ def sigmoid_loss(
     return _sigmoid_loss(given, labels, logits, pos_weight, sample_weight, out)
 
 
+@traced.checks_shapes
 def _sigmoid_loss(
     given: tuple[Any, ...], labels: Any, logits: Any, pos_weight: Any, sample_weight: Any, out: Any
 ) -> tuple[Any, tuple[Any, ...]]:
@@ -229,12 +231,14 @@ def _sigmoid_loss(
     return value, _in_order(wrt, dx, dz, out)
 
 
+@traced.checks_shapes
 def softmax_map(x: Any, axis: Any, kind: str) -> Any:
     """softmax, log_softmax or logsumexp along an axis."""
     _check_logits("x", x)
     return operators.softmax_map(x, arguments.class_axis(axis, tuple(x.shape), "x"), kind)
 
 
+@traced.checks_shapes
 def elementwise(x: Any, kind: str) -> Any:
     """sigmoid, log_sigmoid, softplus or logit of each element."""
     _check_logits("p" if kind == "logit" else "x", x)
@@ -384,6 +388,8 @@ def _value_and_grad(
     loss: Callable[[Tensor, Tensor], Tensor], wrt: tuple[str, ...], labels: Tensor, logits: Tensor, out: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """By torch's own differentiation of the operators."""
+    if not torch.compiler.is_compiling() and private.is_tracing():
+        raise arguments.traced_value_and_grad()
     if "labels" in wrt and not labels.dtype.is_floating_point:
         labels = labels.to(loss_dtype(logits))
     given = {"labels": labels, "logits": logits}
