@@ -487,7 +487,7 @@ def class_weight_shape(shape: Shape, classes: int) -> None:
 def weight_shape(name: str, shape: Shape, target: Shape, of: str) -> None:
     """`shape` must broadcast to `target`, which is the shape of the loss or the logits (`of`)."""
     if len(shape) <= len(target) and all(
-        mine in (1, theirs) for mine, theirs in zip(shape[::-1], target[::-1], strict=False)
+        mine in (1, theirs) for mine, theirs in zip(shape, target[len(target) - len(shape) :], strict=True)
     ):
         return
     text = f"{name} has shape {shape}, which does not broadcast to {target}, the shape of the {of}"

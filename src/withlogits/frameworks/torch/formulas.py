@@ -32,12 +32,17 @@ class Softmax(NamedTuple):
 
 def wide(x: Tensor) -> Tensor:
     """In the type of the arithmetic; a whole number that float64 cannot hold is no label."""
-    return x.to(torch.float32 if x.device.type in NO_FLOAT64 else torch.float64)
+    return x.to(wide_dtype(x))
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """Return the type of the arithmetic on the device of x."""
+    return torch.float32 if x.device.type in NO_FLOAT64 else torch.float64
 
 
 def summed(x: Tensor) -> Tensor:
     """The sum of all, in the type of the arithmetic."""
-    return x.sum(dtype=torch.float32 if x.device.type in NO_FLOAT64 else torch.float64)
+    return x.sum(dtype=wide_dtype(x))
 
 
 def loss_dtype(logits: Tensor) -> torch.dtype:

@@ -66,7 +66,9 @@ def softmax_divisor(
         return weight.sum()
     w = wide(class_weight)
     if options.sparse:
-        return (w[as_signed(labels).clamp(0, w.shape[0] - 1)] * weight).sum()
+        index = as_signed(labels).clamp(0, w.shape[0] - 1)
+        # by index_select: a single label in brackets would be read by the host
+        return (w.index_select(0, index.reshape(-1)).reshape(index.shape) * weight).sum()
     z = torch.where((weight != 0.0).unsqueeze(-1), wide(labels).movedim(options.axis, -1), 0.0)
     return ((z * w).sum(-1) * weight).sum()
 
