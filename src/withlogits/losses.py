@@ -305,8 +305,9 @@ def value_and_grad(
     >>> value, gradient  # the label's gradient is −4.12e-9, not 0
     (np.float64(4.12230724e-09), array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]]))
     """
+    before = getattr(loss, "before_call", None)  # what `checked` does ahead of each call
     try:
-        checked, fixed = _CHECKED[loss]
+        checked, fixed = _CHECKED[loss if before is None else loss.__wrapped__]  # type: ignore[attr-defined]
     except (KeyError, TypeError):
         raise arguments.not_a_loss(loss) from None
     names = arguments.wrt_names(wrt, sparse=fixed == (True,))
@@ -323,6 +324,8 @@ def value_and_grad(
             if args or not required <= given.keys() <= known:
                 raise arguments.wrong_call(title, keywords, defaults, given, positional=bool(args))
             keep(right, tuple(given), True)
+        if before is not None:
+            before(given)
         value, gradients = checked(*fixed, names, **given)
         return value, gradients[0] if alone else gradients
 
