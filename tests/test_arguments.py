@@ -674,3 +674,19 @@ def test_numbers_may_be_of_any_real_type() -> None:
         np.testing.assert_array_equal(sparse_loss(labels=Y, logits=X, **options), expected)
     for index in (np.int8(2), 2, True):
         assert sparse_loss(labels=Y + 1, logits=X, ignore_index=index).shape == (4,)
+
+
+def test_a_pos_weight_that_fits_two_axes_is_refused() -> None:
+    import withlogits
+
+    logits = np.zeros((2, 4, 3, 4))
+    text = (
+        "pos_weight has shape (4,), which fits axis 1 and the last axis of logits of shape (2, 4, 3, 4): pass "
+        "pos_weight.reshape(4, 1, 1) for classes on axis 1, or pos_weight[None] for the last axis"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        withlogits.sigmoid_cross_entropy_with_logits(labels=logits, logits=logits, pos_weight=np.ones(4))
+    for shape in ((4, 1, 1), (1, 4), (1,), ()):
+        withlogits.sigmoid_cross_entropy_with_logits(labels=logits, logits=logits, pos_weight=np.ones(shape))
+    sequences = np.zeros((2, 4, 4))
+    withlogits.sigmoid_cross_entropy_with_logits(labels=sequences, logits=sequences, pos_weight=np.ones(4))

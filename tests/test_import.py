@@ -126,3 +126,10 @@ def test_the_public_names_are_the_announced_ones() -> None:
     )
     for name in withlogits.__all__:
         assert getattr(withlogits, name) is not None
+
+
+@pytest.mark.parametrize("module", ["withlogits.torch", "withlogits.compat.torch"])
+def test_a_module_says_which_library_it_needs(module: str) -> None:
+    result = python(f"import sys; sys.modules['torch'] = None; import {module}")
+    text = f"{module} needs PyTorch, which is not installed: pip install 'withlogits[torch]'"
+    assert result.stderr.rstrip().endswith(f"ModuleNotFoundError: {text}")

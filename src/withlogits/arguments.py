@@ -487,8 +487,10 @@ def class_weight_shape(shape: Shape, classes: int) -> None:
 def weight_shape(name: str, shape: Shape, target: Shape, of: str) -> None:
     """`shape` must broadcast to `target`, which is the shape of the loss or the logits (`of`)."""
     if len(shape) <= len(target) and all(
-        mine in (1, theirs) for mine, theirs in zip(shape[::-1], target[::-1], strict=False)
+        mine in (1, theirs) for mine, theirs in zip(shape, target[len(target) - len(shape) :], strict=True)
     ):
+        if name == "pos_weight":
+            refuse_ambiguous_pos_weight(shape, target)
         return
     text = f"{name} has shape {shape}, which does not broadcast to {target}, the shape of the {of}"
     if shape == (*target, 1):
@@ -573,3 +575,35 @@ def described(x: Any) -> str:
         return repr(x)
     name: str = getattr(x, "__qualname__", f"an object of type {type(x).__name__}")
     return name
+
+
+def operand_shape(name: str, shape: Shape, expected: Shape) -> ValueError:
+    """For an array that a traced graph gives to an operator, and that does not fit the logits."""
+    return ValueError(f"{_has(name)} shape {shape}, where {expected} is expected")
+
+
+def traced_value_and_grad() -> RuntimeError:
+    """For `value_and_grad` under `torch.jit.trace`, which records no gradients."""
+    return RuntimeError(
+        "torch.jit.trace cannot record value_and_grad: trace the loss, and differentiate the traced function"
+    )
+
+
+def not_installed(module: str, library: str, extra: str) -> ModuleNotFoundError:
+    """For the import of a module whose library is not there."""
+    return ModuleNotFoundError(
+        f"{module} needs {library}, which is not installed: pip install 'withlogits[{extra}]'", name=extra
+    )
+
+
+def refuse_ambiguous_pos_weight(shape: Shape, logits: Shape) -> None:
+    """Raise where a weight for each class fits the width of images (N, C, H, W) just as well.
+
+    Sequences, (N, T, C), are let be: their length may be C by chance, and their last axis is that of the classes.
+    """
+    if len(shape) == 1 and len(logits) > 3 and 1 < shape[0] == logits[1] == logits[-1]:
+        spatial = ", ".join(["1"] * (len(logits) - 2))
+        raise ValueError(
+            f"pos_weight has shape {shape}, which fits axis 1 and the last axis of logits of shape {logits}: pass "
+            f"pos_weight.reshape({shape[0]}, {spatial}) for classes on axis 1, or pos_weight[None] for the last axis"
+        )

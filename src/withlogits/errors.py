@@ -358,3 +358,33 @@ def out_overlaps(name: str) -> ValueError:
         f"out shares memory with {name}: pass an array of its own"
         + (", or the logits themselves to have them overwritten" if name == "logits" else "")
     )
+
+
+# ----------------------------------------------------------------------------------------------------------- PyTorch
+
+
+def operand_shape(name: str, shape: Shape, expected: Shape) -> ValueError:
+    """For an array that a traced graph gives to an operator, and that does not fit the logits."""
+    return ValueError(f"{have(name)} shape {shape}, where {expected} is expected")
+
+
+def traced_value_and_grad() -> RuntimeError:
+    """For `value_and_grad` under `torch.jit.trace`, which records no gradients."""
+    return RuntimeError(
+        "torch.jit.trace cannot record value_and_grad: trace the loss, and differentiate the traced function"
+    )
+
+
+def not_installed(module: str, library: str, extra: str) -> ModuleNotFoundError:
+    """For the import of a module whose library is not there."""
+    return ModuleNotFoundError(
+        f"{module} needs {library}, which is not installed: pip install 'withlogits[{extra}]'", name=extra
+    )
+
+
+def ambiguous_pos_weight(shape: Shape, logits: Shape) -> ValueError:
+    spatial = ", ".join(["1"] * (len(logits) - 2))
+    return ValueError(
+        f"pos_weight has shape {shape}, which fits axis 1 and the last axis of logits of shape {logits}: pass "
+        f"pos_weight.reshape({shape[0]}, {spatial}) for classes on axis 1, or pos_weight[None] for the last axis"
+    )

@@ -425,8 +425,9 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
     >>> value, gradient  # the label's gradient is −4.12e-9, not 0
     (np.float64(4.12230724e-09), array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]]))
     """
+    before = getattr(loss, "before_call", None)  # what `checked` does ahead of each call
     try:
-        family = _FAMILIES[loss]
+        family = _FAMILIES[loss if before is None else loss.__wrapped__]  # type: ignore[attr-defined]
     except (KeyError, TypeError):
         raise errors.not_a_loss(loss) from None
     names = wrt_names(wrt, sparse=family.given.get("sparse", False))
@@ -445,6 +446,8 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
             if args or not required <= given.keys() <= known:
                 raise errors.wrong_call(title, keywords, defaults, given, positional=bool(args))
             keep(right, tuple(given), True)
+        if before is not None:
+            before(given)
         every = {**base, **given}
         if every["dim"] is not None:
             every["axis"] = one_axis(every["axis"], every["dim"])

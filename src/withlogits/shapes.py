@@ -191,3 +191,13 @@ def check_weight(name: str, shape: Shape, target: Shape, of: str) -> None:
     """A weight that broadcasts to `target`, the shape of the loss or the logits (`of`)."""
     if not broadcasts(shape, target):
         raise errors.weight_shape(name, shape, target, of)
+
+
+def check_pos_weight(shape: Shape, logits: Shape) -> None:
+    """A weight that broadcasts to the logits; not one for each class that fits the width of images just as well.
+
+    Sequences, (N, T, C), are let be: their length may be C by chance, and their last axis is that of the classes.
+    """
+    check_weight("pos_weight", shape, logits, "logits")
+    if len(shape) == 1 and len(logits) > 3 and 1 < shape[0] == logits[1] == logits[-1]:
+        raise errors.ambiguous_pos_weight(shape, logits)

@@ -14,10 +14,18 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-import torch
+from withlogits import arguments
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise arguments.not_installed(__name__, "PyTorch", "torch") from None
+
 from torch import Tensor, nn
 
-from withlogits import arguments, losses
+from withlogits import losses
 from withlogits.frameworks import torch as front
 
 __all__ = ["SigmoidCrossEntropy", "SoftmaxCrossEntropy", "SparseSoftmaxCrossEntropy"]

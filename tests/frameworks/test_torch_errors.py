@@ -197,7 +197,7 @@ def test_errors_of_activations(name: str) -> None:
 @pytest.mark.parametrize("loss", ["sparse", "sigmoid"])
 def test_the_name_of_a_call_is_in_the_profile(loss: str) -> None:
     given = {"labels": Y if loss == "sparse" else Z, "logits": X}
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
         value = LOSSES[loss](name="the loss of the head", **given)
     assert "the loss of the head" in {event.name for event in profile.events()}
     assert torch.equal(value, LOSSES[loss](**given))

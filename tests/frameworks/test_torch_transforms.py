@@ -26,6 +26,7 @@ from frameworks.torch_cases import (  # noqa: E402
     CASES,
     EVERY,
     FEW,
+    LOSSES,
     SOFTMAX_MAPS,
     Case,
     differentiated,
@@ -209,7 +210,7 @@ def test_one_graph_serves_all_batch_sizes(case: Case, dynamic: bool | None, grap
         options["sample_weight"] = options["sample_weight"][:1]
 
     def loss(z: Any, x: Any) -> Any:
-        return Case(case.loss, "", options)(z, x * 2.0)
+        return case.function(labels=z, logits=x * 2.0, **options)
 
     counter, made = CompileCounterWithBackend("aot_eager"), set()
     compiled = torch.compile(loss, fullgraph=True, dynamic=dynamic, backend=counter)
@@ -315,3 +316,46 @@ def test_shapes_without_memory(case: Case, dtype: Any) -> None:
     got = differentiated(case.of_tensors("meta"), *on_meta)
     assert [(t.shape, t.stride(), t.dtype) for t in got] == expected
     assert {t.device.type for t in got} == {"meta"}
+
+
+@pytest.mark.parametrize("weight", [[1.0, 2.0, 0.5], torch.tensor([1.0, 2.0, 0.5])], ids=["list", "tensor"])
+def test_the_weighted_mean_of_a_single_row(weight: Any) -> None:
+    """Its label has no axis, and is not to be read by the host."""
+    torch._dynamo.reset()
+    sparse = withlogits.sparse_softmax_cross_entropy_with_logits
+    labels, logits = torch.tensor(1), torch.randn(3)
+
+    def loss(x: Any, y: Any) -> Any:
+        return sparse(labels=y, logits=x, class_weight=weight, reduction="mean")
+
+    class Model(torch.nn.Module):
+        def forward(self, x: Any, y: Any) -> Any:
+            return loss(x, y)
+
+    value = loss(logits, labels)
+    gradient = withlogits.value_and_grad(sparse)(labels=labels, logits=logits, class_weight=weight, reduction="mean")[1]
+    assert_close(func.vmap(func.grad(loss))(logits[None], labels[None])[0], gradient)
+    assert_close(torch.compile(loss, fullgraph=True, backend="aot_eager")(logits, labels), value)
+    assert_close(make_fx(loss)(logits, labels)(logits, labels), value)
+    for strict in (True, False) if isinstance(weight, list) else (False,):
+        assert_close(torch.export.export(Model(), (logits, labels), strict=strict).module()(logits, labels), value)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
+def test_out_is_compiled(loss: str, own: bool) -> None:
+    torch._dynamo.reset()
+    labels, logits = Case(loss, "").tensors(np.float32)
+    step = withlogits.value_and_grad(LOSSES[loss])
+
+    def both(z: Any, x: Any, out: Any) -> Any:
+        return step(labels=z, logits=x, out=out, reduction="mean")
+
+    expected = step(labels=labels, logits=logits, reduction="mean")
+    given = logits.clone()
+    out = given if own else torch.empty_like(logits)
+    value, gradient = torch.compile(both, fullgraph=True, backend="aot_eager")(labels, given, out)
+    assert gradient is out
+    assert_close((value, gradient), expected)
+    with pytest.raises(ValueError, match="out must be of shape"):
+        torch.compile(both, backend="eager")(labels, logits, out[:1])

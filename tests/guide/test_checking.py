@@ -90,3 +90,30 @@ def test_a_model_that_is_cut_off() -> None:
     loss(labels=y, logits=model(x), reduction="mean").backward()
     with torch.no_grad():
         assert not withlogits.diagnose(y, model(x), model=model).errors
+
+
+def test_value_and_grad_takes_a_checked_loss() -> None:
+    step = withlogits.value_and_grad(withlogits.checked(LOSS))
+    with pytest.raises(DiagnosisError, match="WL211"):
+        step(labels=np.arange(8) % 3, logits=np.zeros((8, 3)), axis=0)
+    given = {"labels": np.arange(8) % 3, "logits": np.random.default_rng(0).normal(size=(8, 3)), "reduction": "mean"}
+    value, gradient = withlogits.value_and_grad(withlogits.checked(LOSS))(**given)
+    expected = withlogits.value_and_grad(LOSS)(**given)
+    assert value == expected[0]
+    np.testing.assert_array_equal(gradient, expected[1])
+
+
+def test_nothing_is_diagnosed_while_torch_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    looked = []
+    monkeypatch.setattr("withlogits.guide.checking._check", lambda *_: looked.append(1))
+    loss = withlogits.checked(LOSS)
+    labels, logits = torch.arange(8) % 3, torch.randn(8, 3)
+
+    def call(labels: Any, logits: Any) -> Any:
+        return loss(labels=labels, logits=logits, reduction="mean")
+
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")(labels, logits)
+    assert not looked
+    torch.testing.assert_close(compiled, call(labels, logits))
+    assert looked

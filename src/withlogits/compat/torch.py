@@ -6,7 +6,7 @@ refuses is refused with its own error, and the result has its dtype and is divid
 
 What differs, since torch has no answer there or a wrong one:
 
-- The mean of nothing, or of rows whose class weights are all 0, is 0 with gradient 0, not NaN.
+- The mean of nothing, of rows without a class, or of rows whose class weights are all 0, is 0 with gradient 0, not NaN.
 - A row with `ignore_index`, and what has weight 0, costs 0 and has gradient 0 even if it holds NaN.
 - A logit of −inf that a soft target, or a class weight of 0, gives no weight costs nothing, where torch says NaN.
 - Confident losses and their gradients keep their digits: 4e-9 where torch says 0.
@@ -22,7 +22,15 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-import torch
+from withlogits import arguments
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise arguments.not_installed(__name__, "PyTorch", "torch") from None
+
 from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
@@ -113,8 +121,7 @@ def cross_entropy(
     if size_average is not None or reduce is not None or reduction not in REDUCTIONS:
         reduction = _in_new_words(size_average, reduce, reduction)
     try:
-        loss_of = _of_probabilities if target.shape == input.shape else _of_indices
-        return loss_of(input, target, weight, ignore_index, reduction, label_smoothing)
+        return _of_either(input, target, weight, ignore_index, reduction, label_smoothing)
     except (AttributeError, TypeError, ValueError) as error:
         call = (input, target, weight, None, ignore_index, None, reduction, label_smoothing)
         raise _torchs(error, _softmax_of_torch, call) from _cause(error)
@@ -233,6 +240,15 @@ class _Refused(TypeError):
     """For what withlogits would take, and torch refuses."""
 
 
+@traced.checks_shapes
+def _of_either(
+    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    """`cross_entropy` of class probabilities, which have the input's shape, or indices."""
+    loss_of = _of_probabilities if target.shape == input.shape else _of_indices
+    return loss_of(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
 def _of_indices(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Tensor:
@@ -240,6 +256,8 @@ def _of_indices(
     axis = _class_axis(input)
     if axis and target.dim() != input.dim() - 1:  # (N, 1) for logits (N, C), or one row of labels for all
         raise _Refused
+    if 0 in input.shape[axis : axis + 1]:
+        return _of_no_class(input, target, weight, reduction, ignore_index)
     loss = _softmax(True, target, input, axis, weight, ignore_index, reduction, label_smoothing)
     return _in_dtype(input.dtype, loss)
 
@@ -256,10 +274,32 @@ def _of_probabilities(
     if dtype is torch.float64:
         input = input.to(dtype)
     axis = _class_axis(input)
+    if 0 in input.shape[axis : axis + 1]:
+        return _in_dtype(dtype, _of_no_class(input, target, weight, reduction, None))
     by_number = weight is not None and reduction == "mean"  # of the rows, whatever they weigh
     how = "sum" if by_number else reduction
     loss = _softmax(False, target, input, axis, weight, None, how, label_smoothing)
     return _in_dtype(dtype, loss / max(input.numel() // input.shape[axis], 1) if by_number else loss)
+
+
+def _of_no_class(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, ignore_index: int | None
+) -> Tensor:
+    """`cross_entropy` of zero classes: 0 for each row, and NaN where an index that is not ignored cannot be refused."""
+    axis = _class_axis(input)
+    if not input.is_floating_point() or input.device != target.device or (weight is not None and weight.shape != (0,)):
+        raise _Refused
+    if ignore_index is None:
+        loss = (input * target).sum(axis)
+    else:
+        loss = input.sum(axis)
+        if target.shape != loss.shape or target.is_floating_point() or input.dim() > 2:
+            raise _Refused
+        wrong = target != ignore_index
+        if target.is_cpu and front.eager.no_transforms() and bool(wrong.any()):
+            raise _Refused
+        loss = torch.where(wrong, torch.nan, loss)
+    return loss if reduction == "none" else loss.sum()
 
 
 def _softmax(
@@ -288,6 +328,7 @@ def _softmax(
     return loss
 
 
+@traced.checks_shapes
 def _of_answers(
     input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, pos_weight: Tensor | None
 ) -> Tensor:
@@ -296,6 +337,8 @@ def _of_answers(
         raise _Refused
     logits = input.to(torch.float64) if target.dtype is torch.float64 else input
     weight, pos_weight = (None if w is None else _constant(w) for w in (weight, pos_weight))
+    if pos_weight is not None and pos_weight.dim() == 1 and logits.dim() > 3:
+        pos_weight = pos_weight[None]  # for torch the last axis is meant
     by_number = weight is not None and reduction == "mean"  # of the elements, whatever they weigh
     how = "sum" if by_number else reduction
     try:

@@ -101,7 +101,7 @@ class _Call:
         if first is not None:
             first = _weight("pos_weight" if fit is None else "class_weight", first)
             if fit is None:
-                shapes.check_weight("pos_weight", first.shape, shape, "logits")
+                shapes.check_pos_weight(first.shape, shape)
             else:
                 shapes.check_class_weight("class_weight", first.shape, shape[fit.axis])
         given_weight = sample_weight

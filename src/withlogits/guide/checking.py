@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -20,7 +21,9 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
     """The same loss, whose first call is diagnosed: errors are raised, warnings are warned of.
 
     After that it costs a comparison a call. For PyTorch tensors the autograd graph of the logits is read too, and with
-    `model`, logits that are cut off from its parameters are found.
+    `model`, logits that are cut off from its parameters are found. While torch traces the call (`torch.compile`,
+    `torch.export`, `torch.jit.trace`) there are no values to look at: nothing is diagnosed, and a
+    later call that is not traced counts as the first. `value_and_grad` takes the result as it takes the loss.
 
     Parameters
     ----------
@@ -53,15 +56,27 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
         raise ValueError(f"every is {every!r}, where a whole number of at least 1 is expected")
     calls = 0
 
-    @wraps(loss)
-    def call(**arguments: Any) -> Any:
+    def before(arguments: dict[str, Any]) -> None:
         nonlocal calls
+        if _is_traced():
+            return
         if calls == 0 or (every is not None and calls % every == 0):
             _check(name, arguments, model)
         calls += 1
+
+    @wraps(loss)
+    def call(**arguments: Any) -> Any:
+        before(arguments)
         return loss(**arguments)
 
+    call.before_call = before  # type: ignore[attr-defined]
     return call
+
+
+def _is_traced() -> bool:
+    """Return whether torch records this call, whose tensors may hold no values."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def _check(name: str, arguments: dict[str, Any], model: Any) -> None:
@@ -74,4 +89,4 @@ def _check(name: str, arguments: dict[str, Any], model: Any) -> None:
     diagnosis.raise_for_errors()
     for found in diagnosis.warnings:
         text = f"{found.code}, {found.title}: {found.evidence}; fix: {found.fix}"
-        warnings.warn(text, GuideWarning, stacklevel=3)
+        warnings.warn(text, GuideWarning, stacklevel=4)

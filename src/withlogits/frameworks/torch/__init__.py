@@ -15,7 +15,7 @@ from torch import Tensor
 
 from withlogits import arguments, engine
 from withlogits.arguments import SigmoidOptions, SoftmaxOptions
-from withlogits.frameworks.torch import cpu, eager, operators, traced
+from withlogits.frameworks.torch import cpu, eager, formulas, operators, private, traced
 from withlogits.frameworks.torch.formulas import Softmax, loss_dtype
 from withlogits.memo import keep
 
@@ -71,6 +71,7 @@ def softmax_loss(
     return _softmax_loss(given, labels, logits, class_weight, sample_weight, out)
 
 
+@traced.checks_shapes
 def _softmax_loss(
     given: tuple[Any, ...], labels: Any, logits: Any, class_weight: Any, sample_weight: Any, out: Any
 ) -> tuple[Any, tuple[Any, ...]]:
@@ -99,8 +100,6 @@ def _softmax_loss(
         return _softmax(logits, labels, class_weight, sample_weight, form, options, plain and not entangled), ()
     if plain and not entangled and not (form.broadcast and "labels" in wrt):
         return _softmax_value_and_grad(logits, labels, class_weight, sample_weight, form, options, out)
-    if plain:  # as from the kernels, what comes back takes no further part in autograd
-        labels, logits = labels.detach(), logits.detach()
 
     def loss(labels: Tensor, logits: Tensor) -> Tensor:
         return _softmax(logits, labels, class_weight, sample_weight, form, options, False)
@@ -190,6 +189,7 @@ def sigmoid_loss(
     return _sigmoid_loss(given, labels, logits, pos_weight, sample_weight, out)
 
 
+@traced.checks_shapes
 def _sigmoid_loss(
     given: tuple[Any, ...], labels: Any, logits: Any, pos_weight: Any, sample_weight: Any, out: Any
 ) -> tuple[Any, tuple[Any, ...]]:
@@ -242,12 +242,14 @@ def loss(
     return sigmoid_loss(wrt, labels, logits, name, w, options.label_smoothing, s, options.reduction, out)
 
 
+@traced.checks_shapes
 def softmax_map(x: Any, axis: Any, kind: str) -> Any:
     """softmax, log_softmax or logsumexp along an axis."""
     _check_logits("x", x)
     return operators.softmax_map(x, arguments.class_axis(axis, tuple(x.shape), "x"), kind)
 
 
+@traced.checks_shapes
 def elementwise(x: Any, kind: str) -> Any:
     """sigmoid, log_sigmoid, softplus or logit of each element."""
     _check_logits("p" if kind == "logit" else "x", x)
@@ -326,10 +328,19 @@ def _tensor(name: str, given: Any, logits: Tensor) -> Tensor:
     """A tensor, or what becomes one beside the logits: numbers, lists, NumPy arrays."""
     if isinstance(given, Tensor):
         return given
-    if not isinstance(given, (int, float)):  # of which torch.compile does not see the ancestry
+    number = isinstance(given, (int, float))
+    if not number and not isinstance(given, (list, tuple)):  # of which torch.compile does not see the ancestry
         arguments.known_array(name, given, "PyTorch")
     try:
-        return torch.as_tensor(given, device=logits.device)
+        # torch's default dtype would round a float: numbers and lists of them are float64, as with NumPy
+        wide = formulas.wide_dtype(logits)
+        if number and not logits.is_cpu:  # a copy of one would wait for the device
+            dtype = wide if isinstance(given, float) else None
+            return torch.full((), given, dtype=dtype, device=logits.device)
+        made = torch.as_tensor(given, device=logits.device)
+        if made.is_floating_point() and not hasattr(given, "dtype"):
+            made = torch.as_tensor(given, dtype=wide, device=logits.device)
+        return made
     except (TypeError, ValueError, RuntimeError) as error:
         raise arguments.no_array(name, error) from None
 
@@ -376,7 +387,8 @@ def checked_weight(name: str, given: Any, logits: Tensor, plain: bool) -> Tensor
     if weight.requires_grad:
         raise arguments.weight_gradient(name)
     if weight.dtype not in (torch.float32, torch.float64):
-        weight = weight.to(torch.float32 if weight.dtype in FLOATS else loss_dtype(logits))
+        narrow = weight.dtype in FLOATS or weight.itemsize < 4  # float32 holds all of these
+        weight = weight.to(torch.float32 if narrow else formulas.wide_dtype(logits))
     if plain:
         arguments.weight_values(name, weight.numpy())
     return weight
@@ -397,6 +409,10 @@ def _value_and_grad(
     loss: Callable[[Tensor, Tensor], Tensor], wrt: tuple[str, ...], labels: Tensor, logits: Tensor, out: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """By torch's own differentiation of the operators."""
+    if not torch.compiler.is_compiling() and private.is_tracing():
+        raise arguments.traced_value_and_grad()
+    if eager.no_transforms():  # as from the kernels, value and gradient carry no graph
+        labels, logits = labels.detach(), logits.detach()
     if "labels" in wrt and not labels.dtype.is_floating_point:
         labels = labels.to(loss_dtype(logits))
     given = {"labels": labels, "logits": logits}
@@ -430,8 +446,10 @@ def _check_out(out: Any, wrt: tuple[str, ...], logits: Tensor, **others: Tensor 
         raise arguments.out_array(_described(logits), _described(out))
     if out.requires_grad and out is not logits:
         raise arguments.out_array("a tensor that takes no part in autograd", "one that requires a gradient")
-    if torch._debug_has_internal_overlap(out) == 1:
+    if any(n > 1 and step == 0 for n, step in zip(out.shape, out.stride(), strict=True)):
         raise arguments.out_array("without overlap in its own memory", f"a view with strides {out.stride()}")
+    if torch.compiler.is_compiling():  # where tensors have no addresses
+        return
     if out is not logits and _overlap(out, logits) and not _same_places(out, logits):
         raise arguments.out_overlaps("logits")
     for name, other in others.items():

@@ -23,6 +23,7 @@ from withlogits.kernels.cpu.layout import address
 from withlogits.memo import keep
 
 BYTE = np.dtype(np.uint8)
+CPU = torch.device("cpu")  # named in every call that makes a tensor: torch's default device may be another
 
 
 class Kind(NamedTuple):
@@ -64,7 +65,7 @@ class Room:
 
     def tensor(self) -> Tensor:
         if self._nbytes < buffers.SMALLEST:
-            return torch.empty_strided(self.shape, self.strides, dtype=self.dtype)
+            return torch.empty_strided(self.shape, self.strides, dtype=self.dtype, device=CPU)
         flat = torch.from_numpy(buffers.empty((self._nbytes,), BYTE)).view(self.dtype)
         return flat.as_strided(self.shape, self.strides)
 

@@ -18,12 +18,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from withlogits import engine
 from withlogits.arguments import FEW
 from withlogits.frameworks.torch import traced
-from withlogits.frameworks.torch.cpu import KINDS, SigmoidPlan, SoftmaxPlan, share
+from withlogits.frameworks.torch.cpu import CPU, KINDS, SigmoidPlan, SoftmaxPlan, share
+from withlogits.frameworks.torch.private import (
+    apply_of,
+    dispatch_modes,
+    forward_mode,
+    is_batched,
+    is_tracing,
+    is_wrapped,
+    keeps_graph,
+    transforms_active,
+)
 from withlogits.kernels.cpu.call import FLOAT64
 from withlogits.kernels.cpu.call import Plan as Kernel
 from withlogits.kernels.cpu.host_softmax import ONE_AT
@@ -33,20 +42,16 @@ Plan = SoftmaxPlan | SigmoidPlan
 
 HALF = torch.float16  # a mean's gradient would vanish in it before a loss scale reaches it
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
-_transforms_active = torch._C._are_functorch_transforms_active
-_modes = torch._C._len_torch_dispatch_stack
-_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-_is_batched = torch._C._functorch.is_legacy_batchedtensor  # what `is_grads_batched` and gradcheck map with
-_keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph
 
 
 def no_transforms() -> bool:
     """Whether operations happen now, as they are written: no torch.func, no tracing, no forward mode."""
     return (
         not torch.compiler.is_compiling()
-        and not _transforms_active()
-        and not _modes()
-        and forward_ad._current_level < 0
+        and not transforms_active()
+        and not dispatch_modes()
+        and not is_tracing()
+        and forward_mode._current_level < 0
     )
 
 
@@ -71,7 +76,7 @@ class Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        elsewhere, kept, small = _elsewhere(upstream), _keeps_graph(), ctx.small
+        elsewhere, kept, small = _elsewhere(upstream), keeps_graph(), ctx.small
         if not kept:
             ctx.small = None
         if small is not None and not elsewhere and upstream.item() == 1.0:
@@ -100,8 +105,7 @@ class Loss(torch.autograd.Function):
         return gradient, label_gradient, None
 
 
-# `Function.apply` looks for transforms first, which was done here already; this is what it then calls
-_node = super(torch.autograd.Function, Loss).apply
+_node = apply_of(Loss)  # that no transform is at work was seen already
 
 
 def loss(
@@ -206,8 +210,8 @@ def value_and_gradients(
 def _number(x: float, dtype: torch.dtype) -> Tensor:
     """A tensor of no axis; infinite where the dtype ends, of which `scalar_tensor` alone makes an error."""
     if abs(x) > 3.4e38 and dtype is torch.float32:
-        return torch.scalar_tensor(x, dtype=torch.float64).to(dtype)
-    return torch.scalar_tensor(x, dtype=dtype)
+        return torch.scalar_tensor(x, dtype=torch.float64, device=CPU).to(dtype)
+    return torch.scalar_tensor(x, dtype=dtype, device=CPU)
 
 
 def _elsewhere(upstream: Tensor) -> bool:
@@ -215,8 +219,8 @@ def _elsewhere(upstream: Tensor) -> bool:
     return (
         torch.is_grad_enabled()
         or type(upstream) is not Tensor
-        or _is_wrapped(upstream)
-        or _is_batched(upstream)
+        or is_wrapped(upstream)
+        or is_batched(upstream)  # what `is_grads_batched` and gradcheck map with
         or not no_transforms()
     )
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
-from withlogits import engine
+from withlogits import arguments, engine
 from withlogits.frameworks.torch import cpu, cuda, formulas
 from withlogits.frameworks.torch.cpu import or_nothing
 from withlogits.frameworks.torch.formulas import Softmax, label_gradient_dtype, loss_dtype, times
@@ -37,12 +37,13 @@ def _operator(schema: str, compute: Callable[..., Any], shapes: Callable[..., An
     """Define an operator by what computes it on any device and what its results look like."""
     library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     name = schema.partition("(")[0]
-    library.impl(name, compute, "CompositeExplicitAutograd")
-    library.impl(name, _on_cpu(getattr(cpu, name), compute), "CPU")
-    if name in cuda.KERNELS:
-        library.impl(name, _on_cuda(cuda.KERNELS[name], compute, schema), "CUDA")
-    torch.library.register_fake(f"withlogits::{name}", shapes, lib=library)
     operator = getattr(torch.ops.withlogits, name).default
+    check = _shape_check([argument.name for argument in operator._schema.arguments])
+    library.impl(name, check(compute), "CompositeExplicitAutograd")
+    library.impl(name, check(_on_cpu(getattr(cpu, name), compute)), "CPU")
+    if name in cuda.KERNELS:
+        library.impl(name, check(_on_cuda(cuda.KERNELS[name], compute, schema)), "CUDA")
+    torch.library.register_fake(f"withlogits::{name}", shapes, lib=library)
     torch.library.register_vmap(f"withlogits::{name}", _batching(operator), lib=library)
     found: Callable[..., Any] = operator
     return found
@@ -65,6 +66,36 @@ def _on_cuda(kernel: Callable[..., Any], compute: Callable[..., Any], schema: st
         return (kernel if cuda.serves(args[logits]) else compute)(*args)
 
     return run
+
+
+def _shape_check(names: list[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what makes a kernel check its arguments' shapes: those of a traced graph may fit no more."""
+    if "labels" not in names:
+        return lambda kernel: kernel
+    logits, labels = names.index("logits"), names.index("labels")
+    of_losses = [i for i, name in enumerate(names) if name in ("upstream", "sample_weight", "pos_weight")]
+    axis, sparse, class_weight = (
+        names.index(name) if name in names else None for name in ("axis", "sparse", "class_weight")
+    )
+
+    def decorate(kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            shape = losses = args[logits].shape
+            expected = {labels: shape}
+            if axis is not None and sparse is not None and class_weight is not None:
+                at = args[axis]
+                losses = shape[:at] + shape[at + 1 :]
+                expected = {labels: losses if args[sparse] else shape, class_weight: shape[at : at + 1]}
+            for i in of_losses:
+                expected[i] = losses
+            for i, wanted in expected.items():
+                if args[i] is not None and args[i].shape != wanted:
+                    raise arguments.operand_shape(names[i], tuple(args[i].shape), tuple(wanted))
+            return kernel(*args)
+
+        return run
+
+    return decorate
 
 
 def _batching(operator: Any) -> Callable[..., Any]:

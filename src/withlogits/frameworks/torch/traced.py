@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +13,27 @@ from torch import Tensor
 from withlogits.frameworks.torch import formulas
 from withlogits.frameworks.torch.formulas import Softmax, summed, wide
 from withlogits.frameworks.torch.operators import sigmoid_elements, softmax_rows
+from withlogits.frameworks.torch.private import is_tracing
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def checks_shapes(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function look at shapes under `torch.jit.trace` without torch's warning that they become constants.
+
+    What the losses decide by shapes, a traced graph is made for; the operators in it check the shapes they get.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling() or not is_tracing():
+            return function(*args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+            return function(*args, **kwargs)
+
+    return call
 
 
 def softmax(
@@ -61,7 +85,8 @@ def sigmoid_divisor(elements: Tensor, sample_weight: Tensor | None) -> Any:
 def _reduced(loss: Tensor, divisor: Any) -> Tensor:
     """The sum over a divisor; of nothing 0."""
     total = summed(loss)
-    if isinstance(divisor, Tensor):
+    if isinstance(divisor, Tensor):  # under torch.jit.trace a number of elements is one too
+        divisor = wide(divisor)
         total = total / torch.where(divisor == 0.0, 1.0, divisor)
     elif loss.numel():
         total = total / divisor

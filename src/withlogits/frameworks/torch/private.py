@@ -1,0 +1,58 @@
+"""Private names of torch, each with the public way that stands in for it in releases that lack the name.
+
+A stand-in is always right, and slower: the plain calls on CPU tensors then go through the operators like all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad as _forward_ad
+
+
+def _found(path: str, stand_in: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function at this path in torch, or its stand-in."""
+    try:
+        function: Callable[..., Any] = attrgetter(path)(torch)
+    except AttributeError:
+        return stand_in
+    return function
+
+
+def _unknown(*_: Any) -> bool:
+    """Answer "yes" to whether something is at work that only the operators understand."""
+    return True
+
+
+def _apply_publicly(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """Return the public `apply` of an autograd function."""
+    apply: Callable[..., Any] = function.apply
+    return apply
+
+
+def _apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """Return what `Function.apply` calls once it knows that no transform of torch.func is at work."""
+    apply: Callable[..., Any] = super(torch.autograd.Function, function).apply  # type: ignore[misc]
+    return apply
+
+
+# Name here: (path in torch, stand-in).
+STAND_INS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "transforms_active": ("_C._are_functorch_transforms_active", _unknown),
+    "dispatch_modes": ("_C._len_torch_dispatch_stack", _unknown),
+    "is_wrapped": ("_C._functorch.is_functorch_wrapped_tensor", _unknown),
+    "is_batched": ("_C._functorch.is_legacy_batchedtensor", _unknown),
+    "keeps_graph": ("_C._autograd._get_current_graph_task_keep_graph", _unknown),
+    "is_tracing": ("_C._is_tracing", torch.jit.is_tracing),  # type: ignore[attr-defined]
+}
+
+transforms_active, dispatch_modes, is_wrapped, is_batched, keeps_graph, is_tracing = (
+    _found(*where) for where in STAND_INS.values()
+)
+# Its `_current_level` is negative outside of forward mode; without that name, forward mode is taken to be on.
+forward_mode: Any = _forward_ad if hasattr(_forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
+apply_of = _apply_of if hasattr(super(torch.autograd.Function, torch.autograd.Function), "apply") else _apply_publicly
