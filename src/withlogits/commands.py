@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from withlogits import __version__, arguments, engine
+from withlogits import __version__, engine, errors
 from withlogits.cli import INTERRUPTED
 from withlogits.evaluation import files, losses
 from withlogits.evaluation.evaluate import counting
@@ -49,7 +49,7 @@ class Loss(StrEnum):
 
 
 # The longer name before the name that it ends with.
-OPTIONS = {arguments.SPARSE: Loss.SPARSE, arguments.DENSE: Loss.SOFTMAX, arguments.SIGMOID: Loss.SIGMOID}
+OPTIONS = {errors.SPARSE: Loss.SPARSE, errors.DENSE: Loss.SOFTMAX, errors.SIGMOID: Loss.SIGMOID}
 
 
 class Reduction(StrEnum):

@@ -99,9 +99,7 @@ def out_of_range(name: str, given: float, expected: str) -> ValueError:
 
 
 def two_axes(axis: object, dim: object) -> ValueError:
-    return ValueError(
-        f"axis={axis!r} and dim={dim!r} were both given; dim is an older name of axis: pass axis alone"
-    )
+    return ValueError(f"axis={axis!r} and dim={dim!r} were both given; dim is an older name of axis: pass axis alone")
 
 
 # ------------------------------------------------------------------------------------------------------------ dtypes

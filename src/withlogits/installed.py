@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from withlogits.arguments import SERVED
+from withlogits.dispatch import SERVED
 
 
 class Framework(NamedTuple):

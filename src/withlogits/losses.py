@@ -21,16 +21,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from typing import Unpack
 
 from withlogits import errors
 from withlogits.dispatch import adapter
 from withlogits.memo import keep
 from withlogits.options import (
+    REQUIRED,
     Options,
     Reduction,
     SigmoidKeywords,
@@ -51,7 +51,6 @@ from withlogits.options import (
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
-REQUIRED: Any = inspect.Parameter.empty  # the default that `inspect` takes for none, so that a call without it comes here
 
 
 def _by_keyword(function: F) -> F:
@@ -142,7 +141,9 @@ def sigmoid_cross_entropy_with_logits(
 
 
 @overload
-def weighted_cross_entropy_with_logits(*, labels: Any, logits: Tensor, **options: Unpack[WeightedKeywords]) -> Tensor: ...
+def weighted_cross_entropy_with_logits(
+    *, labels: Any, logits: Tensor, **options: Unpack[WeightedKeywords]
+) -> Tensor: ...
 @overload
 def weighted_cross_entropy_with_logits(
     *, labels: ArrayLike, logits: ArrayLike, **options: Unpack[WeightedKeywords]
@@ -278,9 +279,7 @@ def softmax_cross_entropy_with_logits(
     weights = None if class_weight is None and sample_weight is None else (class_weight, sample_weight)
     if dim is not None:
         axis = one_axis(axis, dim)
-    options = softmax_options(
-        (axis, False, label_smoothing, None, temperature, softcap, z_loss, reduction)
-    )
+    options = softmax_options((axis, False, label_smoothing, None, temperature, softcap, z_loss, reduction))
     return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
 
 
@@ -356,9 +355,7 @@ def sparse_softmax_cross_entropy_with_logits(
     if positional or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(sparse_softmax_cross_entropy_with_logits, positional, locals())
     weights = None if class_weight is None and sample_weight is None else (class_weight, sample_weight)
-    options = softmax_options(
-        (axis, True, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction)
-    )
+    options = softmax_options((axis, True, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction))
     return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
 
 
@@ -384,7 +381,9 @@ class ValueAndGrads(Protocol):
     @overload
     def __call__(self, *, labels: Any, logits: Tensor, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]: ...
     @overload
-    def __call__(self, *, labels: ArrayLike, logits: ArrayLike, **given: Any) -> tuple[Any, tuple[NDArray[Any], ...]]: ...
+    def __call__(
+        self, *, labels: ArrayLike, logits: ArrayLike, **given: Any
+    ) -> tuple[Any, tuple[NDArray[Any], ...]]: ...
 
 
 @overload
@@ -438,7 +437,12 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
     alone = not isinstance(wrt, tuple)
     right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right
     base = {**family.given, **defaults}
-    make_options, values_of, weights_of, weight_names = family.options, family.values_of, family.weights_of, family.weights
+    make_options, values_of, weights_of, weight_names = (
+        family.options,
+        family.values_of,
+        family.weights_of,
+        family.weights,
+    )
 
     def call(*args: Any, **given: Any) -> tuple[Any, Any]:
         """The loss and its gradient, for the arguments of the loss, by keyword, and `out`."""
@@ -472,9 +476,7 @@ class _Family(NamedTuple):
     given: dict[str, Any]  # what the loss does not ask its caller for
 
 
-def _family(
-    make: Callable[[tuple[Any, ...]], Options], kind: type[Options], **given: Any
-) -> _Family:
+def _family(make: Callable[[tuple[Any, ...]], Options], kind: type[Options], **given: Any) -> _Family:
     values = itemgetter(*field_names(kind), "reduction")
     return _Family(make, values, itemgetter(*kind.WEIGHTS), frozenset(kind.WEIGHTS), {"dim": None, **given})
 

@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from withlogits import errors
 from withlogits.memo import keep
 
+REQUIRED: Any = inspect.Parameter.empty  # the default that `inspect` takes for none, so that a call without it is seen
+
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
+REDUCTIONS = frozenset(("none", "sum", "mean"))
 Wrt: TypeAlias = Literal["logits", "labels"]
 
 
@@ -51,6 +54,7 @@ class SoftmaxOptions:
     reduction: Reduction = "none"
 
     WEIGHTS: ClassVar = ("class_weight", "sample_weight")  # the arrays that accompany labels and logits
+    PER_CLASS: ClassVar = ("class_weight",)  # of these, those of shape (C,)
 
     @classmethod
     def checked(cls, given: tuple[Any, ...]) -> SoftmaxOptions:
@@ -84,6 +88,35 @@ class SigmoidOptions:
         return cls(fraction("label_smoothing", smoothing), known_reduction(reduction))
 
 
+class SigmoidSettings(TypedDict, total=False):
+    """Options of the sigmoid loss, for type checkers."""
+
+    pos_weight: Any
+    label_smoothing: float
+
+
+class SoftmaxSettings(TypedDict, total=False):
+    """Options of the softmax losses, for type checkers."""
+
+    axis: int
+    class_weight: Any
+    label_smoothing: float
+    temperature: float
+    softcap: float | None
+    z_loss: float
+
+
+class SparseSettings(SoftmaxSettings, total=False):
+    """Options of the sparse softmax loss, for type checkers."""
+
+    ignore_index: int | None
+
+
+class _AtCalls(TypedDict, total=False):
+    name: str | None
+    sample_weight: Any
+
+
 class WeightedKeywords(TypedDict, total=False):
     """Keywords of the weighted sigmoid loss, for type checkers."""
 
@@ -91,40 +124,22 @@ class WeightedKeywords(TypedDict, total=False):
     pos_weight: Any
 
 
-class SigmoidKeywords(WeightedKeywords, total=False):
+class SigmoidKeywords(SigmoidSettings, _AtCalls, total=False):
     """Keywords of the sigmoid loss, for type checkers."""
 
-    label_smoothing: float
-    sample_weight: Any
 
-
-class _RowKeywords(TypedDict, total=False):
-    """Keywords that both softmax losses have, for type checkers."""
-
-    axis: int
-    name: str | None
-    class_weight: Any
-    label_smoothing: float
-    temperature: float
-    softcap: float | None
-    z_loss: float
-    sample_weight: Any
-
-
-class SoftmaxKeywords(_RowKeywords, total=False):
+class SoftmaxKeywords(SoftmaxSettings, _AtCalls, total=False):
     """Keywords of the dense softmax loss, for type checkers."""
 
     dim: int | None
 
 
-class SparseKeywords(_RowKeywords, total=False):
+class SparseKeywords(SparseSettings, _AtCalls, total=False):
     """Keywords of the sparse softmax loss, for type checkers."""
-
-    ignore_index: int | None
 
 
 Options: TypeAlias = SoftmaxOptions | SigmoidOptions
-O = TypeVar("O", SoftmaxOptions, SigmoidOptions)
+AnyOptions = TypeVar("AnyOptions", SoftmaxOptions, SigmoidOptions)
 
 _softmax: dict[tuple[Any, ...], SoftmaxOptions] = {}
 _sigmoid: dict[tuple[Any, ...], SigmoidOptions] = {}
@@ -161,7 +176,7 @@ def sigmoid_options(given: tuple[Any, ...]) -> SigmoidOptions:
     return _one_object(_sigmoid, SigmoidOptions.checked(given))
 
 
-def _one_object(memo: dict[tuple[Any, ...], O], options: O) -> O:
+def _one_object(memo: dict[tuple[Any, ...], AnyOptions], options: AnyOptions) -> AnyOptions:
     values = field_values(options)
     return memo.get(values) or keep(memo, values, options)
 
@@ -178,7 +193,9 @@ def field_values(options: Options, without: str = "") -> tuple[Any, ...]:
 
 def operator_schema(options: type[Options]) -> str:
     """The options as the arguments of a torch operator, which takes plain values."""
-    kinds = {f.name: "int" if f.name == "axis" else SUFFIX[str(f.type)] for f in fields(options) if f.name != "reduction"}
+    kinds = {
+        f.name: "int" if f.name == "axis" else SUFFIX[str(f.type)] for f in fields(options) if f.name != "reduction"
+    }
     return ", ".join(f"{kind} {name}" for name, kind in kinds.items())
 
 
@@ -191,7 +208,7 @@ def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
 def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The arguments of a loss that may be left out, with their defaults."""
     given = inspect.unwrap(function).__kwdefaults__
-    return {name: value for name, value in given.items() if value is not inspect.Parameter.empty}
+    return {name: value for name, value in given.items() if value is not REQUIRED}
 
 
 # ------------------------------------------------------------------------------------------------------------ checks
@@ -199,7 +216,7 @@ def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 def known_reduction(reduction: Any) -> Reduction:
     """One of the three."""
-    if type(reduction) is str and reduction in ("none", "sum", "mean"):
+    if type(reduction) is str and reduction in REDUCTIONS:
         return reduction  # type: ignore[return-value]
     raise errors.out_of_range("reduction", reduction, "'none', 'sum' or 'mean'")
 

@@ -47,8 +47,8 @@ class FormulaPlan:
 
     def evaluate(
         self, arrays: tuple[Any, ...], for_logits: bool, for_labels: bool, out: Array | None = None
-    ) -> tuple[Any, Array | None, Array | None, float]:
-        """Return the loss, reduced, with the gradients of the reduced loss, and what a mean was divided by."""
+    ) -> tuple[Any, Array | None, Array | None]:
+        """Return the loss, reduced, with the gradients of the reduced loss."""
         labels, logits, weight, sample_weight = arrays
         shape = logits.shape if self._fit is None else self._fit.loss_shape
         if sample_weight is not None:
@@ -69,13 +69,15 @@ class FormulaPlan:
         if out is not None:
             out[...] = gradient
             gradient = out
-        return value, gradient, label_gradient, divisor
+        return value, gradient, label_gradient
 
     def _losses(self, logits: Array, labels: Array, weight: Any, sample_weight: Any) -> tuple[Any, Floats, Floats]:
         """Return the loss object, the losses of rows or elements, and what each adds to the divisor of a mean."""
         fit = self._fit
         if fit is None:
-            sigmoid = formulas.Sigmoid(numpy_namespace, SigmoidArrays(logits, labels, weight, sample_weight), self._chosen)
+            sigmoid = formulas.Sigmoid(
+                numpy_namespace, SigmoidArrays(logits, labels, weight, sample_weight), self._chosen
+            )
             return sigmoid, sigmoid.losses(), sigmoid.factor
         given = labels
         if fit.keeps_axis:

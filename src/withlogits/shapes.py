@@ -161,24 +161,26 @@ def index_range(dtype: str) -> tuple[int, int]:
 
 def check_sigmoid_labels(labels: Shape, logits: Shape) -> None:
     """Labels of independent classes have the logits' shape exactly."""
-    if labels == logits:
-        return
+    if labels != logits:
+        raise sigmoid_misfit(labels, logits)
+
+
+def sigmoid_misfit(labels: Shape, logits: Shape) -> ValueError:
+    """What is wrong with labels of independent classes in another shape than the logits'."""
     longer = longer_by_one(labels, logits)
     if longer:
-        raise errors.trailing_one(labels, logits, longer)
+        return errors.trailing_one(labels, logits, longer)
     missing = missing_axis(labels, logits)
     if missing is not None:
-        raise errors.missing_axis(labels, logits, missing)
+        return errors.missing_axis(labels, logits, missing)
     if len(logits) > 1 and labels == logits[:-1]:
-        raise errors.index_labels_for_sigmoid(labels, logits)
-    if len(logits) <= 2 and is_transposed(labels, logits):
-        raise errors.transposed(labels, logits)
-    turned = turned_axes(labels, logits)
+        return errors.index_labels_for_sigmoid(labels, logits)
+    turned = turned_axes(labels, logits) if len(logits) > 2 else None
     if turned:
-        raise errors.turned_axes(labels, logits, *turned)
+        return errors.turned_axes(labels, logits, *turned)
     if is_transposed(labels, logits):
-        raise errors.transposed(labels, logits)
-    raise errors.label_shape(labels, logits)
+        return errors.transposed(labels, logits)
+    return errors.label_shape(labels, logits)
 
 
 def check_class_weight(name: str, shape: Shape, classes: int) -> None:

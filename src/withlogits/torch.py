@@ -10,60 +10,102 @@ theirs in the same way. They are copies, so that loading a checkpoint never writ
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Unpack
 
-from withlogits import arguments
+from withlogits import errors
 
 try:
     import torch
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
-    raise arguments.not_installed(__name__, "PyTorch", "torch") from None
+    raise errors.not_installed(__name__, "PyTorch", "torch") from None
 
 from torch import Tensor, nn
 
-from withlogits import losses
-from withlogits.frameworks import torch as front
+from withlogits import losses, shapes
+from withlogits.frameworks.torch.checks import checked_weight
+from withlogits.options import (
+    REQUIRED,
+    Options,
+    Reduction,
+    SigmoidOptions,
+    SigmoidSettings,
+    SoftmaxOptions,
+    SoftmaxSettings,
+    SparseSettings,
+    defaults_of,
+    integer_if_possible,
+)
 
 __all__ = ["SigmoidCrossEntropy", "SoftmaxCrossEntropy", "SparseSoftmaxCrossEntropy"]
 
-Forward = TypeVar("Forward", bound=Callable[..., Tensor])
-
-
-def _by_keyword(forward: Forward) -> Forward:
-    """Make a positional call of the module a TypeError that shows the right call."""
-    names, defaults = arguments.keywords_of(forward), arguments.defaults_of(forward)
-
-    @wraps(forward)
-    def call(self: nn.Module, *args: Any, **given: Any) -> Tensor:
-        if args:
-            title = f"{type(self).__name__}(...)"
-            raise arguments.wrong_call(title, names, defaults, given, positional=True)
-        return forward(self, **given)
-
-    return call  # type: ignore[return-value]
+AT_CALLS = ("labels", "logits", "sample_weight")  # what a call takes; "name" and "dim" no module has
 
 
 class _Loss(nn.Module):
-    """A module whose text shows the options that are not the defaults."""
+    """A loss whose options are given once; its text shows those that are not the defaults."""
+
+    _function: ClassVar[Callable[..., Any]]
+    _kind: ClassVar[type[Options]]
+    _given: ClassVar[dict[str, Any]] = {}  # options that the function does not take
+    _defaults: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls) -> None:
+        defaults = defaults_of(cls._function)
+        cls._defaults = {name: default for name, default in defaults.items() if name not in (*AT_CALLS, "name", "dim")}
+        cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=d) for name, d in cls._defaults.items()]
+        )
+
+    def _take(self, positional: tuple[Any, ...], given: dict[str, Any]) -> None:
+        """Check the options, and keep them as attributes and buffers."""
+        title, names = type(self).__name__, tuple(self._defaults)
+        if positional or not given.keys() <= self._defaults.keys():
+            raise errors.wrong_call(title, names, self._defaults, given, positional=bool(positional))
+        chosen = {**self._defaults, **given}
+        if "axis" in chosen:
+            # some tensor has to have such an axis: torch's have 64 at most; the sign is kept
+            shapes.class_axis(chosen["axis"], (1,) * 64)
+            chosen["axis"] = integer_if_possible(chosen["axis"])
+        every = {**self._given, **chosen}
+        fields = self._kind.__dataclass_fields__
+        options = self._kind.checked(tuple(every[name] for name in fields))
+        for name in chosen:
+            if name in fields:
+                setattr(self, name, getattr(options, name))
+            else:
+                self._register_weight(name, chosen[name])
 
     def _register_weight(self, name: str, given: Any) -> None:
         """Checked weights, copied, as a buffer."""
         weight = None
         if given is not None:
-            beside = given if isinstance(given, Tensor) else torch.empty(0)
-            weight = front.checked_weight(name, given, beside, plain=beside.is_cpu).clone()
-            if name == "class_weight":
-                arguments.class_weight_shape(tuple(weight.shape), weight.shape[-1] if weight.dim() else 1)
+            beside = given if isinstance(given, Tensor) else torch.empty(0, device="cpu")
+            weight = checked_weight(name, given, beside, plain=beside.is_cpu).clone()
+            if name in SoftmaxOptions.PER_CLASS:
+                shapes.check_class_weight(name, tuple(weight.shape), weight.shape[-1] if weight.dim() else 1)
         self.register_buffer(name, weight)
 
+    def forward(
+        self, *positional: Any, labels: Tensor = REQUIRED, logits: Tensor = REQUIRED, sample_weight: Any = None
+    ) -> Tensor:
+        """Return the loss in nats."""
+        if positional or labels is REQUIRED or logits is REQUIRED:
+            here = {"labels": labels, "logits": logits, "sample_weight": sample_weight}
+            given = {name: value for name, value in here.items() if value is not REQUIRED and value is not None}
+            title = f"{type(self).__name__}(...)"
+            raise errors.wrong_call(title, AT_CALLS, {"sample_weight": None}, given, positional=bool(positional))
+        options = {name: getattr(self, name) for name in self._defaults}
+        loss: Tensor = type(self)._function(labels=labels, logits=logits, sample_weight=sample_weight, **options)
+        return loss
+
     def extra_repr(self) -> str:
-        """The options that are not the defaults; of weights the shape."""
+        """Return the options that are not the defaults; of weights the shape."""
         shown = []
-        for name, default in arguments.defaults_of(type(self).__init__).items():
+        for name, default in self._defaults.items():
             value = getattr(self, name)
             if isinstance(value, Tensor):
                 shown.append(f"{name}=tensor of shape {tuple(value.shape)}")
@@ -110,26 +152,12 @@ class SigmoidCrossEntropy(_Loss):
     tensor(1.3863)
     """
 
-    pos_weight: Tensor | None
+    _function = losses.sigmoid_cross_entropy_with_logits
+    _kind = SigmoidOptions
 
-    def __init__(self, *, pos_weight: Any = None, label_smoothing: float = 0.0, reduction: str = "none") -> None:
+    def __init__(self, *positional: Any, reduction: Reduction = "none", **options: Unpack[SigmoidSettings]) -> None:
         super().__init__()
-        options = arguments.checked_sigmoid_options(label_smoothing, reduction, ())
-        self.label_smoothing, self.reduction = options.label_smoothing, options.reduction
-        self._register_weight("pos_weight", pos_weight)
-
-    @_by_keyword
-    def forward(self, *, labels: Tensor, logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """The loss in nats."""
-        loss: Tensor = losses.sigmoid_cross_entropy_with_logits(
-            labels=labels,
-            logits=logits,
-            pos_weight=self.pos_weight,
-            label_smoothing=self.label_smoothing,
-            sample_weight=sample_weight,
-            reduction=self.reduction,
-        )
-        return loss
+        self._take(positional, {"reduction": reduction, **options})
 
 
 class SoftmaxCrossEntropy(_Loss):
@@ -178,44 +206,13 @@ class SoftmaxCrossEntropy(_Loss):
     tensor([4.1223e-09])
     """
 
-    class_weight: Tensor | None
+    _function = losses.softmax_cross_entropy_with_logits
+    _kind = SoftmaxOptions
+    _given: ClassVar = {"sparse": False, "ignore_index": None}
 
-    def __init__(
-        self,
-        *,
-        axis: int = -1,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        temperature: float = 1.0,
-        softcap: float | None = None,
-        z_loss: float = 0.0,
-        reduction: str = "none",
-    ) -> None:
+    def __init__(self, *positional: Any, reduction: Reduction = "none", **options: Unpack[SoftmaxSettings]) -> None:
         super().__init__()
-        options = arguments.checked_softmax_options(
-            False, _axis(axis), None, label_smoothing, None, temperature, softcap, z_loss, reduction, ()
-        )
-        self.axis, self.label_smoothing = options.axis, options.label_smoothing
-        self.temperature, self.softcap, self.z_loss = options.temperature, options.softcap, options.z_loss
-        self.reduction = options.reduction
-        self._register_weight("class_weight", class_weight)
-
-    @_by_keyword
-    def forward(self, *, labels: Tensor, logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """The loss in nats."""
-        loss: Tensor = losses.softmax_cross_entropy_with_logits(
-            labels=labels,
-            logits=logits,
-            axis=self.axis,
-            class_weight=self.class_weight,
-            label_smoothing=self.label_smoothing,
-            temperature=self.temperature,
-            softcap=self.softcap,
-            z_loss=self.z_loss,
-            sample_weight=sample_weight,
-            reduction=self.reduction,
-        )
-        return loss
+        self._take(positional, {"reduction": reduction, **options})
 
 
 class SparseSoftmaxCrossEntropy(_Loss):
@@ -253,49 +250,10 @@ class SparseSoftmaxCrossEntropy(_Loss):
     tensor(4.1223e-09)
     """
 
-    class_weight: Tensor | None
+    _function = losses.sparse_softmax_cross_entropy_with_logits
+    _kind = SoftmaxOptions
+    _given: ClassVar = {"sparse": True}
 
-    def __init__(
-        self,
-        *,
-        axis: int = -1,
-        class_weight: Any = None,
-        label_smoothing: float = 0.0,
-        ignore_index: int | None = None,
-        temperature: float = 1.0,
-        softcap: float | None = None,
-        z_loss: float = 0.0,
-        reduction: str = "none",
-    ) -> None:
+    def __init__(self, *positional: Any, reduction: Reduction = "none", **options: Unpack[SparseSettings]) -> None:
         super().__init__()
-        options = arguments.checked_softmax_options(
-            True, _axis(axis), None, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction, ()
-        )
-        self.axis, self.label_smoothing, self.ignore_index = options.axis, options.label_smoothing, options.ignore_index
-        self.temperature, self.softcap, self.z_loss = options.temperature, options.softcap, options.z_loss
-        self.reduction = options.reduction
-        self._register_weight("class_weight", class_weight)
-
-    @_by_keyword
-    def forward(self, *, labels: Tensor, logits: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """The loss in nats."""
-        loss: Tensor = losses.sparse_softmax_cross_entropy_with_logits(
-            labels=labels,
-            logits=logits,
-            axis=self.axis,
-            class_weight=self.class_weight,
-            label_smoothing=self.label_smoothing,
-            ignore_index=self.ignore_index,
-            temperature=self.temperature,
-            softcap=self.softcap,
-            z_loss=self.z_loss,
-            sample_weight=sample_weight,
-            reduction=self.reduction,
-        )
-        return loss
-
-
-def _axis(axis: int) -> int:
-    """An integer, that some tensor may have as an axis: torch's have 64 at most. The sign is kept."""
-    arguments.class_axis(axis, (1,) * 64)
-    return axis
+        self._take(positional, {"reduction": reduction, **options})

@@ -22,23 +22,22 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from withlogits import arguments
+from withlogits import errors
 
 try:
     import torch
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
-    raise arguments.not_installed(__name__, "PyTorch", "torch") from None
+    raise errors.not_installed(__name__, "PyTorch", "torch") from None
 
 from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from withlogits.arguments import REDUCTIONS
 from withlogits.frameworks import torch as front
 from withlogits.frameworks.torch import traced
-from withlogits.frameworks.torch.formulas import Softmax
+from withlogits.options import REDUCTIONS, sigmoid_options, softmax_options
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -313,18 +312,16 @@ def _softmax(
     label_smoothing: float,
 ) -> Tensor:
     """The loss, for class weights of any sign."""
-    plain = (label_smoothing, ignore_index, 1.0, None, 0.0)
+    options = softmax_options((axis, sparse, label_smoothing, ignore_index, 1.0, None, 0.0, reduction))
     weight = None if weight is None else _constant(weight)
     loss: Tensor
     try:
-        loss = front.softmax_loss(
-            sparse, (), labels, logits, axis, None, None, weight, *plain, None, reduction, None
-        )[0]  # fmt: skip
+        loss = front.loss(options, labels, logits, None if weight is None else (weight, None))[0]
     except ValueError:
         classes = logits.shape[axis : axis + 1]
         if weight is None or weight.shape != classes or not _of_any_sign(logits, classes, weight):
             raise
-        loss = traced.softmax(logits, labels, weight, None, Softmax(axis, sparse, *plain), reduction)
+        loss = traced.loss(options, labels, logits, weight, None)
     return loss
 
 
@@ -341,14 +338,17 @@ def _of_answers(
         pos_weight = pos_weight[None]  # for torch the last axis is meant
     by_number = weight is not None and reduction == "mean"  # of the elements, whatever they weigh
     how = "sum" if by_number else reduction
+    options = sigmoid_options((0.0, how))
     try:
-        loss = front.sigmoid_loss((), target, logits, None, pos_weight, 0.0, weight, how, None)[0]
+        weights = None if weight is None and pos_weight is None else (pos_weight, weight)
+        loss = front.loss(options, target, logits, weights)[0]
     except ValueError:
-        weights = [w for w in (weight, pos_weight) if w is not None]
-        if target.shape != logits.shape or not _of_any_sign(logits, logits.shape, *weights):
+        if target.shape != logits.shape or not _of_any_sign(
+            logits, logits.shape, *[w for w in (weight, pos_weight) if w is not None]
+        ):
             raise
         weight, pos_weight = (None if w is None else w.expand(logits.shape) for w in (weight, pos_weight))
-        loss = traced.sigmoid(logits, target, pos_weight, weight, 0.0, how)
+        loss = traced.loss(options, target, logits, pos_weight, weight)
     return _in_dtype(target.dtype, loss / max(logits.numel(), 1) if by_number else loss)
 
 

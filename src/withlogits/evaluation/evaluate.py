@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import arguments
+from withlogits import shapes
 from withlogits.evaluation.ahead import ahead
 from withlogits.evaluation.files import ArrayFile, BadFile, open_array
 from withlogits.evaluation.files.array import Lend
@@ -167,17 +167,17 @@ def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[T
     x, z = logits.shape, labels.shape
     if not x:
         if z:
-            raise BadFile(f"{labels.name}: {arguments.sigmoid_shapes(z, x)}")
+            raise BadFile(f"{labels.name}: {shapes.sigmoid_misfit(z, x)}")
         return Tiling((), (), False), ()
     blamed = logits
     try:
-        classes = arguments.class_axis(axis, x)
+        classes = shapes.class_axis(axis, x)
         blamed = labels
         turn = matched(z, x, classes)
         if turn is None:
             if loss != "sigmoid" and len(z) < len(x):
-                arguments.sparse_keeps_axis(z, x, classes)
-            raise arguments.sigmoid_shapes(z, x)
+                shapes.index_labels_keep_axis(z, x, classes)
+            raise shapes.sigmoid_misfit(z, x)
     except ValueError as error:
         raise BadFile(f"{blamed.name}: {error}") from None
     missing = set(range(len(x))) - {a for a in turn if a is not None}

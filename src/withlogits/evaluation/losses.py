@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import arguments
+from withlogits import errors, shapes
 from withlogits.evaluation.files import ArrayFile, BadFile
 from withlogits.guide.facts import closeness
 from withlogits.losses import (
@@ -110,7 +110,7 @@ def choose_loss(logits: ArrayFile, labels: ArrayFile, axis: int = -1, announce: 
         if not shape:
             return Choice("sigmoid", "there is one logit and one label")
         with _naming(logits):
-            classes = arguments.class_axis(axis, shape)
+            classes = shapes.class_axis(axis, shape)
         if shape[classes] == 1:
             return Choice("sigmoid", f"{dtype} labels have the logits' shape, with one class on axis {classes}")
         odd = _first_odd_row(labels, classes, announce)
@@ -118,16 +118,16 @@ def choose_loss(logits: ArrayFile, labels: ArrayFile, axis: int = -1, announce: 
             return Choice("softmax", f"{dtype} labels have the logits' shape, and every row sums to 1")
         return Choice("sigmoid", f"{dtype} labels have the logits' shape, and {odd}: independent classes")
     with _naming(logits):
-        classes = arguments.class_axis(axis, logits.shape)
+        classes = shapes.class_axis(axis, logits.shape)
     integers = labels.dtype.kind in "iu"
     rows = logits.shape[:classes] + logits.shape[classes + 1 :]
     with _naming(labels):
         if integers or shape == rows:
-            arguments.sparse_keeps_axis(shape, logits.shape, classes)
+            shapes.index_labels_keep_axis(shape, logits.shape, classes)
             if not integers:
-                raise arguments.index_dtype(dtype)
+                raise errors.index_dtype(dtype)
             return Choice("sparse", f"{dtype} labels of shape {shape} are the numbers of classes")
-        arguments.dense_broadcasts(shape, logits.shape, classes, integers)
+        shapes.dense_labels_are_one_row(shape, logits.shape, classes, integers)
         return Choice("softmax", f"{dtype} labels of shape {shape} are one distribution for all rows")
 
 
@@ -139,21 +139,21 @@ def pair_up(logits: ArrayFile, labels: ArrayFile, loss: str, axis: int = -1, in_
     classes = None
     if loss != "sigmoid":
         with _naming(logits):
-            classes = arguments.class_axis(axis, logits.shape)
+            classes = shapes.class_axis(axis, logits.shape)
         rows = logits.shape[:classes] + logits.shape[classes + 1 :]
     loss_shape = rows
     with _naming(labels):
         if loss == "sparse" and classes is not None:
             if kind not in "iu":
-                raise arguments.index_dtype(labels.dtype.name)
-            if arguments.sparse_keeps_axis(labels.shape, logits.shape, classes):
+                raise errors.index_dtype(labels.dtype.name)
+            if shapes.index_labels_keep_axis(labels.shape, logits.shape, classes):
                 loss_shape = labels.shape
         elif kind not in "biuf":
-            raise arguments.label_dtype(labels.dtype.name)
+            raise errors.label_dtype(labels.dtype.name)
         elif classes is not None:
-            arguments.dense_broadcasts(labels.shape, logits.shape, classes, kind in "iu")
+            shapes.dense_labels_are_one_row(labels.shape, logits.shape, classes, kind in "iu")
         elif labels.shape != logits.shape:
-            raise arguments.sigmoid_shapes(labels.shape, logits.shape)
+            raise shapes.sigmoid_misfit(labels.shape, logits.shape)
     tiling = cut(logits.shape, classes, BUDGET, logits.fortran and not in_order)
     return Pair(logits, labels, loss, classes, tiling, loss_shape)
 
@@ -264,7 +264,7 @@ def _first_label_outside(pair: Pair, ignore_index: int | None) -> BadFile | None
     if first is None:
         return None
     from_one = value == classes and lowest >= 1 and highest == classes
-    return BadFile(f"{pair.labels.name}: {arguments.label_outside(first, value, classes, from_one)}")
+    return BadFile(f"{pair.labels.name}: {errors.label_outside(first, value, classes, from_one)}")
 
 
 def _first_odd_row(labels: ArrayFile, axis: int, announce: Announce | None) -> str | None:
@@ -285,7 +285,7 @@ def _first_odd_row(labels: ArrayFile, axis: int, announce: Announce | None) -> s
 def _check_logits(logits: ArrayFile) -> None:
     if logits.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
         with _naming(logits):
-            raise arguments.logits_dtype("logits", logits.dtype.name)
+            raise errors.logits_dtype("logits", logits.dtype.name)
 
 
 class _naming:

@@ -114,7 +114,7 @@ class _Call:
         if self._summed is not None:
             labels = labels.astype(np.float64)
         arrays = labels, logits, first, sample_weight
-        value, gradient, label_gradient, _ = self._plan.evaluate(arrays, "logits" in wrt, "labels" in wrt, out)
+        value, gradient, label_gradient = self._plan.evaluate(arrays, "logits" in wrt, "labels" in wrt, out)
         if self._summed is not None:
             dtype = self._summed if self._summed.kind not in "biu" else value.dtype
             label_gradient = _summed_to(label_gradient, labels.shape).astype(dtype)

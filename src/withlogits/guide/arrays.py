@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import arguments
+from withlogits import errors
 from withlogits.frameworks.numpy import plain_array
 
 Array = NDArray[Any]
@@ -59,10 +59,10 @@ def given(name: str, x: Any) -> Given:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(x, torch.Tensor):
         if x.is_sparse or x.layout is not torch.strided:
-            raise arguments.not_dense(name, "sparse")
+            raise errors.not_dense(name, "sparse")
         y = x.detach().resolve_neg().resolve_conj().cpu()
         if y.is_complex():
-            raise arguments.logits_dtype(name, str(x.dtype).removeprefix("torch."))
+            raise errors.logits_dtype(name, str(x.dtype).removeprefix("torch."))
         array = _bfloat16(y.contiguous().view(torch.uint16).numpy()) if y.dtype == torch.bfloat16 else y.numpy()
         return Given(name, array, str(x.dtype).removeprefix("torch."), x)
     array = plain_array(name, x)
@@ -70,9 +70,7 @@ def given(name: str, x: Any) -> Given:
         array = array.astype(np.float64)
     if array.dtype.kind not in "biufV":
         raise (
-            arguments.label_dtype(array.dtype.name)
-            if name == "labels"
-            else arguments.logits_dtype(name, array.dtype.name)
+            errors.label_dtype(array.dtype.name) if name == "labels" else errors.logits_dtype(name, array.dtype.name)
         )
     return Given(name, array, array.dtype.name if array.dtype != np.dtype("V2") else "|V2")
 

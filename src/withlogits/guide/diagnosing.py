@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from withlogits import arguments
+from withlogits import errors
 from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.findings import Diagnosis, Recommendation, in_order
 from withlogits.guide.fit import FUNCTIONS, LOSSES, Pair, call, fitted
@@ -102,7 +102,7 @@ def loss_name(loss: str | Callable[..., Any] | None) -> str | None:
     found = LOSSES.get(named or "")
     if found is None:
         raise ValueError(
-            f"loss is {arguments.described(loss)}, where 'sigmoid', 'softmax', 'sparse' or a loss of withlogits is "
+            f"loss is {errors.described(loss)}, where 'sigmoid', 'softmax', 'sparse' or a loss of withlogits is "
             "expected"
         )
     return found

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import arguments
+from withlogits import errors, shapes
 from withlogits.guide.arrays import Given, from_voids, without
 from withlogits.guide.facts import closeness
 from withlogits.guide.findings import CODES, Finding, Severity
 
 Array = NDArray[Any]
 
-FUNCTIONS = {"sigmoid": arguments.SIGMOID, "softmax": arguments.DENSE, "sparse": arguments.SPARSE}
+FUNCTIONS = {"sigmoid": errors.SIGMOID, "softmax": errors.DENSE, "sparse": errors.SPARSE}
 LOSSES = {function: loss for loss, function in FUNCTIONS.items()} | {"weighted_cross_entropy_with_logits": "sigmoid"}
 
 
@@ -75,7 +75,7 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
         return _integers_as_logits(pair)
     if not pair.logits.shape:
         if loss not in (None, "sigmoid"):
-            arguments.class_axis(axis, ())
+            shapes.class_axis(axis, ())
         pair.loss = pair.loss or "sigmoid"
         return pair if not pair.labels.shape else _unfit(pair)
     _mend_trailing_one(pair)
@@ -83,7 +83,7 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
     if loss == "sigmoid" or (x.array.ndim == 1 and z.shape == x.shape and loss is None):
         pair.loss = "sigmoid"
         return _sigmoid(pair)
-    axis = arguments.class_axis(axis, x.shape)
+    axis = shapes.class_axis(axis, x.shape)
     pair.axis = axis
     if z.shape == x.shape:
         return _same_shape(pair)
@@ -134,13 +134,13 @@ def _unfit(pair: Pair) -> Pair:
     x, z = pair.logits, pair.labels
     try:
         if pair.loss == "sigmoid" or not x.shape:
-            raise arguments.sigmoid_shapes(z.shape, x.shape)
+            raise shapes.sigmoid_misfit(z.shape, x.shape)
         if pair.loss == "sparse" or z.array.ndim < x.array.ndim:
-            arguments.sparse_keeps_axis(z.shape, x.shape, arguments.class_axis(pair.axis, x.shape))
-        arguments.dense_broadcasts(z.shape, x.shape, arguments.class_axis(pair.axis, x.shape), z.integral)
+            shapes.index_labels_keep_axis(z.shape, x.shape, shapes.class_axis(pair.axis, x.shape))
+        shapes.dense_labels_are_one_row(z.shape, x.shape, shapes.class_axis(pair.axis, x.shape), z.integral)
     except ValueError as error:
         raise ValueError(str(error)) from None
-    raise arguments.sigmoid_shapes(z.shape, x.shape)
+    raise shapes.sigmoid_misfit(z.shape, x.shape)
 
 
 def _mend_voids(pair: Pair, name: str) -> None:
@@ -149,7 +149,7 @@ def _mend_voids(pair: Pair, name: str) -> None:
     if given.array.dtype.kind != "V" or given.floating:
         return
     if given.array.dtype != np.dtype("V2"):
-        raise arguments.logits_dtype(name, given.dtype)
+        raise errors.logits_dtype(name, given.dtype)
     pair.mend(
         "WL109",
         "error",
@@ -293,7 +293,7 @@ def _indices(pair: Pair, options: dict[str, Any]) -> Pair:
         values = z.array.astype(np.float64)
         if not bool((values == np.floor(values)).all()):
             return _unfit(replace(pair, loss="sparse"))
-        limit = arguments.EXACT_INDICES.get(z.dtype)
+        limit = errors.EXACT_INDICES.get(z.dtype)
         extra = ""
         if limit is not None and x.shape[pair.axis] > limit:
             extra = f"; {z.dtype} holds no odd number above {limit} exactly, and there are {x.shape[pair.axis]} classes"

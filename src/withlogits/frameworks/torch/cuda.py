@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withlogits.frameworks.torch.formulas import Softmax, label_gradient_dtype
+from withlogits.frameworks.torch.families import label_gradient_dtype
+from withlogits.options import SoftmaxOptions, field_names
 
 
 @cache
@@ -44,7 +45,7 @@ def softmax_rows(
     from withlogits.kernels import cuda as kernels
 
     rows = [n for i, n in enumerate(logits.shape) if i != options[0]]
-    chosen = Softmax(*options)
+    chosen = SoftmaxOptions(*options)
     loss, stats = (logits.new_empty(shape, dtype=torch.float32) for shape in (rows, (2, *rows)))
     outer, inner = _around(logits, chosen.axis)
     with _on(logits):
@@ -73,7 +74,7 @@ def softmax_rows_backward(
     from withlogits.kernels import cuda as kernels
 
     *options, for_logits, for_labels = rest
-    chosen = Softmax(*options)
+    chosen = SoftmaxOptions(*options)
     outer, inner = _around(logits, chosen.axis)
     shape = (outer, logits.shape[chosen.axis], inner)
     dx, dx_view = _made(logits, logits.dtype, shape, for_logits)
@@ -95,8 +96,8 @@ def softmax_rows_backward(
 
 def sigmoid_elements(
     logits: Tensor, labels: Tensor, pos_weight: Tensor | None, sample_weight: Tensor | None, label_smoothing: float
-) -> Tensor:
-    """The losses of the elements."""
+) -> tuple[Tensor, Tensor]:
+    """The losses of the elements; the gradient needs nothing more of them."""
     from withlogits.kernels import cuda as kernels
 
     loss, view = _made(logits, torch.float32, _four(logits).shape, True)
@@ -109,11 +110,12 @@ def sigmoid_elements(
             view,
             label_smoothing=label_smoothing,
         )
-    return _finished(loss, view)
+    return _finished(loss, view), logits.new_empty(0)
 
 
 def sigmoid_elements_backward(
     upstream: Tensor,
+    stats: Tensor,
     logits: Tensor,
     labels: Tensor,
     pos_weight: Tensor | None,
@@ -169,7 +171,7 @@ def _four(tensor: Any) -> Any:
     return tensor if tensor is None or tensor.dim() <= 4 else tensor.reshape(-1)
 
 
-def _labels(labels: Tensor, options: Softmax) -> Tensor:
+def _labels(labels: Tensor, options: SoftmaxOptions) -> Tensor:
     if not options.sparse:
         return _three(_plain(labels), options.axis)
     shape = labels.shape
@@ -190,10 +192,8 @@ def _single(weight: Tensor | None, contiguous: bool = False) -> Tensor | None:
     return weight.to(torch.float32).contiguous() if contiguous else weight.to(torch.float32)
 
 
-def _named(options: Softmax) -> dict[str, Any]:
-    named = options._asdict()
-    del named["axis"]
-    return named
+def _named(options: SoftmaxOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in field_names(options) if name != "axis"}
 
 
 def _made(like: Tensor, dtype: torch.dtype, shape: tuple[int, ...], wanted: bool) -> tuple[Tensor, Tensor | None]:

@@ -12,17 +12,16 @@ A backward pass that is itself differentiated, or mapped over, is left to the op
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from withlogits import engine
-from withlogits.arguments import FEW
 from withlogits.frameworks.torch import traced
-from withlogits.frameworks.torch.cpu import CPU, KINDS, SigmoidPlan, SoftmaxPlan, share
+from withlogits.frameworks.torch.cpu import kernel_weights, share
+from withlogits.frameworks.torch.families import Family
 from withlogits.frameworks.torch.private import (
     apply_of,
     dispatch_modes,
@@ -33,15 +32,12 @@ from withlogits.frameworks.torch.private import (
     keeps_graph,
     transforms_active,
 )
-from withlogits.kernels.cpu.call import FLOAT64
-from withlogits.kernels.cpu.call import Plan as Kernel
-from withlogits.kernels.cpu.host_softmax import ONE_AT
-from withlogits.kernels.cpu.job import SOFTMAX_JOB
-
-Plan = SoftmaxPlan | SigmoidPlan
+from withlogits.kernels.cpu.plan import Plan
+from withlogits.options import Options
 
 HALF = torch.float16  # a mean's gradient would vanish in it before a loss scale reaches it
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
+Adapted = Callable[..., tuple[Any, ...]]
 
 
 def no_transforms() -> bool:
@@ -61,6 +57,15 @@ def compiled() -> bool:
     return name == "numba"
 
 
+class Call(NamedTuple):
+    """A loss of plain tensors that look alike."""
+
+    plan: Plan
+    family: Family
+    options: Options
+    adapted: Adapted  # labels and weights in the form of the operators
+
+
 class Loss(torch.autograd.Function):
     """A loss that was made already, with what its gradient needs.
 
@@ -69,7 +74,7 @@ class Loss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor | None, made: tuple[Any, ...]) -> Tensor:
-        value, kept, ctx.small, ctx.made = made
+        value, kept, ctx.small, ctx.call = made
         ctx.save_for_backward(*kept)
         found: Tensor = value
         return found
@@ -83,135 +88,78 @@ class Loss(torch.autograd.Function):
             return small.clone() if kept else small, None, None
         logits, labels, dx, *more = ctx.saved_tensors
         dz, weight, sample_weight = more or (None, None, None)
-        plan, reduction, divisor = ctx.made
+        call: Call = ctx.call
+        arrays = labels, logits, weight, sample_weight
+        for_logits, for_labels, _ = ctx.needs_input_grad
         if elsewhere:
-            wanted = ctx.needs_input_grad[:2]
-            return *_differentiated(plan, logits, labels, weight, sample_weight, reduction, wanted, upstream), None
-        scale, factor = 1.0, sample_weight
-        if reduction == "none":
-            factor = share(upstream, sample_weight, plan.factor_dtype)
+            return *_differentiated(call, arrays, (for_logits, for_labels), upstream), None
+        scale = 1.0
+        if call.options.reduction == "none":
+            arrays = labels, logits, weight, share(upstream, sample_weight, call.family)
         else:
             scale = upstream.item()
             if scale == 1.0 and (dx is not None or dz is not None):
                 return *_handed_over(dx, dz, kept), None
-            scale = scale / divisor if divisor else 0.0
-        for_logits, for_labels, _ = ctx.needs_input_grad
-        gradient = _room(plan.gradients, dx, kept) if for_logits else None
-        label_gradient = _room(plan.label_gradients, dz, kept) if for_labels else None
+            if call.options.reduction == "mean":
+                divisor = call.plan.divisor(arrays)
+                scale = scale / divisor if divisor else 0.0
+        gradient = _memory(call.plan.gradients, dx, kept) if for_logits else None
+        label_gradient = _memory(call.plan.label_gradients, dz, kept) if for_labels else None
         if scale == 0.0:
-            _clear(gradient, label_gradient)
+            for each in (gradient, label_gradient):
+                if each is not None:
+                    each.zero_()
         else:
-            plan.fill(logits, labels, weight, factor, gradient, label_gradient, scale)
+            call.plan.fill(arrays, gradient, label_gradient, scale)
         return gradient, label_gradient, None
 
 
 _node = apply_of(Loss)  # that no transform is at work was seen already
 
 
-def loss(
-    plan: Plan, logits: Tensor, labels: Tensor, weight: Tensor | None, sample_weight: Tensor | None, reduction: str
-) -> Tensor:
-    """The loss, differentiable where it is wanted; the weights are as the plan takes them."""
+def loss(call: Call, labels: Tensor, logits: Tensor, weights: tuple[Tensor | None, ...]) -> Tensor:
+    """The loss, differentiable where it is wanted."""
     for_logits, for_labels = logits.requires_grad, labels.requires_grad
     wanted = (for_logits or for_labels) and torch.is_grad_enabled()
-    now = wanted and reduction != "none" and logits.dtype is not HALF and labels.dtype is not HALF
-    value, dx, dz, divisor = value_and_gradients(
-        plan, logits, labels, weight, sample_weight, reduction, now and for_logits, now and for_labels
-    )
+    now = wanted and call.options.reduction != "none" and logits.dtype is not HALF and labels.dtype is not HALF
+    weights = kernel_weights(call.family, *weights)
+    value, dx, dz = call.plan.evaluate((labels, logits, *weights), now and for_logits, now and for_labels)
     if not wanted:
-        return value
-    kept = [logits, labels, dx]
-    if dz is not None or weight is not None or sample_weight is not None:
-        kept += [dz, weight, sample_weight]
-    found: Tensor = _node(logits, labels if for_labels else None, (value, kept, None, (plan, reduction, divisor)))
+        found: Tensor = value
+        return found
+    kept = (logits, labels, dx)
+    if dz is not None or weights != (None, None):
+        kept = (logits, labels, dx, dz, *weights)
+    found = _node(logits, labels if for_labels else None, (value, kept, None, call))
     return found
 
 
-def prepared(plan: Plan, reduction: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """`loss` without weights, for calls of a kind that has come before.
+def quick(call: Call) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """`loss` without weights for small tensors, where finding the way takes Python longer than the arithmetic."""
+    alone = call.plan.quick(False)
+    if alone is None:
+        return None
+    now = call.options.reduction != "none" and call.plan.gradients.layout.dtype != "float16"
+    with_gradient: Any = None  # compiled by the first call that needs it
 
-    Of few rows the arithmetic takes less time than Python takes to find its way there: the way is found here, once.
-    """
-
-    def general(logits: Tensor, labels: Tensor) -> Tensor:
-        return loss(plan, logits, labels, None, None, reduction)
-
-    if not isinstance(plan, SoftmaxPlan) or not 0 < plan.count <= FEW or plan.gradients.dtype is HALF:
-        return general
-    reduced, mean, dtype = reduction != "none", reduction == "mean", plan.losses.dtype
-    kind = FLOAT64 if reduced else KINDS[dtype]
-    alone: Kernel | None = None  # each is compiled by the first call that needs it
-    with_gradient: Kernel | None = None
-
-    def call(logits: Tensor, labels: Tensor) -> Tensor:
-        nonlocal alone, with_gradient
+    def run(labels: Tensor, logits: Tensor) -> Tensor:
+        nonlocal with_gradient
         if labels.requires_grad:
-            return general(logits, labels)
-        wanted = logits.requires_grad and torch.is_grad_enabled()
-        if wanted and reduced:
-            kernel = with_gradient or plan.kernel(kind, False, None, plan.gradients.strides, False)
-            with_gradient = kernel
-        else:
-            kernel = alone or plan.kernel(kind, False, None, None, False)
-            alone = kernel
-        if not (kernel.whole and kernel.small):
-            return general(logits, labels)
-        divisor = plan.divisor(labels, None, None) if mean else 1.0
-        scale = 1.0 / divisor if divisor else 0.0
-        dx, g = None, 0
-        if wanted and reduced:
-            dx = plan.gradients.tensor()
-            g = dx.data_ptr()
-        if reduced:
-            few = plan.few()
-            at = ctypes.addressof(few)
-        else:
-            value = plan.losses.tensor()
-            at = value.data_ptr()
-        if kernel.run(SOFTMAX_JOB.fill(logits.data_ptr(), labels.data_ptr(), g, 0, ONE_AT, at, ONE_AT, scale, 0.0)):
-            raise plan.label_out_of_range(labels)
-        if reduced:
-            value = _number(sum(few[:]) / divisor if divisor else 0.0, dtype)
-        if not wanted:
+            return loss(call, labels, logits, (None, None))
+        if not (logits.requires_grad and torch.is_grad_enabled()):
+            value: Tensor = alone(labels, logits)[0]
             return value
-        found: Tensor = _node(logits, None, (value, (logits, labels, None), dx, (plan, reduction, divisor)))
+        gradient = None
+        if now:
+            if with_gradient is None:
+                with_gradient = call.plan.quick(True)
+            value, (gradient,) = with_gradient(labels, logits)
+        else:
+            value = alone(labels, logits)[0]
+        found: Tensor = _node(logits, None, (value, (logits, labels, None), gradient, call))
         return found
 
-    return call
-
-
-def value_and_gradients(
-    plan: Plan,
-    logits: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    sample_weight: Tensor | None,
-    reduction: str,
-    for_logits: bool,
-    for_labels: bool,
-    out: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
-    """The loss and the gradients of its sum or mean, in one pass, and what a mean was divided by.
-
-    `out` takes the gradient of the logits.
-    """
-    divisor = plan.divisor(labels, weight, sample_weight) if reduction == "mean" else 1.0
-    gradient = out if out is not None else plan.gradients.tensor() if for_logits else None
-    label_gradient = plan.label_gradients.tensor() if for_labels and plan.label_gradients is not None else None
-    if reduction == "none":
-        value = plan.values(logits, labels, weight, sample_weight, gradient, label_gradient)
-    else:
-        scale = 1.0 / divisor if divisor else 0.0
-        total = plan.total(logits, labels, weight, sample_weight, gradient, label_gradient, scale)
-        value = _number(total / divisor if divisor else 0.0, plan.losses.dtype)
-    return value, gradient, label_gradient, divisor
-
-
-def _number(x: float, dtype: torch.dtype) -> Tensor:
-    """A tensor of no axis; infinite where the dtype ends, of which `scalar_tensor` alone makes an error."""
-    if abs(x) > 3.4e38 and dtype is torch.float32:
-        return torch.scalar_tensor(x, dtype=torch.float64, device=CPU).to(dtype)
-    return torch.scalar_tensor(x, dtype=dtype, device=CPU)
+    return run
 
 
 def _elsewhere(upstream: Tensor) -> bool:
@@ -226,23 +174,13 @@ def _elsewhere(upstream: Tensor) -> bool:
 
 
 def _differentiated(
-    plan: Plan,
-    logits: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    sample_weight: Tensor | None,
-    reduction: str,
-    wanted: tuple[bool, ...],
-    upstream: Tensor,
+    call: Call, arrays: tuple[Any, ...], wanted: tuple[bool, ...], upstream: Tensor
 ) -> tuple[Tensor | None, ...]:
     """The gradients by torch's autograd through the operators; differentiable, if this is to be."""
     again = torch.is_grad_enabled()
+    labels, logits, *weights = arrays
     with torch.enable_grad():
-        if isinstance(plan, SoftmaxPlan):
-            value = traced.softmax(logits, labels, weight, sample_weight, plan.options, reduction)
-        else:
-            weight = weight if weight is None else weight.expand(logits.shape)
-            value = traced.sigmoid(logits, labels, weight, sample_weight, plan.label_smoothing, reduction)
+        value = call.adapted(traced.loss, labels, logits, weights)
     inputs = [t for t, asked in zip((logits, labels), wanted, strict=True) if asked]
     found = iter(torch.autograd.grad(value, inputs, upstream, create_graph=again))
     return tuple(next(found) if asked else None for asked in wanted)
@@ -255,12 +193,6 @@ def _handed_over(dx: Tensor | None, dz: Tensor | None, kept: bool) -> tuple[Tens
     return None if dx is None else dx.clone(), None if dz is None else dz.clone()
 
 
-def _room(room: Any, used: Tensor | None, kept: bool) -> Tensor:
-    found: Tensor = room.tensor() if used is None or kept else used
+def _memory(allocator: Any, used: Tensor | None, kept: bool) -> Tensor:
+    found: Tensor = allocator.empty() if used is None or kept else used
     return found
-
-
-def _clear(*gradients: Tensor | None) -> None:
-    for gradient in gradients:
-        if gradient is not None:
-            gradient.zero_()

@@ -14,6 +14,7 @@ modes are on again where a forward function hands its arguments down.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,30 +22,46 @@ from torch import Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
-from withlogits import arguments, engine
-from withlogits.frameworks.torch import cpu, cuda, formulas
+from withlogits import engine, errors, formulas
+from withlogits.frameworks.torch import cpu, cuda, namespace, private
 from withlogits.frameworks.torch.cpu import or_nothing
-from withlogits.frameworks.torch.formulas import Softmax, label_gradient_dtype, loss_dtype, times
+from withlogits.frameworks.torch.families import (
+    SIGMOID,
+    SOFTMAX,
+    Family,
+    label_gradient_dtype,
+    loss_dtype,
+    losses_shape,
+    rounded,
+)
+from withlogits.frameworks.torch.namespace import wide
+from withlogits.options import SoftmaxOptions
 
 library = torch.library.Library("withlogits", "DEF")
-
-SOFTMAX = (
-    "int axis, bool sparse, float label_smoothing, int? ignore_index, float temperature, float? softcap, float z_loss"
-)
+times = partial(formulas.times, namespace)
 
 
-def _operator(schema: str, compute: Callable[..., Any], shapes: Callable[..., Any]) -> Callable[..., Any]:
-    """Define an operator by what computes it on any device and what its results look like."""
+def _operator(
+    schema: str,
+    compute: Callable[..., Any],
+    shapes: Callable[..., Any],
+    decomposition: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Define an operator by what computes it on any device and what its results look like.
+
+    Exporters (ONNX) write it as the operations of `decomposition`, or of `compute`.
+    """
     library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     name = schema.partition("(")[0]
     operator = getattr(torch.ops.withlogits, name).default
     check = _shape_check([argument.name for argument in operator._schema.arguments])
     library.impl(name, check(compute), "CompositeExplicitAutograd")
-    library.impl(name, check(_on_cpu(getattr(cpu, name), compute)), "CPU")
+    library.impl(name, check(_on_cpu(cpu.KERNELS[name], compute)), "CPU")
     if name in cuda.KERNELS:
         library.impl(name, check(_on_cuda(cuda.KERNELS[name], compute, schema)), "CUDA")
     torch.library.register_fake(f"withlogits::{name}", shapes, lib=library)
     torch.library.register_vmap(f"withlogits::{name}", _batching(operator), lib=library)
+    private.register_decomposition(operator, decomposition or compute)
     found: Callable[..., Any] = operator
     return found
 
@@ -74,23 +91,23 @@ def _shape_check(names: list[str]) -> Callable[[Callable[..., Any]], Callable[..
         return lambda kernel: kernel
     logits, labels = names.index("logits"), names.index("labels")
     of_losses = [i for i, name in enumerate(names) if name in ("upstream", "sample_weight", "pos_weight")]
-    axis, sparse, class_weight = (
-        names.index(name) if name in names else None for name in ("axis", "sparse", "class_weight")
-    )
+    of_classes = [i for i, name in enumerate(names) if name in SoftmaxOptions.PER_CLASS]
+    axis, sparse = (names.index(name) if name in names else None for name in ("axis", "sparse"))
 
     def decorate(kernel: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
             shape = losses = args[logits].shape
             expected = {labels: shape}
-            if axis is not None and sparse is not None and class_weight is not None:
+            if axis is not None and sparse is not None:
                 at = args[axis]
                 losses = shape[:at] + shape[at + 1 :]
-                expected = {labels: losses if args[sparse] else shape, class_weight: shape[at : at + 1]}
+                expected = {labels: losses if args[sparse] else shape}
+                expected |= dict.fromkeys(of_classes, shape[at : at + 1])
             for i in of_losses:
                 expected[i] = losses
             for i, wanted in expected.items():
                 if args[i] is not None and args[i].shape != wanted:
-                    raise arguments.operand_shape(names[i], tuple(args[i].shape), tuple(wanted))
+                    raise errors.operand_shape(names[i], tuple(args[i].shape), tuple(wanted))
             return kernel(*args)
 
         return run
@@ -99,20 +116,20 @@ def _shape_check(names: list[str]) -> Callable[[Callable[..., Any]], Callable[..
 
 
 def _batching(operator: Any) -> Callable[..., Any]:
-    """A rule for vmap: the batch becomes the first axis of every array; class weights for each example take a loop."""
+    """A rule for vmap: the batch becomes the first axis of every array; what has a number for each class takes a loop."""
     names = [argument.name for argument in operator._schema.arguments]
     axis = names.index("axis") if "axis" in names else None
 
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
         batch = info.batch_size
-        weight = names.index("class_weight") if "class_weight" in names else None
-        if batch == 0 or (weight is not None and in_dims[weight] is not None):
+        of_classes = [i for i, name in enumerate(names) if name in SoftmaxOptions.PER_CLASS]
+        if batch == 0 or any(in_dims[i] is not None for i in of_classes):
             each = [_taken(args, in_dims, i) for i in range(batch)]
             results = [operator(*one) for one in each or [_taken(args, in_dims, None)]]
             return _stacked(results, batch)
         moved = list(args)
         for i, (argument, dim) in enumerate(zip(args, in_dims, strict=True)):
-            if isinstance(argument, Tensor) and i != weight:
+            if isinstance(argument, Tensor) and i not in of_classes:
                 first = 1 if names[i] == "stats" else 0  # (m, r) come first there
                 if names[i] == "stats" and not argument.numel():
                     continue
@@ -207,215 +224,127 @@ class _Derivatives:
             return self._forward(saved, tangents)
 
 
-def _wanted(tangent: Tensor | None, asked: bool) -> Tensor | None:
-    return tangent if asked else None
+# ------------------------------------------------------------------------------------------------------------ losses
 
 
-# ----------------------------------------------------------------------------------------------------------- softmax
+def _define(family: Family) -> tuple[Any, Any]:
+    """Define a family's loss and its gradient as operators, with derivatives of every order."""
+    n = family.count
+
+    def total(x: Tensor, args: Any) -> Tensor:
+        """Sum what belongs to one loss."""
+        return x.sum(args[n]) if family is SOFTMAX else x
+
+    def losses_like(args: Any) -> dict[str, Any]:
+        options = family.kind(*args[n:])
+        return {"size": losses_shape(args[0], options), "dtype": loss_dtype(args[0])}
+
+    def losses(*args: Any) -> Any:
+        logits, loss = args[0], family.formula(args)
+        return rounded(loss.losses(), loss_dtype(logits)), logits.new_empty(0)
+
+    def losses_anywhere(*args: Any) -> Any:
+        if family is SOFTMAX and args[0].is_cpu:
+            cpu.check_range(family, args)
+        return losses(*args)
+
+    def shapes(*args: Any) -> Any:
+        logits, like = args[0], losses_like(args)
+        kept = family is SOFTMAX and cuda.serves(logits)
+        stats = logits.new_empty((2, *like["size"]), dtype=torch.float32) if kept else logits.new_empty(0)
+        return logits.new_empty(**like), stats
+
+    def gradients(upstream: Tensor, stats: Tensor, *rest: Any) -> Any:
+        *args, for_logits, for_labels = rest
+        return or_nothing(family.formula(args).gradients(upstream, for_logits, for_labels), args[0])
+
+    def gradient_shapes(upstream: Tensor, stats: Tensor, *rest: Any) -> Any:
+        logits, labels, *_, for_logits, for_labels = rest
+        dx = torch.empty_like(logits) if for_logits else None
+        dz = torch.empty_like(logits, dtype=label_gradient_dtype(labels, logits)) if for_labels else None
+        return or_nothing((dx, dz), logits)
+
+    loss = _operator(f"{family.name}({family.schema}) -> (Tensor, Tensor)", losses_anywhere, shapes, losses)
+    gradient = _operator(
+        f"{family.name}_backward(Tensor upstream, Tensor stats, {family.schema}, bool for_logits, bool for_labels) "
+        "-> (Tensor, Tensor)",
+        gradients,
+        gradient_shapes,
+    )
+
+    def along(args: Any, dx: Tensor, v: Tensor | None, dz: Tensor, h: Tensor | None) -> Tensor:
+        """Return the derivative of losses along the directions v and h."""
+        parts = [total(times(wide(d), wide(g)), args) for g, d in ((dx, v), (dz, h)) if d is not None]
+        return (parts[0] if len(parts) == 1 else parts[0] + parts[1]).to(loss_dtype(args[0]))
+
+    def pull(saved: list[Any], upstream: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
+        *args, stats = saved
+        dx, dz = gradient(upstream[0], stats, *args, needed[0], needed[1])
+        return dx if needed[0] else None, dz if needed[1] else None, *(None,) * (len(args) - 2)
+
+    def push(saved: list[Any], tangents: Any) -> Any:
+        (*args, stats), v, h = saved, tangents[0], tangents[1]
+        dx, dz = gradient(args[0].new_ones(**losses_like(args)), stats, *args, v is not None, h is not None)
+        return along(args, dx, v, dz, h), None
+
+    def backward_pull(saved: list[Any], upstream: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
+        u, stats, *args, for_logits, for_labels = saved
+        v, h = (g if asked else None for g, asked in zip(upstream, (for_logits, for_labels), strict=True))
+        du = dx = dz = None
+        if needed[0]:
+            gx, gz = gradient(torch.ones_like(u), stats, *args, for_logits, for_labels)
+            du = along(args, gx, v, gz, h).to(u.dtype)
+        if needed[2] or needed[3]:
+            dx, dz = family.formula(args).hessian_product(u, v, h)
+        return du, None, dx if needed[2] else None, dz if needed[3] else None, *(None,) * (len(saved) - 4)
+
+    def backward_push(saved: list[Any], tangents: Any) -> Any:
+        u, stats, *args, for_logits, for_labels = saved
+        du, v, h = tangents[0], tangents[2], tangents[3]
+        dx = dz = torch.zeros((), dtype=args[0].dtype, device=args[0].device)
+        if v is not None or h is not None:
+            dx, dz = family.formula(args).hessian_product(u, v, h)
+        if du is not None:
+            gx, gz = gradient(du, stats, *args, for_logits, for_labels)
+            dx, dz = dx + gx if for_logits else dx, dz + gz if for_labels else dz
+        return or_nothing((dx if for_logits else None, dz if for_labels else None), args[0])
+
+    _Derivatives(loss, pull, push, constant=(1,))
+    _Derivatives(gradient, backward_pull, backward_push)
+    return loss, gradient
 
 
-def _softmax_anywhere(logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, *options: Any) -> Any:
-    chosen = Softmax(*options)
-    if chosen.sparse and logits.device.type == "cpu":
-        cpu.check_range(labels, logits.shape[chosen.axis], chosen.ignore_index, sample_weight)
-    losses = formulas.softmax(logits, labels, class_weight, sample_weight, chosen).losses()
-    return formulas.rounded(losses, loss_dtype(logits)), logits.new_empty(0)
-
-
-def _softmax_backward_anywhere(
-    upstream: Tensor, stats: Tensor, logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, *rest: Any
-) -> Any:
-    *options, for_logits, for_labels = rest
-    loss = formulas.softmax(logits, labels, class_weight, sample_weight, Softmax(*options))
-    return or_nothing(loss.gradients(upstream, for_logits, for_labels), logits)
-
-
-def _rows_shape(logits: Tensor, axis: int) -> list[int]:
-    return [n for i, n in enumerate(logits.shape) if i != axis]
-
-
-def _softmax_shapes(logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, axis: int, *_: Any) -> Any:
-    rows = _rows_shape(logits, axis)
-    stats = logits.new_empty((2, *rows), dtype=torch.float32) if cuda.serves(logits) else logits.new_empty(0)
-    return logits.new_empty(rows, dtype=loss_dtype(logits)), stats
-
-
-def _gradient_shapes(logits: Tensor, labels: Tensor, for_logits: bool, for_labels: bool) -> Any:
-    dx = torch.empty_like(logits) if for_logits else None
-    dz = torch.empty_like(logits, dtype=label_gradient_dtype(labels, logits)) if for_labels else None
-    return or_nothing((dx, dz), logits)
-
-
-def _softmax_backward_shapes(
-    upstream: Tensor, stats: Tensor, logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, *rest: Any
-) -> Any:
-    return _gradient_shapes(logits, labels, *rest[-2:])
-
-
-softmax_rows = _operator(
-    "softmax_rows(Tensor logits, Tensor labels, Tensor? class_weight, Tensor? sample_weight, "
-    f"{SOFTMAX}) -> (Tensor, Tensor)",
-    _softmax_anywhere,
-    _softmax_shapes,
-)
-softmax_rows_backward = _operator(
-    "softmax_rows_backward(Tensor upstream, Tensor stats, Tensor logits, Tensor labels, Tensor? class_weight, "
-    f"Tensor? sample_weight, {SOFTMAX}, bool for_logits, bool for_labels) -> (Tensor, Tensor)",
-    _softmax_backward_anywhere,
-    _softmax_backward_shapes,
-)
-
-
-def _softmax_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
-    *args, stats = saved
-    none = (None,) * (len(args) - 2)
-    dx, dz = softmax_rows_backward(gradients[0], stats, *args, needed[0], needed[1])
-    return dx if needed[0] else None, dz if needed[1] else None, *none
-
-
-def _softmax_push(saved: list[Any], tangents: Any) -> Any:
-    (*args, stats), v, h = saved, tangents[0], tangents[1]
-    logits, axis = args[0], args[4]
-    ones = logits.new_ones(_rows_shape(logits, axis), dtype=loss_dtype(logits))
-    dx, dz = softmax_rows_backward(ones, stats, *args, v is not None, h is not None)
-    return _along(dx, v, dz, h, lambda x: x.sum(axis)).to(ones.dtype), None
-
-
-def _softmax_hessian(upstream: Tensor, args: list[Any], v: Tensor | None, h: Tensor | None) -> tuple[Any, Any]:
-    logits, labels, class_weight, sample_weight, *options = args
-    loss = formulas.softmax(logits, labels, class_weight, sample_weight, Softmax(*options))
-    return loss.hessian_product(upstream, v, h)
-
-
-def _along(dx: Tensor, v: Tensor | None, dz: Tensor, h: Tensor | None, total: Callable[[Tensor], Tensor]) -> Any:
-    """The derivative of losses along the directions v and h."""
-    parts = [total(times(formulas.wide(d), formulas.wide(g))) for g, d in ((dx, v), (dz, h)) if d is not None]
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
-
-
-def _softmax_backward_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
-    upstream, stats, *args, for_logits, for_labels = saved
-    v, h = _wanted(gradients[0], for_logits), _wanted(gradients[1], for_labels)
-    du = dx = dz = None
-    if needed[0]:
-        ones = torch.ones_like(upstream)
-        gx, gz = softmax_rows_backward(ones, stats, *args, for_logits, for_labels)
-        du = _along(gx, v, gz, h, lambda x: x.sum(args[4])).to(upstream.dtype)
-    if needed[2] or needed[3]:
-        dx, dz = _softmax_hessian(upstream, args, v, h)
-    return du, None, dx if needed[2] else None, dz if needed[3] else None, *(None,) * (len(saved) - 4)
-
-
-def _softmax_backward_push(saved: list[Any], tangents: Any) -> Any:
-    upstream, stats, *args, for_logits, for_labels = saved
-    du, v, h = tangents[0], tangents[2], tangents[3]
-    dx = dz = torch.zeros((), dtype=args[0].dtype, device=args[0].device)
-    if v is not None or h is not None:
-        dx, dz = _softmax_hessian(upstream, args, v, h)
-    if du is not None:
-        gx, gz = softmax_rows_backward(du, stats, *args, for_logits, for_labels)
-        dx, dz = dx + gx if for_logits else dx, dz + gz if for_labels else dz
-    return or_nothing((dx if for_logits else None, dz if for_labels else None), args[0])
-
-
-_Derivatives(softmax_rows, _softmax_pull, _softmax_push, constant=(1,))
-_Derivatives(softmax_rows_backward, _softmax_backward_pull, _softmax_backward_push)
-
-
-# ----------------------------------------------------------------------------------------------------------- sigmoid
-
-
-def _sigmoid_anywhere(logits: Tensor, *rest: Any) -> Any:
-    return formulas.rounded(formulas.sigmoid(logits, *rest).losses(), loss_dtype(logits))
-
-
-def _sigmoid_backward_anywhere(upstream: Tensor, *rest: Any) -> Any:
-    *args, for_logits, for_labels = rest
-    return or_nothing(formulas.sigmoid(*args).gradients(upstream, for_logits, for_labels), args[0])
-
-
-sigmoid_elements = _operator(
-    "sigmoid_elements(Tensor logits, Tensor labels, Tensor? pos_weight, Tensor? sample_weight, float label_smoothing) "
-    "-> Tensor",
-    _sigmoid_anywhere,
-    lambda logits, *_: torch.empty_like(logits, dtype=loss_dtype(logits)),
-)
-sigmoid_elements_backward = _operator(
-    "sigmoid_elements_backward(Tensor upstream, Tensor logits, Tensor labels, Tensor? pos_weight, "
-    "Tensor? sample_weight, float label_smoothing, bool for_logits, bool for_labels) -> (Tensor, Tensor)",
-    _sigmoid_backward_anywhere,
-    lambda upstream, logits, labels, q, s, eps, *wanted: _gradient_shapes(logits, labels, *wanted),
-)
-
-
-def _sigmoid_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
-    dx, dz = sigmoid_elements_backward(gradients[0], *saved, needed[0], needed[1])
-    return dx if needed[0] else None, dz if needed[1] else None, None, None, None
-
-
-def _sigmoid_push(saved: list[Any], tangents: Any) -> Any:
-    v, h = tangents[0], tangents[1]
-    ones = torch.ones_like(saved[0], dtype=loss_dtype(saved[0]))
-    dx, dz = sigmoid_elements_backward(ones, *saved, v is not None, h is not None)
-    return _along(dx, v, dz, h, lambda x: x).to(ones.dtype)
-
-
-def _sigmoid_backward_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
-    upstream, *args, for_logits, for_labels = saved
-    v, h = _wanted(gradients[0], for_logits), _wanted(gradients[1], for_labels)
-    du = dx = dz = None
-    if needed[0]:
-        gx, gz = sigmoid_elements_backward(torch.ones_like(upstream), *args, for_logits, for_labels)
-        du = _along(gx, v, gz, h, lambda x: x).to(upstream.dtype)
-    if needed[1] or needed[2]:
-        dx, dz = _sigmoid_hessian(upstream, args, v, h)
-    return du, dx if needed[1] else None, dz if needed[2] else None, *(None,) * 5
-
-
-def _sigmoid_backward_push(saved: list[Any], tangents: Any) -> Any:
-    upstream, *args, for_logits, for_labels = saved
-    du, v, h = tangents[0], tangents[1], tangents[2]
-    dx = dz = torch.zeros((), dtype=args[0].dtype, device=args[0].device)
-    if v is not None or h is not None:
-        dx, dz = _sigmoid_hessian(upstream, args, v, h)
-    if du is not None:
-        gx, gz = sigmoid_elements_backward(du, *args, for_logits, for_labels)
-        dx, dz = dx + gx if for_logits else dx, dz + gz if for_labels else dz
-    return or_nothing((dx if for_logits else None, dz if for_labels else None), args[0])
-
-
-def _sigmoid_hessian(upstream: Tensor, args: list[Any], v: Tensor | None, h: Tensor | None) -> tuple[Any, Any]:
-    return formulas.sigmoid(*args).hessian_product(upstream, v, h)
-
-
-_Derivatives(sigmoid_elements, _sigmoid_pull, _sigmoid_push)
-_Derivatives(sigmoid_elements_backward, _sigmoid_backward_pull, _sigmoid_backward_push)
+LOSSES = {family: _define(family)[0] for family in (SOFTMAX, SIGMOID)}
 
 
 # ------------------------------------------------------------------------------------------------------- activations
 
 softmax_map = _operator(
     "softmax_map(Tensor x, int axis, str kind) -> Tensor",
-    formulas.softmax_map,
-    lambda x, axis, kind: x.new_empty(_rows_shape(x, axis)) if kind == "logsumexp" else torch.empty_like(x),
+    partial(formulas.softmax_map, namespace),
+    lambda x, axis, kind: (
+        x.new_empty([n for i, n in enumerate(x.shape) if i != axis]) if kind == "logsumexp" else torch.empty_like(x)
+    ),
 )
 elementwise = _operator(
-    "elementwise(Tensor x, str kind) -> Tensor", formulas.elementwise, lambda x, kind: torch.empty_like(x)
+    "elementwise(Tensor x, str kind) -> Tensor",
+    partial(formulas.elementwise, namespace),
+    lambda x, kind: torch.empty_like(x),
 )
 
 
-def _single(x: Tensor) -> Tensor:
-    """In at least float32: products of half precision would be rounded twice."""
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Return x in at least float32: products of half precision would be rounded twice."""
     return x if x.dtype == torch.float64 else x.to(torch.float32)
 
 
 def _softmax_map_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
     x, axis, kind = saved
-    p, u = softmax_map(_single(x), axis, "softmax"), _single(gradients[0])
+    p, u = softmax_map(_at_least_float32(x), axis, "softmax"), _at_least_float32(gradients[0])
     if kind == "logsumexp":
         g = p * u.unsqueeze(axis)
     elif kind == "log_softmax":
-        g = -formulas.excess(p.movedim(axis, -1), u.movedim(axis, -1)).movedim(-1, axis)
+        g = -formulas.excess(namespace, p.movedim(axis, -1), u.movedim(axis, -1)).movedim(-1, axis)
     else:
         g = p * _centred(p, u, axis)
     return g.to(x.dtype), None, None
@@ -423,7 +352,7 @@ def _softmax_map_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]
 
 def _softmax_map_push(saved: list[Any], tangents: Any) -> Any:
     x, axis, kind = saved
-    p, v = softmax_map(_single(x), axis, "softmax"), _single(tangents[0])
+    p, v = softmax_map(_at_least_float32(x), axis, "softmax"), _at_least_float32(tangents[0])
     if kind == "logsumexp":
         t = (p * v).sum(axis)
     elif kind == "log_softmax":
@@ -435,14 +364,14 @@ def _softmax_map_push(saved: list[Any], tangents: Any) -> Any:
 
 def _centred(p: Tensor, c: Tensor, axis: int) -> Tensor:
     """Return c − Σ p c."""
-    differences, _ = formulas.centred(p.movedim(axis, -1), c.movedim(axis, -1))
+    differences, _ = formulas.centred(namespace, p.movedim(axis, -1), c.movedim(axis, -1))
     found: Tensor = differences.movedim(-1, axis)
     return found
 
 
 def _slope(x: Tensor, kind: str) -> Tensor:
     """The derivative of an elementwise function."""
-    x = _single(x)
+    x = _at_least_float32(x)
     if kind == "logit":
         return 1.0 / (x * (1.0 - x))
     yes, no = elementwise(x, "sigmoid"), elementwise(-x, "sigmoid")
@@ -452,12 +381,12 @@ def _slope(x: Tensor, kind: str) -> Tensor:
 
 def _elementwise_pull(saved: list[Any], gradients: Any, needed: tuple[bool, ...]) -> tuple[Any, ...]:
     x, kind = saved
-    return (_single(gradients[0]) * _slope(x, kind)).to(x.dtype), None
+    return (_at_least_float32(gradients[0]) * _slope(x, kind)).to(x.dtype), None
 
 
 def _elementwise_push(saved: list[Any], tangents: Any) -> Any:
     x, kind = saved
-    return (_single(tangents[0]) * _slope(x, kind)).to(x.dtype)
+    return (_at_least_float32(tangents[0]) * _slope(x, kind)).to(x.dtype)
 
 
 _Derivatives(softmax_map, _softmax_map_pull, _softmax_map_push)

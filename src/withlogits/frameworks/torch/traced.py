@@ -10,10 +10,14 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from withlogits.frameworks.torch import formulas
-from withlogits.frameworks.torch.formulas import Softmax, summed, wide
-from withlogits.frameworks.torch.operators import sigmoid_elements, softmax_rows
+from withlogits import formulas
+from withlogits.formulas import SoftmaxArrays
+from withlogits.frameworks.torch import namespace
+from withlogits.frameworks.torch.families import family_of
+from withlogits.frameworks.torch.namespace import wide, wide_dtype
+from withlogits.frameworks.torch.operators import LOSSES
 from withlogits.frameworks.torch.private import is_tracing
+from withlogits.options import Options, SoftmaxOptions, field_values
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,58 +40,37 @@ def checks_shapes(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def softmax(
-    logits: Tensor,
-    labels: Tensor,
-    class_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    options: Softmax,
-    reduction: str,
-) -> Tensor:
-    """A softmax loss of labels in the form of the operators: indices without the class axis, or the logits' shape."""
-    if reduction == "mean" and class_weight is not None and labels.requires_grad:
+def loss(options: Options, labels: Tensor, logits: Tensor, *weights: Tensor | None) -> Tensor:
+    """A loss of arguments in the form of the operators: indices without the class axis, weights expanded."""
+    entangled = isinstance(options, SoftmaxOptions) and weights[0] is not None
+    if options.reduction == "mean" and entangled and labels.requires_grad:
         labels = wide(labels)  # their gradient has two parts, one through the divisor: added up, and rounded only then
-    loss: Tensor = softmax_rows(logits, labels, class_weight, sample_weight, *options)[0]
-    if reduction == "none":
-        return loss
-    divisor = softmax_divisor(loss, labels, class_weight, sample_weight, options) if reduction == "mean" else 1
-    return _reduced(loss, divisor)
+    losses: Tensor = LOSSES[family_of(options)](logits, labels, *weights, *field_values(options, without="reduction"))[
+        0
+    ]
+    if options.reduction == "none":
+        return losses
+    total = _summed(losses)
+    if options.reduction == "mean":
+        divisor = _divisor(options, losses, labels, *weights)
+        if isinstance(divisor, Tensor):  # under torch.jit.trace a number of elements is one too
+            divisor = wide(divisor)
+            total = total / torch.where(divisor == 0.0, 1.0, divisor)
+        elif losses.numel():
+            total = total / divisor
+    return total.to(losses.dtype)
 
 
-def softmax_divisor(
-    rows: Tensor, labels: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None, options: Softmax
-) -> Any:
-    """Σ sᵢ Wᵢ over the rows that count: what a mean divides by. Of `rows` the shape and the device are asked."""
-    if class_weight is None and sample_weight is None and options.ignore_index is None:
-        return rows.numel()
-    return formulas.softmax_divisor(rows, labels, class_weight, sample_weight, options)
+def _divisor(options: Options, losses: Tensor, labels: Tensor, *weights: Tensor | None) -> Any:
+    """What a mean divides by."""
+    if isinstance(options, SoftmaxOptions):
+        if all(weight is None for weight in weights) and options.ignore_index is None:
+            return losses.numel()
+        arrays = SoftmaxArrays(losses, labels, *weights)
+        return _summed(formulas.row_weights(namespace, arrays, options, losses))
+    return losses.numel() if weights[-1] is None else _summed(weights[-1])
 
 
-def sigmoid(
-    logits: Tensor,
-    labels: Tensor,
-    pos_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    label_smoothing: float,
-    reduction: str,
-) -> Tensor:
-    """A sigmoid loss of labels and weights in the logits' shape."""
-    loss: Tensor = sigmoid_elements(logits, labels, pos_weight, sample_weight, label_smoothing)
-    if reduction == "none":
-        return loss
-    return _reduced(loss, sigmoid_divisor(loss, sample_weight) if reduction == "mean" else 1)
-
-
-def sigmoid_divisor(elements: Tensor, sample_weight: Tensor | None) -> Any:
-    return elements.numel() if sample_weight is None else summed(sample_weight)
-
-
-def _reduced(loss: Tensor, divisor: Any) -> Tensor:
-    """The sum over a divisor; of nothing 0."""
-    total = summed(loss)
-    if isinstance(divisor, Tensor):  # under torch.jit.trace a number of elements is one too
-        divisor = wide(divisor)
-        total = total / torch.where(divisor == 0.0, 1.0, divisor)
-    elif loss.numel():
-        total = total / divisor
-    return total.to(loss.dtype)
+def _summed(x: Tensor) -> Tensor:
+    """The sum of all elements, in the type of the arithmetic."""
+    return x.sum(dtype=wide_dtype(x))

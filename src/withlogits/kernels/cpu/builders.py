@@ -18,7 +18,13 @@ MODULES = {
     "ElementsSpec": "elements",
     "ScoresSpec": "scores",
 }
-TRACED = ("softmax", "softmax_float32", "sigmoid", "row_weights", "spinning")  # written in LLVM's language, without Numba
+TRACED = (
+    "softmax",
+    "softmax_float32",
+    "sigmoid",
+    "row_weights",
+    "spinning",
+)  # written in LLVM's language, without Numba
 
 
 def module_of(spec: Any) -> str:

@@ -99,4 +99,8 @@ def written(kernel: Kernel, name: str, target: Target) -> str:
     with simd.writing(builder, target):
         builder.ret(kernel(*(Value(argument) for argument in function.args)).v)
     # LLVM must not make calls of memset or memcpy from loops: the object file stands alone
-    return str(module).replace(f'@"{name}"(i64 %".1", i64 %".2", i64 %".3")', f'@"{name}"(i64 %".1", i64 %".2", i64 %".3") nounwind "no-builtins"', 1)
+    return str(module).replace(
+        f'@"{name}"(i64 %".1", i64 %".2", i64 %".3")',
+        f'@"{name}"(i64 %".1", i64 %".2", i64 %".3") nounwind "no-builtins"',
+        1,
+    )

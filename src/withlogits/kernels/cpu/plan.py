@@ -10,7 +10,7 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +56,27 @@ class Allocator(NamedTuple):
     layout: Layout
 
 
-class Outcome(NamedTuple):
-    """A loss and its gradients; None where one was not asked for."""
+Outcome: TypeAlias = tuple[Any, Array | None, Array | None]  # a loss and its gradients; None where it was not asked for
 
-    value: Any
-    gradient: Array | None
-    label_gradient: Array | None
-    divisor: float  # what a mean was divided by
+
+class Plan(Protocol):
+    """What the layouts and options of a loss decide. Arrays go as (labels, logits, *weights)."""
+
+    losses: Allocator
+    gradients: Allocator
+    label_gradients: Allocator | None
+
+    def evaluate(
+        self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None, /
+    ) -> Outcome: ...
+
+    def fill(
+        self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0, /
+    ) -> None: ...
+
+    def quick(self, for_logits: bool, /) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None: ...
+
+    def divisor(self, arrays: tuple[Array, ...], /) -> float: ...
 
 
 def loss_dtype(logits: str) -> str:

@@ -259,9 +259,7 @@ class Rows:
             with when(self.rest > 0):
                 one(self.whole, self.rest)
 
-    def visit(
-        self, flag: str, visit: Callable[[Row], None], otherwise: Callable[[Row], None] | None = None
-    ) -> None:
+    def visit(self, flag: str, visit: Callable[[Row], None], otherwise: Callable[[Row], None] | None = None) -> None:
         """Run a pass over the rows whose flag is set (all of the group, if they go together and one's is)."""
 
         def one(row: Row) -> None:

@@ -59,7 +59,17 @@ def sigmoid_kernel(result: str, smoothing: float, parts: Parts, one_pos_weight: 
 class SigmoidPlan:
     """What the layouts and options of a loss decide, for the arrays of one framework."""
 
-    __slots__ = ("_kernels", "_labels", "_logits", "_memory", "_options", "gradients", "label_gradients", "losses", "size")
+    __slots__ = (
+        "_kernels",
+        "_labels",
+        "_logits",
+        "_memory",
+        "_options",
+        "gradients",
+        "label_gradients",
+        "losses",
+        "size",
+    )
 
     def __init__(self, options: SigmoidOptions, memory: Memory, labels: Layout, logits: Layout) -> None:
         shapes.check_sigmoid_labels(labels.shape, logits.shape)
@@ -84,7 +94,7 @@ class SigmoidPlan:
         loss = self._run(arrays, "loss", value, gradient, label_gradient, scale)
         if value is None:
             value = self._memory.scalar(loss / divisor if divisor else 0.0, self.losses.layout.dtype)
-        return Outcome(value, gradient, label_gradient, divisor)
+        return value, gradient, label_gradient
 
     def fill(
         self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0
@@ -118,7 +128,9 @@ class SigmoidPlan:
         if pos_weight is not None and not pos_weight.shape:
             number, many = float(pos_weight), None
         memory = self._memory
-        kernel = self._kernel(result, pos_weight is not None and many is None, loss, gradient, label_gradient, many, sample_weight)
+        kernel = self._kernel(
+            result, pos_weight is not None and many is None, loss, gradient, label_gradient, many, sample_weight
+        )
         moving = [memory.address(logits), memory.address(labels)]
         moving += [0 if a is None else memory.address(a) for a in (loss, gradient, label_gradient, many, sample_weight)]
         if loss is not None or result == "gradient":
@@ -151,7 +163,13 @@ class SigmoidPlan:
         if kernel is None or not kernel.whole or kernel.count > FEW:
             return None
         divisor = float(self.size) if options.reduction == "mean" else 1.0
-        scale, new_sums, address, run, fill = 1.0 / divisor, ctypes.c_double * kernel.count, memory.address, kernel.run, SIGMOID_JOB.fill
+        scale, new_sums, address, run, fill = (
+            1.0 / divisor,
+            ctypes.c_double * kernel.count,
+            memory.address,
+            kernel.run,
+            SIGMOID_JOB.fill,
+        )
 
         def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
             value, gradient, o, g, at = None, None, 0, 0, 0

@@ -139,7 +139,9 @@ class Passes:
         missing = row.g.at if self._in_place else self._nowhere
         if not self._in_place:
             step = select(self._scratch != 0, simd.integer(step), 0)
-        return Cursor(self._plain, select(self._scratch != 0, row.turn * self._row_bytes + self._scratch, missing), step)
+        return Cursor(
+            self._plain, select(self._scratch != 0, row.turn * self._row_bytes + self._scratch, missing), step
+        )
 
     def sums(self, row: Row) -> None:
         """Take the sums s and k, and of dense labels a = Σ t_j (m − x_j) and T = Σ t_j."""

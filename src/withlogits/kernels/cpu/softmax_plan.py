@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from withlogits import errors, shapes
 from withlogits.memo import keep
@@ -49,8 +48,15 @@ def softmax_kernel(options: SoftmaxOptions, axis: int, result: str, parts: Parts
     """The kernel for arrays like these; `result` is "loss" or the name of a map."""
     x, z, h = parts.logits, parts.labels, parts.label_gradient
     classes, nothing = x.shape[axis], (0,) * (len(x.shape) - 1)
-    labels = "none" if z is None else "dense" if not options.sparse else "smooth" if options.label_smoothing else "index"
-    whole = [x.strides, None if options.sparse or z is None else z.strides, parts.gradient, None if h is None else h.strides]
+    labels = (
+        "none" if z is None else "dense" if not options.sparse else "smooth" if options.label_smoothing else "index"
+    )
+    whole = [
+        x.strides,
+        None if options.sparse or z is None else z.strides,
+        parts.gradient,
+        None if h is None else h.strides,
+    ]
     sizes = [x.itemsize, z.itemsize if z else 0, x.itemsize, h.itemsize if h else 0]
     rows = [without(strides, axis) if strides is not None else nothing for strides in whole]
     if options.sparse and z is not None:
@@ -135,7 +141,13 @@ class SoftmaxPlan:
             scale = 1.0 / divisor if divisor else 0.0
             loss = self.total(arrays, gradient, label_gradient, scale, kappa)
             value = self._memory.scalar(loss / divisor if divisor else 0.0, self.losses.layout.dtype)
-        return Outcome(value, gradient, label_gradient, divisor)
+        return value, gradient, label_gradient
+
+    def fill(
+        self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0
+    ) -> None:
+        """Fill the gradients, times `scale`."""
+        self.total(arrays, gradient, label_gradient, scale)
 
     def total(
         self,
@@ -204,7 +216,7 @@ class SoftmaxPlan:
     def quick(self, for_logits: bool) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None:
         """The value and the gradient of few rows without weights, where finding the way takes Python longer than the arithmetic."""
         options, memory, empty, number = self._options, self._memory, self.losses.empty, self._memory.scalar
-        if not 0 < self.count <= FEW or options.ignore_index is not None:
+        if not 0 < self.count <= FEW:
             return None
         reduced, dtype = options.reduction != "none", self.losses.layout.dtype
         strides = self.gradients.layout.strides if for_logits else None
@@ -212,11 +224,14 @@ class SoftmaxPlan:
         if not (kernel.whole and kernel.small):
             return None
         divisor = float(self.count) if options.reduction == "mean" else 1.0
-        scale, few, address, new_gradient = 1.0 / divisor, self._few, memory.address, self.gradients.empty
+        counted = self.divisor if options.reduction == "mean" and options.ignore_index is not None else None
+        few, address, new_gradient = self._few, memory.address, self.gradients.empty
         fill, run, one = SOFTMAX_JOB.fill, kernel.run, ONE_AT
 
         def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
-            gradient, g = None, 0
+            gradient, g, by = None, 0, divisor
+            if counted is not None:
+                by = counted((labels, logits, None, None)) or math.inf
             if for_logits:
                 gradient = new_gradient()
                 g = address(gradient)
@@ -226,10 +241,10 @@ class SoftmaxPlan:
             else:
                 value = empty()
                 at = address(value)
-            if run(fill(address(logits), address(labels), g, 0, one, at, one, scale, 0.0)):
+            if run(fill(address(logits), address(labels), g, 0, one, at, one, 1.0 / by, 0.0)):
                 raise self.label_out_of_range(labels)
             if reduced:
-                value = number(sum(losses[:]) / divisor, dtype)
+                value = number(sum(losses[:]) / by, dtype)
             return value, () if gradient is None else (gradient,)
 
         return call
@@ -251,7 +266,7 @@ class SoftmaxPlan:
     def divisor(self, arrays: tuple[Array, ...]) -> float:
         """Σ sᵢ Wᵢ over the rows that count: what a mean divides by."""
         labels, _, class_weight, sample_weight = arrays
-        if class_weight is None and sample_weight is None and self._options.ignore_index is None or not self.count:
+        if (class_weight is None and sample_weight is None and self._options.ignore_index is None) or not self.count:
             return float(self.count)
         weights, memory = np.empty(self.count), self._memory
         kernel = self._weights_kernel(class_weight is not None, self._row_strides(sample_weight))
