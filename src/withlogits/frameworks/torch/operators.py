@@ -22,7 +22,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
 
 from withlogits import arguments, engine
-from withlogits.frameworks.torch import cpu, cuda, formulas
+from withlogits.frameworks.torch import cpu, cuda, formulas, private
 from withlogits.frameworks.torch.cpu import or_nothing
 from withlogits.frameworks.torch.formulas import Softmax, label_gradient_dtype, loss_dtype, times
 
@@ -33,8 +33,16 @@ SOFTMAX = (
 )
 
 
-def _operator(schema: str, compute: Callable[..., Any], shapes: Callable[..., Any]) -> Callable[..., Any]:
-    """Define an operator by what computes it on any device and what its results look like."""
+def _operator(
+    schema: str,
+    compute: Callable[..., Any],
+    shapes: Callable[..., Any],
+    decomposition: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Define an operator by what computes it on any device and what its results look like.
+
+    Exporters (ONNX) write it as the operations of `decomposition`, or of `compute`.
+    """
     library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     name = schema.partition("(")[0]
     operator = getattr(torch.ops.withlogits, name).default
@@ -45,6 +53,7 @@ def _operator(schema: str, compute: Callable[..., Any], shapes: Callable[..., An
         library.impl(name, check(_on_cuda(cuda.KERNELS[name], compute, schema)), "CUDA")
     torch.library.register_fake(f"withlogits::{name}", shapes, lib=library)
     torch.library.register_vmap(f"withlogits::{name}", _batching(operator), lib=library)
+    private.register_decomposition(operator, decomposition or compute)
     found: Callable[..., Any] = operator
     return found
 
@@ -221,6 +230,11 @@ def _softmax_anywhere(logits: Tensor, labels: Tensor, class_weight: Any, sample_
     return formulas.softmax_rows(logits, labels, class_weight, sample_weight, chosen), logits.new_empty(0)
 
 
+def _softmax_decomposed(logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, *options: Any) -> Any:
+    rows = formulas.softmax_rows(logits, labels, class_weight, sample_weight, Softmax(*options))
+    return rows, logits.new_empty(0)
+
+
 def _softmax_backward_anywhere(
     upstream: Tensor, stats: Tensor, logits: Tensor, labels: Tensor, class_weight: Any, sample_weight: Any, *rest: Any
 ) -> Any:
@@ -260,6 +274,7 @@ softmax_rows = _operator(
     f"{SOFTMAX}) -> (Tensor, Tensor)",
     _softmax_anywhere,
     _softmax_shapes,
+    _softmax_decomposed,
 )
 softmax_rows_backward = _operator(
     "softmax_rows_backward(Tensor upstream, Tensor stats, Tensor logits, Tensor labels, Tensor? class_weight, "

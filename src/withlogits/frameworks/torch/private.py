@@ -56,3 +56,15 @@ transforms_active, dispatch_modes, is_wrapped, is_batched, keeps_graph, is_traci
 # Its `_current_level` is negative outside of forward mode; without that name, forward mode is taken to be on.
 forward_mode: Any = _forward_ad if hasattr(_forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
 apply_of = _apply_of if hasattr(super(torch.autograd.Function, torch.autograd.Function), "apply") else _apply_publicly
+
+
+def register_decomposition(operator: Any, decomposition: Callable[..., Any]) -> None:
+    """Add to torch's table of decompositions, which exporters read; without the table an export stops at the operator.
+
+    The public `torch.export.default_decompositions()` is made anew at each call.
+    """
+    try:
+        from torch._decomp import register_decomposition as register
+    except ImportError:
+        return
+    register(operator)(decomposition)
