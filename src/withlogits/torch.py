@@ -56,9 +56,21 @@ class _Loss(nn.Module):
         if given is not None:
             beside = given if isinstance(given, Tensor) else torch.empty(0)
             weight = front.checked_weight(name, given, beside, plain=beside.is_cpu).clone()
+            if not hasattr(given, "dtype") and weight.is_floating_point():  # numbers: float64 only where they need it
+                narrow = weight.to(torch.float32)
+                weight = narrow if narrow.is_meta or bool((narrow == weight).all()) else weight
             if name == "class_weight":
                 arguments.class_weight_shape(tuple(weight.shape), weight.shape[-1] if weight.dim() else 1)
         self.register_buffer(name, weight)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Move the weights; a device that has no float64 refuses those of numbers and lists, and takes float32."""
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError:
+            for name, weight in self._buffers.items():
+                self._buffers[name] = None if weight is None else weight.to(torch.float32)
+            return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
         """The options that are not the defaults; of weights the shape."""
