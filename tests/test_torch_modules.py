@@ -199,3 +199,18 @@ def test_they_stand_in_a_model() -> None:
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(X, Y), model(X, Y))
+
+
+def test_numbers_and_lists_are_exact_and_follow_to_a_device_without_float64() -> None:
+    given: dict[str, Any] = {"labels": torch.tensor([0.3]).double(), "logits": torch.tensor([0.7]).double()}
+    module = modules.SigmoidCrossEntropy(pos_weight=0.1)
+    assert module(**given).equal(wl.sigmoid_cross_entropy_with_logits(pos_weight=0.1, **given))
+
+    def move(tensor: Any) -> Any:
+        if tensor.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return tensor.clone()
+
+    module._apply(move)
+    assert module.pos_weight is not None
+    assert module.pos_weight.dtype == torch.float32

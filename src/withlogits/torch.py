@@ -37,6 +37,7 @@ from withlogits.options import (
     SoftmaxSettings,
     SparseSettings,
     defaults_of,
+    field_names,
     integer_if_possible,
 )
 
@@ -71,7 +72,7 @@ class _Loss(nn.Module):
             shapes.class_axis(chosen["axis"], (1,) * 64)
             chosen["axis"] = integer_if_possible(chosen["axis"])
         every = {**self._given, **chosen}
-        fields = self._kind.__dataclass_fields__
+        fields = (*field_names(self._kind), "reduction")
         options = self._kind.checked(tuple(every[name] for name in fields))
         for name in chosen:
             if name in fields:
@@ -85,9 +86,21 @@ class _Loss(nn.Module):
         if given is not None:
             beside = given if isinstance(given, Tensor) else torch.empty(0, device="cpu")
             weight = checked_weight(name, given, beside, plain=beside.is_cpu).clone()
+            if not hasattr(given, "dtype") and weight.is_floating_point():  # numbers: float64 only where they need it
+                narrow = weight.to(torch.float32)
+                weight = narrow if narrow.is_meta or bool((narrow == weight).all()) else weight
             if name in SoftmaxOptions.PER_CLASS:
                 shapes.check_class_weight(name, tuple(weight.shape), weight.shape[-1] if weight.dim() else 1)
         self.register_buffer(name, weight)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Move the weights; a device that has no float64 refuses those of numbers and lists, and takes float32."""
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError:
+            for name, weight in self._buffers.items():
+                self._buffers[name] = None if weight is None else weight.to(torch.float32)
+            return super()._apply(fn, recurse)
 
     def forward(
         self, *positional: Any, labels: Tensor = REQUIRED, logits: Tensor = REQUIRED, sample_weight: Any = None

@@ -32,6 +32,7 @@ from frameworks.torch_cases import (  # noqa: E402
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch's own, in its compiler
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning"),  # said once a process, as it is set
 ]
 SPARSE = LOSSES["sparse"]
 # Of the largest entry: the kernels' own contract, and what autograd's sums and divisions by a mean add.
@@ -50,8 +51,8 @@ def differentiated_there(case: Case, labels: Any, logits: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def without_waiting() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -169,6 +170,7 @@ def test_a_loss_makes_nothing_of_the_size_of_its_logits(dtype: Any) -> None:
     logits = torch.randn(512, 32_000, device="cuda", dtype=dtype, requires_grad=True)
     labels = torch.randint(0, 32_000, (512,), device="cuda")
     whole = logits.numel() * logits.element_size()
+    slack = 1 << 20  # what torch's allocator may give beyond what it was asked for
 
     def taken(call: Any) -> int:
         call()
@@ -179,11 +181,11 @@ def test_a_loss_makes_nothing_of_the_size_of_its_logits(dtype: Any) -> None:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
 
-    assert taken(lambda: SPARSE(labels=labels, logits=logits)) < 100_000
+    assert taken(lambda: SPARSE(labels=labels, logits=logits)) < slack
     step = withlogits.value_and_grad(SPARSE)
-    assert taken(lambda: step(labels=labels, logits=logits, reduction="mean")) < whole + 100_000
+    assert taken(lambda: step(labels=labels, logits=logits, reduction="mean")) < whole + slack
     room = torch.empty_like(logits)
-    assert taken(lambda: step(labels=labels, logits=logits, reduction="mean", out=room)) < whole + 100_000
+    assert taken(lambda: step(labels=labels, logits=logits, reduction="mean", out=room)) < whole + slack
 
 
 def test_tensors_of_two_devices_are_refused() -> None:

@@ -30,7 +30,7 @@ PLAIN: dict[str, Any] = {
 }
 UNIT = 2.0**-24
 # One rounding to the dtype of a gradient, in units of the value; Triton's interpreter cuts bfloat16 off.
-ROUNDING = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-9 if GPU else 2.0**-7, torch.float32: UNIT}
+ROUNDING = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8 if GPU else 2.0**-7, torch.float32: UNIT}
 SMALLEST = {torch.float16: 2.0**-24, torch.bfloat16: 2.0**-126, torch.float32: 2.0**-149}
 
 

@@ -319,17 +319,24 @@ LOSSES = {family: _define(family)[0] for family in (SOFTMAX, SIGMOID)}
 
 # ------------------------------------------------------------------------------------------------------- activations
 
-softmax_map = _operator(
-    "softmax_map(Tensor x, int axis, str kind) -> Tensor",
-    partial(formulas.softmax_map, namespace),
-    lambda x, axis, kind: (
-        x.new_empty([n for i, n in enumerate(x.shape) if i != axis]) if kind == "logsumexp" else torch.empty_like(x)
-    ),
-)
+
+def _softmax_map(x: Tensor, axis: int, kind: str) -> Tensor:
+    return formulas.softmax_map(namespace, x, axis, kind)
+
+
+def _elementwise(x: Tensor, kind: str) -> Tensor:
+    return formulas.elementwise(namespace, x, kind)
+
+
+def _softmax_map_shapes(x: Tensor, axis: int, kind: str) -> Tensor:
+    if kind == "logsumexp":
+        return x.new_empty([n for i, n in enumerate(x.shape) if i != axis])
+    return torch.empty_like(x)
+
+
+softmax_map = _operator("softmax_map(Tensor x, int axis, str kind) -> Tensor", _softmax_map, _softmax_map_shapes)
 elementwise = _operator(
-    "elementwise(Tensor x, str kind) -> Tensor",
-    partial(formulas.elementwise, namespace),
-    lambda x, kind: torch.empty_like(x),
+    "elementwise(Tensor x, str kind) -> Tensor", _elementwise, lambda x, kind: torch.empty_like(x)
 )
 
 

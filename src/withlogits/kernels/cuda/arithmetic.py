@@ -116,7 +116,7 @@ def bent(x, cap, inverse_cap, inverse_high, inverse_low, CAPPED: tl.constexpr, T
     """The transformed logit cap·tanh(x/cap)/τ, as a pair of float32 numbers; −inf stays −inf.
 
     1/τ = inverse_high + inverse_low, the first of 12 bits. With the temperature alone the pair is exact to 2^-34 of
-    it. With a cap it is within 1 ulp of float32: cap·tanh is x − a small part, or ±cap + a small part, and no part
+    it. With a cap it is within 2 ulp of float32: cap·tanh is x − a small part, or ±cap + a small part, and no part
     is larger than 0.24 cap. x/τ beyond the largest float32 is NaN or infinite.
     """
     high = x

@@ -34,9 +34,9 @@ its dtype where that is of half precision:
     | dL/dx                  |           4 |                     1 |
     | dL/dz                  |           2 |                     2 |
 
-A temperature rounds the transformed logits to 2^-34 of themselves, a softcap c to 1 ulp of float32, of which the loss
-makes what it makes; the softcap adds 4 |x/c| ulp to dL/dx. Gradients below the normal numbers may lose their digits.
-bf16 logits above 2.3e38 that differ give NaN.
+A temperature rounds the transformed logits y to 2^-34 of themselves, a softcap c to 2 ulp of float32, of which the loss
+makes what it makes, and dL/dx at most 2^-22 T p_j (|y_j| + Σ p_i |y_i|) |dy_j/dx_j|; the softcap's slope adds 4 |x/c|
+ulp to dL/dx. Gradients below the normal numbers may lose their digits. bf16 logits above 2.3e38 that differ give NaN.
 
 NaN, +inf or only −inf in a row that counts gives NaN; −inf is a masked class, and 0·inf is 0. An index label outside
 [0, C) gives NaN and a gradient of 0, and reads nothing. Rows of weight 0 (and gradients of upstream 0) are 0 whatever
@@ -287,8 +287,9 @@ def softmax_backward(
     live = counts & valid & (upstream != 0.0)
     factor = (upstream * sample)[:, None, None]
     place = outer * rows + row
-    top = tl.load(stats + place, mask=live, other=0.0)
-    whole = tl.load(stats + count + place, mask=live, other=0.0).to(tl.float64) * FROM_BIAS
+    # Triton 3.6 fails to compile these under the mask `live`; the forward pass wrote them for every row.
+    top = tl.load(stats + place, mask=exists, other=0.0)
+    whole = tl.load(stats + count + place, mask=exists, other=0.0).to(tl.float64) * FROM_BIAS
     x_rows = row_starts(x, x_strides, outer, row, UNIT)[:, None, None]
     z_rows = row_starts(z, z_strides, outer, row, UNIT)[:, None, None]
     STEP: tl.constexpr = LANES * VECTOR
