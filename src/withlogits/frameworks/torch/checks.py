@@ -26,7 +26,8 @@ def as_tensor(name: str, given: Any, logits: Tensor) -> Tensor:
     if isinstance(given, Tensor):
         return given
     number = isinstance(given, (int, float))
-    if not number and not isinstance(given, (list, tuple)):  # of which torch.compile does not see the ancestry
+    plain = number or isinstance(given, (list, tuple))
+    if not plain:  # of which torch.compile does not see the ancestry
         dispatch.refuse_other_frameworks(name, given, "PyTorch")
     try:
         # torch's default dtype would round a float: numbers and lists of them are float64, as with NumPy
@@ -35,7 +36,7 @@ def as_tensor(name: str, given: Any, logits: Tensor) -> Tensor:
             dtype = wide if isinstance(given, float) else None
             return torch.full((), given, dtype=dtype, device=logits.device)
         made = torch.as_tensor(given, device=logits.device)
-        if made.is_floating_point() and not hasattr(given, "dtype"):
+        if plain and made.is_floating_point():
             made = torch.as_tensor(given, dtype=wide, device=logits.device)
         return made
     except (TypeError, ValueError, RuntimeError) as error:
