@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import signal
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 import oracle
-from oracle import exact
 from kernels.engines import Functions
+from oracle import exact
 from withlogits import formulas
 from withlogits import reference as engine
 from withlogits.frameworks import numpy_namespace as xp

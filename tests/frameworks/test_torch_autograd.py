@@ -312,16 +312,14 @@ def test_the_kernels_make_only_the_gradients_that_are_asked_for(
 
 @every_reduction
 def test_a_loss_without_a_gradient_compiles_no_kernel_for_one(reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = pytest.importorskip(
-        "withlogits.kernels.cpu.host_softmax", reason="there is no Numba, so there are no kernels"
-    )
-    plan_of, strides = host.plan_of, []
+    plans = pytest.importorskip("withlogits.kernels.cpu.softmax_plan", reason="there are no compiled kernels")
+    new_kernel, strides = plans.softmax_kernel, []
 
-    def watched(*args: Any) -> Any:
-        strides.append(args[10])
-        return plan_of(*args)
+    def watched(options: Any, axis: int, result: str, parts: Any) -> Any:
+        strides.append(parts.gradient)
+        return new_kernel(options, axis, result, parts)
 
-    monkeypatch.setattr(host, "plan_of", watched)
+    monkeypatch.setattr(plans, "softmax_kernel", watched)
     n = {"none": 7, "sum": 8, "mean": 9}[reduction]  # kernels do not differ by it
     x, y = torch.randn(n, 11), torch.arange(n)
     for _ in range(3):

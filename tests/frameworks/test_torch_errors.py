@@ -120,7 +120,7 @@ ERRORS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     ),
     "a label below 0, kept": (
         "sparse", {"labels": torch.tensor([[0], [-100], [1], [1]]), "reduction": "mean"}, ValueError,
-        "labels[1] = -100 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=-100 (WL207)",
+        "labels[1, 0] = -100 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=-100 (WL207)",
     ),
     "labels from 1": (
         "sparse", {"labels": torch.tensor([1, 2, 3, 1], dtype=torch.uint16)}, ValueError,
@@ -213,10 +213,11 @@ def test_where_nobody_may_wait_a_label_out_of_range_is_nan(reduction: str) -> No
         case(labels, X)
     on_meta = torch.func.grad(lambda x: case(labels.to("meta"), x).sum())(X.to("meta"))
     assert on_meta.shape == X.shape
-    from withlogits.frameworks.torch import formulas
+    from withlogits.formulas import Softmax, SoftmaxArrays
+    from withlogits.frameworks.torch import namespace
+    from withlogits.options import SoftmaxOptions
 
-    options = formulas.Softmax(1, True, ignore_index=-1)
-    loss = formulas.softmax(X, labels, None, None, options)
+    loss = Softmax(namespace, SoftmaxArrays(X, labels), SoftmaxOptions(1, True, ignore_index=-1))
     rows, (gradient, _) = loss.losses(), loss.gradients(torch.ones(4), True, False)
     assert rows.isnan().tolist() == [False, True, False, False]
     assert (gradient != 0).any(1).tolist() == [True, False, False, True]

@@ -12,8 +12,13 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip insta
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 
 import withlogits  # noqa: E402
-from withlogits import reference  # noqa: E402
-from withlogits.frameworks.torch import formulas, namespace  # noqa: E402
+from kernels.engines import Functions  # noqa: E402
+from withlogits import formulas  # noqa: E402
+from withlogits import reference as engine  # noqa: E402
+from withlogits.frameworks.torch import namespace  # noqa: E402
+from withlogits.options import SigmoidOptions, SoftmaxOptions  # noqa: E402
+
+reference = Functions(engine)
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -28,12 +33,21 @@ Y, W, S = RNG.integers(0, CLASSES, 6), RNG.random(CLASSES) + 0.1, np.array([1.0,
 ALL = {"label_smoothing": 0.1, "ignore_index": 2, "temperature": 0.7, "softcap": 5.0, "z_loss": 0.1}
 
 
+def softmax(x: Any, labels: Any, class_weight: Any, sample_weight: Any, options: Any) -> Any:
+    return formulas.Softmax(namespace, formulas.SoftmaxArrays(x, labels, class_weight, sample_weight), options)
+
+
+def sigmoid(x: Any, labels: Any, pos_weight: Any, sample_weight: Any, smoothing: float) -> Any:
+    arrays = formulas.SigmoidArrays(x, labels, pos_weight, sample_weight)
+    return formulas.Sigmoid(namespace, arrays, SigmoidOptions(smoothing))
+
+
 @pytest.mark.parametrize("sparse", [True, False])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_autograd_through_the_formulas_is_right_to_the_third_order(options: dict[str, Any], sparse: bool) -> None:
     """Each order is made by autograd of the losses, and of the formulas for one order less; numbers below 100."""
     x, labels = torch.tensor(X, requires_grad=True), torch.tensor(Y if sparse else Z, requires_grad=not sparse)
-    loss = formulas.softmax(x, labels, torch.tensor(W), torch.tensor(S), formulas.Softmax(1, sparse, **options))
+    loss = softmax(x, labels, torch.tensor(W), torch.tensor(S), SoftmaxOptions(1, sparse, **options))
     losses, ones = loss.losses(), torch.ones(6, dtype=torch.float64)
     wrt, directions = ((x,), (torch.tensor(V),)) if sparse else ((x, labels), (torch.tensor(V), torch.tensor(H)))
     value, expected = reference.softmax_loss(
@@ -62,14 +76,14 @@ def test_autograd_through_the_formulas_is_right_to_the_third_order(options: dict
 def test_derivatives_at_ties_and_at_zero_are_those_of_the_function() -> None:
     """Where |x| and a maximum have no derivative; the derivatives of log(1 + exp(x)) at 0 are 1/2, 1/4, 0, −1/8."""
     x = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    loss = formulas.sigmoid(x, torch.zeros(3, dtype=torch.float64), None, None, 0.0).losses()
+    loss = sigmoid(x, torch.zeros(3, dtype=torch.float64), None, None, 0.0).losses()
     for expected in (0.5, 0.25, 0.0, -0.125):
         (loss,) = torch.autograd.grad(loss.sum(), x, create_graph=True)
         torch.testing.assert_close(loss.detach(), torch.full_like(x, expected), rtol=0, atol=1e-15)
-    labels, options = torch.tensor([0, 1]), formulas.Softmax(1, True, softcap=2.0)
+    labels, options = torch.tensor([0, 1]), SoftmaxOptions(1, True, softcap=2.0)
 
     def ours(x: Any) -> Any:
-        return formulas.softmax(x, labels, None, None, options).losses().sum()
+        return softmax(x, labels, None, None, options).losses().sum()
 
     def theirs(x: Any) -> Any:
         return torch.nn.functional.cross_entropy(2.0 * torch.tanh(x / 2.0), labels, reduction="sum")
@@ -80,10 +94,10 @@ def test_derivatives_at_ties_and_at_zero_are_those_of_the_function() -> None:
 
 
 def test_the_formulas_can_be_traced_exported_and_mapped() -> None:
-    options = formulas.Softmax(1, True, **ALL)
+    options = SoftmaxOptions(1, True, **ALL)
 
     def losses(x: Any, y: Any) -> Any:
-        return formulas.softmax(x, y, None, None, options).losses()
+        return softmax(x, y, None, None, options).losses()
 
     class Model(torch.nn.Module):
         def forward(self, x: Any, y: Any) -> Any:
@@ -94,7 +108,7 @@ def test_the_formulas_can_be_traced_exported_and_mapped() -> None:
     assert torch.equal(make_fx(losses)(x, y)(*other), expected)
     assert torch.equal(torch.export.export(Model(), (x, y)).module()(*other), expected)
     each = torch.func.vmap(torch.func.grad(lambda a, b: losses(a[None], b[None]).sum()))(x.double(), y)
-    together, _ = formulas.softmax(x.double(), y, None, None, options).gradients(torch.ones(4), True, False)
+    together, _ = softmax(x.double(), y, None, None, options).gradients(torch.ones(4), True, False)
     torch.testing.assert_close(each, together, rtol=0, atol=1e-14)
 
 
@@ -112,10 +126,10 @@ def test_one_row_with_class_weights_and_a_mean_under_vmap() -> None:
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.3}, {"z_loss": 0.1, "label_smoothing": 0.1}], ids=str)
 def test_without_float64_pairs_keep_the_digits_of_float32(options: dict[str, Any], monkeypatch: Any) -> None:
     x, y = torch.tensor(X, dtype=torch.float32), torch.tensor(Y)
-    chosen = formulas.Softmax(1, True, **options)
-    expected = formulas.softmax(x, y, None, None, chosen).losses()
+    chosen = SoftmaxOptions(1, True, **options)
+    expected = softmax(x, y, None, None, chosen).losses()
     monkeypatch.setattr(namespace, "NO_FLOAT64", frozenset(("cpu",)))
-    got = formulas.softmax(x, y, None, None, chosen).losses()
+    got = softmax(x, y, None, None, chosen).losses()
     assert got.dtype == torch.float32
     # 2 ulp and τ, ε and λ themselves rounded to float32: half an ulp of numbers that the loss multiplies by 3 X/τ < 64
     torch.testing.assert_close(got.double(), expected, rtol=64 * 2.0**-24, atol=64 * 2.0**-24)

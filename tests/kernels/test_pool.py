@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 import withlogits
-from kernels.engines import assert_same, distributions, indices, rows
+from kernels.engines import assert_same, cpu, distributions, indices, rows
 from processes import environment, run
-from kernels.engines import cpu
 from withlogits.kernels.cpu import compiler, pool
 from withlogits.kernels.cpu.plan import SMALL
 

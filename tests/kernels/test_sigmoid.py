@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels.engines import DTYPES, assert_close, assert_same, compared, everything_too_large_for_caches
-from kernels.engines import cpu
+from kernels.engines import DTYPES, assert_close, assert_same, compared, cpu, everything_too_large_for_caches
 from withlogits.kernels.cpu.job import BLOCK
 
 BOTH = ("logits", "labels")

@@ -14,6 +14,7 @@ from kernels.engines import (
     assert_close,
     assert_same,
     compared,
+    cpu,
     distributions,
     indices,
     laid,
@@ -21,7 +22,6 @@ from kernels.engines import (
     plain,
     rows,
 )
-from kernels.engines import cpu
 from withlogits.kernels.cpu.softmax import STEPS
 
 CLASSES = (1, 2, 7, 8, 9, 15, 16, 17, 64, 65, 256, 257)

@@ -335,9 +335,7 @@ def _softmax_map_shapes(x: Tensor, axis: int, kind: str) -> Tensor:
 
 
 softmax_map = _operator("softmax_map(Tensor x, int axis, str kind) -> Tensor", _softmax_map, _softmax_map_shapes)
-elementwise = _operator(
-    "elementwise(Tensor x, str kind) -> Tensor", _elementwise, lambda x, kind: torch.empty_like(x)
-)
+elementwise = _operator("elementwise(Tensor x, str kind) -> Tensor", _elementwise, lambda x, kind: torch.empty_like(x))
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
