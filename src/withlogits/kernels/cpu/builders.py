@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import elements, facts, labels, scores, sigmoid, single, softmax, spinning, tallies
-from .job import (
-    ElementsSpec,
-    FactsSpec,
-    LabelsSpec,
-    PairsSpec,
-    PoolSpec,
-    ScoresSpec,
-    SigmoidSpec,
-    SoftmaxSpec,
-    TalliesSpec,
-)
+from . import element_statistics, row_statistics, sigmoid, single, softmax, spinning
+from .job import PoolSpec, SigmoidSpec, SoftmaxSpec
+from .statistics import ElementsSpec, RowsSpec, ScoresSpec
 
-Spec = (
-    SoftmaxSpec | SigmoidSpec | FactsSpec | TalliesSpec | LabelsSpec | PairsSpec | ElementsSpec | ScoresSpec | PoolSpec
-)
+Spec = SoftmaxSpec | SigmoidSpec | RowsSpec | ElementsSpec | ScoresSpec | PoolSpec
 
 
 def build(spec: Spec) -> Callable[[int, int, int], int]:
@@ -28,16 +17,10 @@ def build(spec: Spec) -> Callable[[int, int, int], int]:
         return single.build(spec) if spec.single else softmax.build(spec)
     if isinstance(spec, SigmoidSpec):
         return sigmoid.build(spec)
-    if isinstance(spec, FactsSpec):
-        return facts.build(spec)
-    if isinstance(spec, TalliesSpec):
-        return tallies.build(spec)
-    if isinstance(spec, LabelsSpec):
-        return labels.build(spec)
-    if isinstance(spec, PairsSpec):
-        return labels.build_pairs(spec)
+    if isinstance(spec, RowsSpec):
+        return row_statistics.build(spec)
     if isinstance(spec, ElementsSpec):
-        return elements.build(spec)
+        return element_statistics.build(spec)
     if isinstance(spec, ScoresSpec):
-        return scores.build(spec)
+        return element_statistics.build_scores(spec)
     return spinning.build(spec)
