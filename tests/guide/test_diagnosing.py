@@ -240,12 +240,12 @@ def test_weights_of_elements_go_with_their_rows(monkeypatch: pytest.MonkeyPatch)
     assert diagnose((x > 0) * 1.0, x, loss="sigmoid", pos_weight=np.full((40, 3), 2.0)).codes == ()
 
 
-@pytest.mark.parametrize("scale", [100.0, 1000.0])
+@pytest.mark.parametrize("scale", [30.0, 100.0])
 def test_perfect_and_confident_logits_are_clean(scale: float) -> None:
     labels = np.arange(200) % 5
     hot = np.eye(5)[labels]
     assert diagnose(labels, scale * hot).codes == ()
     assert diagnose(hot, scale * hot, loss="softmax").codes == ()
-    assert diagnose(hot, scale * (2 * hot - 1), loss="sigmoid").codes == ("WL204",)
-    assert withlogits.evaluate(labels, scale * hot).loss == 0.0
+    assert diagnose(labels > 2, scale * (2.0 * (labels > 2) - 1), loss="sigmoid").codes == ()
+    assert withlogits.evaluate(labels, scale * hot).loss < 1e-12
     withlogits.checked(LOSSES["sparse"])(labels=labels, logits=scale * hot)

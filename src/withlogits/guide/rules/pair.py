@@ -16,6 +16,7 @@ SURE = 4.0  # standard errors
 SURE_ENOUGH = 3.0  # for a note
 MANY_ROWS = 256
 MANY_CLASSES = 1 << 8
+NEGLIGIBLE = 2.0**-24  # of such a mean loss, the probabilities are 1 to the last bit of a float32
 MISCALIBRATED = 0.05  # share of the loss that the temperature takes away
 
 
@@ -205,8 +206,10 @@ def _miscalibrated(summary: Summary, axis: int) -> Iterator[Finding]:
     fit = summary.pair.sample.fit(1 if long else 8, MISCALIBRATED / 5, np.float32 if long else np.float64, 1e-2)
     if fit is None:
         return
+    if fit.loss < NEGLIGIBLE:
+        return
     gain = fit.loss - fit.loss_at_temperature
-    if not 0.0 < gain < math.inf or gain < max(MISCALIBRATED * fit.loss, SURE_ENOUGH * fit.gain_error):
+    if gain < MISCALIBRATED * fit.loss or gain < SURE_ENOUGH * fit.gain_error or not math.isfinite(gain):
         return
     if not 1e-3 < fit.temperature < 1e3:
         return  # the sample can be told apart without a mistake, or not at all: no temperature is best

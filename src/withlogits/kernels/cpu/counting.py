@@ -67,8 +67,9 @@ def count(address: Value, mask: Value) -> None:
 def scatter_add(table: Value, places: Value, x: Value) -> None:
     """Add lane i of x to the entry at its place, one lane after another, since places may be equal."""
     element: ir.Type = x.type.element
+    size = 8 if element == F64 else element.width // 8
     for i in range(places.type.count):
-        address = convert(simd.lane(places, i), I64) * 8 + table
+        address = convert(simd.lane(places, i), I64) * size + table
         simd.store(simd.load(address, element) + simd.lane(x, i), address)
 
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-from numba import njit
 
 from . import counting, functions, simd
-from .job import SigmoidSpec
+from .job import LANES, SigmoidSpec
 from .memory import KINDS, Access
-from .scalars import bits32, loader, storer
 from .sigmoid import formulas
-from .simd import F64, I1, I64, Value, select, traced
+from .simd import F32, F64, I1, I64, Value, convert, select, traced
 from .statistics import ANSWER_BITS, ELEMENTS_JOB, SCORE_CLASSES, SCORES_JOB, WIDE, ElementsSpec, ScoresSpec
 
 INF = float("inf")
@@ -93,40 +88,63 @@ def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
 
 
 def build_scores(spec: ScoresSpec) -> Callable[[int, int, int], int]:
-    load_x, load_z, load_count = loader(KINDS[spec.x], F64), loader(KINDS[spec.z], F64), loader(KINDS[spec.counts], I64)
-    store_count = storer(KINDS[spec.counts].llvm)
-    counter = np.dtype(spec.counts).type
-    size, half, smallest = spec.bins, spec.bins // 2, np.float32(2.0**spec.lowest)
-    shift, base = 23 - spec.fraction, (127 + spec.lowest) << spec.fraction
-    unpack = simd.reader(SCORES_JOB.names)
-    x_size, z_size = KINDS[spec.x].size, KINDS[spec.z].size
+    """The bins of many classes are larger than the near caches: a unit of the work is SCORE_CLASSES, over all rows.
+
+    Fewer classes are one line of elements, cut into parts with bins of their own.
+    """
+    numbers = simd.vector(I64, LANES)
+    x_access, z_access = (Access(KINDS[kind], LANES, False) for kind in (spec.x, spec.z))
+    size, half, counter = spec.bins, spec.bins // 2, KINDS[spec.counts].llvm
+    x_size, z_size = x_access.kind.size, z_access.kind.size
+
+    def place(x: Value) -> Value:
+        narrow = convert(select(x == x, x, -INF), F32)
+        word = simd.bits(simd.absolute(narrow) + 2.0**spec.lowest)
+        steps = (word >> (23 - spec.fraction)) - ((127 + spec.lowest) << spec.fraction)
+        steps = simd.smaller(steps, simd.constant(half - 1, steps.type))
+        return select(simd.bits(narrow) < 0, half - 1 - steps, steps + half)
+
+    def look(there: Value, x_at: Value, z_at: Value, i: Value, classes: Value, table: Value) -> None:
+        """Counts the elements from i on; the numbers of their classes stand at `classes`."""
+        x, z = x_access.read(x_at + i * x_size, there, 0.0), z_access.read(z_at + i * z_size, there, 0.0)
+        of_class = simd.load(classes, numbers) * (2 * size) + convert(place(x), I64)
+        one = convert(convert(there, I64), counter)
+        counting.scatter_add(table, select(z > 0.5, of_class + size, of_class), one)
 
     @traced
-    def prefetch(address: Value) -> None:
-        simd.prefetch(address)
+    def visit(x_at: Value, z_at: Value, i: Value, ahead: Value, classes: Value, table: Value) -> None:
+        simd.prefetch(x_at + (ahead + i) * x_size)
+        simd.prefetch(z_at + (ahead + i) * z_size)
+        look(simd.constant(1, simd.vector(I1, LANES)), x_at, z_at, i, classes, table)
 
-    @njit(error_model="numpy")
-    def place(x: float) -> Any:
-        single = np.float32(x) if x == x else np.float32(-INF)
-        steps: Any = min((np.int64(bits32(abs(single) + smallest)) >> shift) - base, half - 1)
-        return half - 1 - steps if bits32(single) < 0 else half + steps
+    @traced
+    def visit_last(x_at: Value, z_at: Value, i: Value, stop: Value, classes: Value, table: Value) -> None:
+        """Fewer than LANES."""
+        look(simd.lane_numbers(numbers) + i < stop, x_at, z_at, i, classes, table)
+
+    unpack = simd.reader(SCORES_JOB.names)
 
     def kernel(job: int, start: int, stop: int) -> int:
-        rows, grain, classes, table_step, x_at, z_at, scores = unpack(job)
+        elements, grain, period, classes, table_step, x, z, scores, classes_at = unpack(job)
         for unit in range(start, stop):
-            first, last, begin, end, table = 0, classes, unit * grain, min(rows, unit * grain + grain), scores
             if classes > SCORE_CLASSES:
-                first, last, begin, end = unit * SCORE_CLASSES, min(classes, (unit + 1) * SCORE_CLASSES), 0, rows
+                begin = unit * SCORE_CLASSES
+                length, lines, table = min(SCORE_CLASSES, classes - begin), elements // classes, scores
             else:
-                table = scores + unit * table_step
-            for row in range(begin, end):
-                ahead = (row + 8) * classes + first
-                prefetch(x_at + ahead * x_size)
-                prefetch(z_at + ahead * z_size)
-                for c in range(first, last):
-                    i = row * classes + c
-                    entry = 2 * c * size + (size if load_z(z_at, i) > 0.5 else 0) + place(load_x(x_at, i))
-                    store_count(table, entry, counter(load_count(table, entry) + 1))
+                begin, lines, table = unit * grain, 1, scores + unit * table_step
+                length = min(grain, elements - begin)
+            phase = begin % period
+            for line in range(lines):
+                xa, za = x + (begin + line * classes) * x_size, z + (begin + line * classes) * z_size
+                i, at = 0, phase
+                while i + LANES <= length:
+                    visit(xa, za, i, 8 * classes, classes_at + at * 8, table)
+                    i += LANES
+                    at += LANES
+                    if at >= period:
+                        at -= period
+                if i < length:
+                    visit_last(xa, za, i, length, classes_at + at * 8, table)
         return 0
 
     return kernel

@@ -36,7 +36,8 @@ ROWS_JOB = Fields(
     "x z loss size counted keys first labels out close. label_close.",
 )
 ELEMENTS_JOB = Fields("elements grain period out_step", "x z listed out floor.")
-SCORES_JOB = Fields("rows grain classes table_step", "x z scores")
+# classes_at: the class of each element of a period; each part of `grain` elements counts into `table_step` bytes
+SCORES_JOB = Fields("elements grain period classes table_step", "x z scores classes_at")
 
 
 class Bins(Hashable, Protocol):
@@ -315,16 +316,21 @@ def _elements_plan(spec: ElementsSpec, elements: int, classes: int) -> tuple[Pla
 def count_scores(x: Array, z: Array, counts: Array, *, bins: Bins, fraction: int) -> None:
     """As `statistics.arrays.count_scores`, which explains the arguments; all arrays lie side by side."""
     spec = ScoresSpec(x.dtype.name, z.dtype.name, counts.dtype.name, fraction, bins.score_lowest, bins.scores(fraction))
-    plan = _scores_plan(spec, *x.shape, len(counts), counts.strides[0])
-    plan.run(SCORES_JOB.fill(address(x), address(z), address(counts)))
+    plan = _scores_plan(spec, x.size, x.shape[1], len(counts), counts.strides[0])
+    plan.run(SCORES_JOB.fill(address(x), address(z), address(counts), address(_numbers(x.shape[1]))))
 
 
 @lru_cache(maxsize=256)
-def _scores_plan(spec: ScoresSpec, rows: int, classes: int, tables: int, table_step: int) -> Plan:
-    """The bins of many classes are larger than the near caches: units are some classes over all rows, or some rows."""
-    units = -(-classes // SCORE_CLASSES)
-    grain = rows
+def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int, table_step: int) -> Plan:
+    units, grain = -(-classes // SCORE_CLASSES), elements
     if units == 1:
-        units = min(tables, rows)
-        grain = -(-rows // units)
-    return Plan(spec, SCORES_JOB.plan(rows, grain, classes, table_step), units, rows * classes * ELEMENT_COST, 1, ())
+        units = min(tables, max(1, elements * ELEMENT_COST // GRAIN))
+        grain = -(-elements // (units * LANES)) * LANES
+    head = SCORES_JOB.plan(elements, grain, period(classes), classes, table_step)
+    return Plan(spec, head, units, elements * ELEMENT_COST, 1, ())
+
+
+@lru_cache(maxsize=16)
+def _numbers(classes: int) -> Array:
+    """The classes of the elements of a period, and of LANES more."""
+    return np.arange(period(classes) + LANES) % classes
