@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from . import functions, simd
 from .control import Job, Kernel, Variable, loop
-from .job import BLOCK, SIGMOID_JOB, SigmoidSpec
+from .job import BLOCK, LANES, SIGMOID_JOB, SigmoidSpec
 from .memory import AHEAD, KINDS, Access, some_lanes
 from .simd import F64, I64, Value, fma, select
 from .target import Target
@@ -115,7 +115,7 @@ class _Elements:
 
     def __init__(self, spec: SigmoidSpec, target: Target) -> None:
         self._spec = spec
-        self._lanes = target.float64_lanes * (1 if spec.strided else AT_ONCE)
+        self._lanes = LANES if spec.strided else AT_ONCE * target.float64_lanes
         self._full, self._numbers = simd.vector(F64, self._lanes), simd.vector(I64, self._lanes)
         result = spec.x if spec.result != "loss" else "float64" if spec.x == "float64" else "float32"
         gradient = spec.x if spec.gradient else ""

@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 from . import functions, simd
 from .control import Kernel, Variable
-from .job import SoftmaxSpec
+from .job import LANES, SoftmaxSpec
 from .memory import AHEAD, KINDS, Access, Lanes, some_lanes
 from .rows import INF, Cursor, Losses, Row, Rows, Sums, kernel_of, plus
 from .simd import F32, F64, I32, Value, fma, select
@@ -54,10 +54,10 @@ class Passes:
         self._along = spec.layout == "along"
         self._precise = spec.x == "float64"
         self._mapped = spec.result in ("softmax", "log_softmax")
-        self.count = target.float64_lanes
-        # four vectors side by side where lanes lie along the classes: one alone is a chain of instructions that wait
-        self.lanes = self.count * (4 if self._along and not self._precise else 1)
-        self._full, self._parts = simd.vector(F64, self.lanes), simd.vector(F64, self.count)
+        self.count = self.lanes = self._part = LANES
+        if self._along and not self._precise:  # several vectors: one alone is a chain of instructions that wait
+            self._part, self.lanes = target.float64_lanes, 4 * target.float64_lanes
+        self._full, self._parts = simd.vector(F64, self.lanes), simd.vector(F64, self._part)
         # float32 results need no more than EXP_FLOAT32 unless p − t or m + r cancels, half-precision ones than EXP_HALF
         cancels = (spec.gradient and spec.labels != "index") or spec.label_gradient != "" or spec.result == "logsumexp"
         self._coefficients: tuple[float, ...] = functions.EXP_FLOAT32
@@ -134,7 +134,7 @@ class Passes:
 
     def _split(self, x: Value) -> list[Value]:
         """Cut into single vectors, as sums are kept: wider sums would take the registers that the terms need."""
-        n = self.count
+        n = self._part
         return [simd.shuffle(x, x, list(range(i, i + n))) for i in range(0, x.type.count, n)]
 
     def _folded(self, total: Value, x: Value) -> Value:
@@ -230,7 +230,7 @@ class Passes:
         for name in ("s", "a", "total"):
             high, low = sums[name], sums[f"{name}_low"]
             total, lost = simd.lane(high, 0), simd.lane(low, 0)
-            for i in range(1, self.count):
+            for i in range(1, self._part):
                 if self._precise:
                     total, lost = self._add(total, lost, simd.lane(high, i), simd.lane(low, i))
                 else:
