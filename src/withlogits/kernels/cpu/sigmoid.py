@@ -123,7 +123,9 @@ class _Elements:
         kinds |= {"q": "float64" if spec.q == "many" else "", "s": spec.s}
         apart = {"q": True, "s": not spec.s_along}
         self._arrays = {
-            letter: Access(KINDS[kind], self._lanes, apart.get(letter, spec.strided)) for letter, kind in kinds.items() if kind
+            letter: Access(KINDS[kind], self._lanes, apart.get(letter, spec.strided))
+            for letter, kind in kinds.items()
+            if kind
         }
         self._formulas = formulas(spec)
         self._summed = spec.result == "loss" and not spec.kept

@@ -28,7 +28,8 @@ from . import functions, simd
 from .control import Kernel, Variable
 from .job import LANES, SoftmaxSpec
 from .memory import AHEAD, KINDS, Access, Lanes, some_lanes
-from .rows import INF, Cursor, Losses, Row, Rows, Sums, kernel_of, plus
+from .passes import Losses, Sums, kernel_of
+from .rows import INF, Cursor, Row, Rows, plus
 from .simd import F32, F64, I32, Value, fma, select
 from .target import Target
 
@@ -72,9 +73,8 @@ class Passes:
         self._softcap, self._inverse, self._smoothing = (
             rows.job.softcap, rows.job.inverse_temperature, rows.job.smoothing
         )  # fmt: skip
-        self._ahead = [
-            select(rows.classes <= NEAR, together * array.row_step, 0) if array else None for array in (rows.x, rows.z)
-        ]
+        near = rows.classes <= NEAR
+        self._ahead = [(a, select(near, together * a.row_step, 0)) for a in (rows.x, rows.z) if a]
         if not self._spec.gradient:
             return
         self._row_bytes = (rows.whole + 1) * (8 * self.lanes)
@@ -158,7 +158,7 @@ class Passes:
 
     def _labels(self, row: Row, j: Value, y: Value, lanes: Lanes) -> Value:
         """Return the labels of a step; an index label is one-hot."""
-        if row.z is not None:
+        if row.rows.z:
             return row.z.read(j, lanes)
         if self._spec.labels == "none":
             return simd.constant(0.0, self._full)
@@ -187,9 +187,8 @@ class Passes:
         def step(j: Value, lanes: Lanes) -> None:
             s, s_low, k, a, a_low, total, total_low = (totals[name].value for name in SUMS)
             if self._along:  # the next rows, while these are computed
-                for cursor, ahead in zip((row.x, row.z), self._ahead, strict=True):
-                    if cursor is not None:
-                        cursor.prefetch(j, ahead)
+                for array, ahead in self._ahead:
+                    array.cursor(row.turn).prefetch(j, ahead)
             x, _ = self._read(row, j, lanes)
             d, e = self._difference(x, m)
             scale, t = self._exponential(d, e)
@@ -288,10 +287,10 @@ class Passes:
                 x, slope = self._read(row, j, lanes)
                 d, e = self._difference(x, m)
                 at_maximum = x == m
-            if row.g is not None:
+            if row.rows.g:
                 g = by_logits(j, lanes, at_maximum)
                 self._write(row.g, select(live, g if slope is None else g * slope, 0.0), j, lanes)
-            if row.h is not None:
+            if row.rows.h:
                 assert d is not None
                 h = by_labels(d, e, self._weights(row, j, lanes) if self._summed else None)
                 row.h.write(select(live, h, 0.0), j, lanes)
@@ -328,8 +327,8 @@ class Passes:
         zero = simd.constant(0.0, self._full)
 
         def step(j: Value, lanes: Lanes) -> None:
-            for cursor in (row.g, row.h):
-                if cursor is not None:
-                    cursor.write(zero, j, lanes)
+            for array in (row.rows.g, row.rows.h):
+                if array:
+                    array.cursor(row.turn).write(zero, j, lanes)
 
         row.rows.steps(step)

@@ -60,9 +60,7 @@ def host() -> Target:
 
     chosen = os.environ.get(VARIABLE)
     if not chosen:
-        return of_features(
-            llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-        )
+        return of_features(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
     if chosen not in NAMED:
         raise ValueError(f"{VARIABLE}={chosen!r} names no target; known are {', '.join(NAMED)}")
     return NAMED[chosen]
