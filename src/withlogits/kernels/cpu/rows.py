@@ -263,7 +263,7 @@ class Rows:
 
         def one(row: Row) -> None:
             flags = row.flag(flag)
-            chosen = flags if self.along else simd.across(flags, lambda a, b: a | b)
+            chosen = flags if self.along else simd.any_lane(flags)
             if otherwise is None:
                 with when(chosen):
                     visit(row)

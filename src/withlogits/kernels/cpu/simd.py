@@ -300,12 +300,20 @@ def fma(a: Value, b: Any, c: Any) -> Value:
     return Value(_intrinsic(f"llvm.fma.{_suffix(a.type)}", a.type, a.v, a._with(b), a._with(c)))
 
 
+def _mask_bits(mask: Value) -> Value:
+    return Value(_builder[-1].bitcast(mask.v, ir.IntType(mask.type.count)))
+
+
 def set_lanes(mask: Value) -> Value:
-    """How many lanes of a mask hold."""
-    n = mask.type.count
-    whole = ir.IntType(n)
-    count = _intrinsic(f"llvm.ctpop.i{n}", whole, _builder[-1].bitcast(mask.v, whole))
+    """Return how many lanes of a mask hold."""
+    raw = _mask_bits(mask)
+    count = _intrinsic(f"llvm.ctpop.i{mask.type.count}", raw.type, raw.v)
     return Value(_builder[-1].zext(count, I64))
+
+
+def any_lane(mask: Value) -> Value:
+    """Return whether some lane of a mask holds."""
+    return _mask_bits(mask) != 0
 
 
 def absolute(x: Value) -> Value:
