@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +70,17 @@ def test_an_unknown_target_is_refused() -> None:
     code = "from withlogits.kernels.cpu.target import host\ntry: host()\nexcept ValueError as error: print(error)"
     out = run(code, env=environment(WITHLOGITS_TARGET="pentium"))
     assert out.startswith("WITHLOGITS_TARGET='pentium' names no target; known are haswell, ")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+ACCURACY = ("tests/test_accuracy.py", "tests/kernels/test_softmax_float32.py", "tests/kernels/test_sigmoid.py")
+
+
+@pytest.mark.skipif(host().vector_bytes < 64, reason="this machine's own build has vectors of 256 bits or less")
+@pytest.mark.parametrize("tests", ACCURACY)
+def test_the_avx2_build_keeps_every_promise(tests: str) -> None:
+    """The same tests in a process whose kernels are those of a machine without AVX-512."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not reference", tests]
+    env = environment(WITHLOGITS_TARGET="haswell")
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

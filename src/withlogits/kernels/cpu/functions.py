@@ -1,7 +1,7 @@
 """exp, log1p and tanh for vectors, each with its contract.
 
 Errors are in units in the last place of the result (ulp), the largest seen against mpmath over the stated range;
-`tests/kernels/test_math.py` holds every function to the figure that stands here.
+`tests/kernels/test_functions.py` holds every function to the figure that stands here.
 
 The polynomials are near-minimax fits (Chebyshev interpolation at 40 digits, then rounded), so their coefficients differ
 from the Taylor series in the last digits on purpose.

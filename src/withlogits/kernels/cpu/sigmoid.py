@@ -1,4 +1,4 @@
-"""The sigmoid family and its functions, element by element in float64 arithmetic.
+"""The sigmoid family and its functions, element by element.
 
     e = exp(−|x|)   u = log1p(e)   a = max(−x, 0)   b = max(x, 0)
     P = q z'   z' = (1 − ε) z + ε/2   Q = 1 − z' = (1 − ε)(1 − z) + ε/2
@@ -7,6 +7,12 @@
     d/dz = (1 − ε)(q softplus(−x) − softplus(x)) = (1 − ε)(q a − b + (q − 1) u)
 
 0·inf is 0: an infinite logit costs nothing where its weight is 0.
+
+Where a label is 0 or 1 and nothing is smoothed, nothing cancels: with y = x for 0 and −x for 1, the loss is
+softplus(y) and its gradient ±σ(y), each times its weight. Logits of at most float32 take float32 arithmetic there, in
+half the time: e and u are kept as pairs of which the second part is what rounding the first lost, so that the loss is
+within 1 ulp. Other labels take float64 arithmetic. An element's result depends on its own label alone, not on those
+beside it; a step whose labels are all of one sort takes that arithmetic only.
 
 A job is cut into blocks of BLOCK columns of one row; each block's sum is kept apart, so that sums do not depend on the
 number of threads.
