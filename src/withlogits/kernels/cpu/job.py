@@ -40,7 +40,9 @@ class SoftmaxSpec:
     @property
     def short(self) -> int:
         """Contiguous rows of so few classes are faster turned ("tiled") than one after the other ("along")."""
-        return 32 if self.float32 else TILE
+        if self.float32:
+            return 32
+        return TILE // 2 if self.x == "float64" else TILE
 
 
 @dataclass(frozen=True)
