@@ -58,11 +58,24 @@ def process(*arguments, code="", **options):
     )
 
 
+def partials(folder):
+    """The temporary files of outputs that are being written."""
+    return list(folder.glob(".*.partial"))
+
+
+def wait_for_partial(folder):
+    deadline = time.monotonic() + 30
+    while not any(path.stat().st_size > 1000 for path in partials(folder)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def finished(child):
     out, err = child.communicate(timeout=60)
     return child.returncode, out, err
 
 
+NO_FOLDER = "cannot be written: there is no folder nowhere; make it first"
 SPARSE = "withlogits: --loss sparse, since int64 labels of shape (100,) are the numbers of classes\n"
 
 
@@ -164,7 +177,7 @@ def test_output(command, monkeypatch, order):
     np.testing.assert_array_equal(np.load("losses.npy"), expected)
     code, out, _ = command("loss", "l.npy", "y.npy", *options, "--json")
     assert (code, json.loads(out)["value"], json.loads(out)["output"]) == (0, None, "losses.npy")
-    assert not list(Path().glob("*.partial"))
+    assert not partials(Path())
 
 
 def test_losses_on_stdout_come_in_the_order_of_the_indices(command, monkeypatch):
@@ -268,11 +281,11 @@ def test_labels_that_do_not_fit_are_told_in_the_words_of_the_command_line(comman
         ),
         (
             ("logits.npy", "labels.npy", "--loss", "sparse", "--reduction", "none", "--output", "labels.npy"),
-            "--output labels.npy is the file that is read: choose another",
+            "--output labels.npy is read as an input; choose another file",
         ),
         (
             ("logits.npy", "labels.npy", "--loss", "sparse", "--reduction", "none", "--output", "no/o.npy"),
-            "--output no/o.npy: there is no folder no",
+            "--output no/o.npy cannot be written: there is no folder no; make it first",
         ),
     ],
 )
@@ -295,7 +308,7 @@ def test_an_output_that_failed_leaves_nothing_behind(command, monkeypatch):
     code, _, _ = command("loss", "logits.npy", "bad.npy", "--reduction", "none", "--output", "losses.npy")
     assert code == 1
     assert Path("losses.npy").read_text() == "before"
-    assert not list(Path().glob("*.partial"))
+    assert not partials(Path())
 
 
 def test_a_bar_is_drawn_where_stderr_is_a_terminal(command, monkeypatch):
@@ -346,15 +359,11 @@ def test_an_interrupt_exits_130_with_one_line(tmp_path):
     with process(*arguments, cwd=tmp_path) as child:
         first = child.stderr.readline()
         assert first.startswith("withlogits: --loss sparse, since")
-        partial = tmp_path / "losses.npy.partial"
-        deadline = time.monotonic() + 30
-        while not (partial.exists() and partial.stat().st_size > 1000) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for_partial(tmp_path)
         child.send_signal(signal.SIGINT)
         code, out, err = finished(child)
     assert (code, out, err) == (130, "", "withlogits: interrupted\n")
-    assert not partial.exists()
-    assert not (tmp_path / "losses.npy").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big.npy", "labels.npy"]
 
 
 def test_a_reader_that_leaves_is_no_error_text(tmp_path):
@@ -490,7 +499,7 @@ def test_a_report_without_its_package_is_refused_before_the_work(command, monkey
 @pytest.mark.usefixtures("pair")
 def test_options_that_cannot_be_meant(command):
     code, _, err = command("evaluate", "x.npy", "y.npy", "--report", "nowhere/r.html")
-    assert (code, err) == (2, "withlogits: --report nowhere/r.html: there is no folder nowhere\n")
+    assert (code, err) == (2, f"withlogits: --report nowhere/r.html {NO_FOLDER}\n")
     Path("two.txt").write_text("a\nb\n")
     code, _, err = command("evaluate", "x.npy", "y.npy", "--class-names", "two.txt")
     assert (code, err) == (2, "withlogits: --class-names has 2 names, and the logits 6 classes\n")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from withlogits.demo.tail import compare
+from withlogits.evaluation.output import open_output
 
 if TYPE_CHECKING:
     from withlogits.demo.speed import Timing
@@ -52,7 +53,8 @@ def draw(story: Story, output: Path) -> None:
         samples(parts[2], story.not_exclusive)
         tail(parts[3].subplots())
         speed(parts[4].subplots(), story.timings)
-        figure.savefig(output, dpi=120, format="png", metadata={"Software": "withlogits"})
+        with open_output(output) as stream:
+            figure.savefig(stream, dpi=120, format="png", metadata={"Software": "withlogits"})
 
 
 def exclusive(axes: Any, part: Exclusive) -> None:

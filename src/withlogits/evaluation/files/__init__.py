@@ -18,7 +18,7 @@ from withlogits.evaluation.files.npy import NPY, open_npy, open_npz
 from withlogits.evaluation.files.parquet import PARQUET, open_parquet
 from withlogits.evaluation.files.safetensors import is_safetensors, open_safetensors
 
-__all__ = ["ArrayFile", "BadFile", "NoSuchArray", "open_array"]
+__all__ = ["ArrayFile", "BadFile", "NoSuchArray", "open_array", "path_of"]
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second is an archive without members
 STORE = {"zarr.json", ".zarray", ".zgroup"}  # what marks a folder or an archive as one of Zarr
@@ -43,14 +43,19 @@ def open_array(name: str) -> ArrayFile:
     BadFile
         If the file is damaged or holds something else than numbers.
     """
-    path, member = _split(name)
+    path, member = split(name)
     with telling(name):
         reader = _reader(name, path)
         return reader(name, path, member)
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    """The path of a file that is there, and what follows it after a colon."""
+def path_of(name: str) -> str:
+    """Return the path of the file that `open_array` reads for this name."""
+    return split(name)[0]
+
+
+def split(name: str) -> tuple[str, str | None]:
+    """Split FILE:NAME into the path of a file that exists and the name of the array, if one follows."""
     path = name
     while not _there(path):
         path, mark, _ = path.rpartition(":")

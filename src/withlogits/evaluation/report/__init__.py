@@ -19,10 +19,9 @@ letters shrink with the picture and whose colours are fixed.
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
+from withlogits.evaluation.output import open_output
 from withlogits.evaluation.report.page import ready, render
 from withlogits.evaluation.report.texts import TEXTS
 from withlogits.evaluation.results import Evaluation
@@ -54,18 +53,6 @@ def write(evaluation: Evaluation, path: Path, language: str = "en") -> None:
     """
     if language not in TEXTS:
         raise ValueError(f"language is {language!r}; expected one of {', '.join(map(repr, TEXTS))}")
-    if not path.parent.is_dir():
-        reason = f"the report cannot be written, as there is no folder {str(path.parent)!r}; make it first"
-        raise FileNotFoundError(errno.ENOENT, reason, str(path))
-    if path.is_dir():
-        reason = f"the report cannot be written, as {str(path)!r} is a folder; give it the name of a file"
-        raise IsADirectoryError(errno.EISDIR, reason, str(path))
-    # File names may hold bytes that are no text; they are shown as escapes.
-    page = render(evaluation, TEXTS[language]).encode("utf-8", "backslashreplace")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(page)
-        os.replace(partial, path)
-    except BaseException:  # an interrupt too
-        partial.unlink(missing_ok=True)
-        raise
+    with open_output(path, evaluation.sources.values()) as stream:
+        # File names may hold bytes that are no text; they are shown as escapes.
+        stream.write(render(evaluation, TEXTS[language]).encode("utf-8", "backslashreplace"))
