@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import numpy as np
 import pytest
 
 import withlogits
+from cli_processes import SOURCE, finished, partials, process, wait_for_partial
 from withlogits.cli import main
 from withlogits.evaluation import losses
-
-SOURCE = Path(withlogits.__file__).parents[1]
 
 
 @pytest.fixture
@@ -42,37 +40,6 @@ def command(capsys, monkeypatch, tmp_path):
         return ended.value.code or 0, out, err
 
     return run
-
-
-def process(*arguments, code="", **options):
-    """Run `withlogits` in a process of its own; `code` runs before it."""
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), **options.pop("env", {})}
-    program = f"import sys; sys.argv = ['withlogits', *sys.argv[1:]]\n{code}\nfrom withlogits.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        **options,
-    )
-
-
-def partials(folder):
-    """The temporary files of outputs that are being written."""
-    return list(folder.glob(".*.partial"))
-
-
-def wait_for_partial(folder):
-    deadline = time.monotonic() + 30
-    while not any(path.stat().st_size > 1000 for path in partials(folder)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def finished(child):
-    out, err = child.communicate(timeout=60)
-    return child.returncode, out, err
 
 
 NO_FOLDER = "cannot be written: there is no folder nowhere; make it first"
@@ -490,10 +457,13 @@ def test_swapped_files_are_diagnosed_and_not_evaluated(command):
 
 @pytest.mark.usefixtures("pair")
 def test_a_report_without_its_package_is_refused_before_the_work(command, monkeypatch):
-    monkeypatch.setattr("withlogits.evaluation.report.page.find_spec", lambda name: None)
-    code, out, err = command("evaluate", "x.npy", "y.npy", "--report", "r.html")
-    assert (code, out) == (2, "")
-    assert err == 'withlogits: the report needs jinja2: pip install "withlogits[report]"\n'
+    for missing in ({"jinja2"}, {"jinja2", "matplotlib"}):
+        spec = dict.fromkeys({"jinja2", "matplotlib"} - missing, "installed").get
+        monkeypatch.setattr("withlogits.evaluation.report.page.find_spec", spec)
+        code, out, err = command("evaluate", "x.npy", "y.npy", "--report", "r.html")
+        assert (code, out) == (2, "")
+        needs = " and ".join(sorted(missing))
+        assert err == f'withlogits: the report needs {needs}: pip install "withlogits[report]"\n'
 
 
 @pytest.mark.usefixtures("pair")

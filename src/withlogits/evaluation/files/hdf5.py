@@ -18,7 +18,7 @@ import numpy as np
 
 from withlogits.evaluation.files.array import Array, ArrayFile, ChunkedFile, Shape, check_numbers
 from withlogits.evaluation.files.errors import BadFile, NoSuchArray, chosen, listed, needed, one_line, telling
-from withlogits.evaluation.files.unpack import inflated_length, room
+from withlogits.evaluation.files.unpack import inflated_length, longest
 from withlogits.tiles import Tile
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -130,7 +130,7 @@ def _check_index(dataset: Any, chunks: Shape, length: int) -> None:
     HDF5 takes its index of chunks on trust: one without bytes, where a checksum should be, has it read all memory.
     """
     filters = _filters(dataset)
-    least, most = 1 + 4 * (FLETCHER32 in filters), 2 * room(chunks, dataset.dtype.itemsize)
+    least, most = 1 + 4 * (FLETCHER32 in filters), 2 * longest(chunks, dataset.dtype.itemsize)
     grid = tuple(-(-n // chunk) for n, chunk in zip(dataset.shape, chunks, strict=True))
     seen = np.zeros(grid, bool)
 
@@ -157,7 +157,7 @@ def _check_chunks(dataset: Any, chunks: Shape, index: Tile) -> None:
     filters = _filters(dataset)
     if not filters:
         return
-    limit = room(chunks, dataset.dtype.itemsize)
+    limit = longest(chunks, dataset.dtype.itemsize)
     corners = (range(cut.start // n * n, cut.stop, n) for cut, n in zip(index, chunks, strict=True))
     for corner in itertools.product(*corners):
         info = dataset.id.get_chunk_info_by_coord(corner)

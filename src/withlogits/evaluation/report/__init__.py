@@ -1,20 +1,18 @@
-"""An evaluation as one HTML file that needs nothing but itself: no library, no font, no address is loaded.
+"""An evaluation as one HTML file that loads nothing: no library, no font, no address.
 
-The figures are SVG that Jinja2 writes: they add some ten KB to the file, take the page's fonts and colours (light and
-dark), keep the size of their letters on a phone, and are there without a script. Rejected: Plotly (4.8 MB in every
-file) and Bokeh (1 MB), which draw in colours and sizes of their own and only by a script; matplotlib's SVG, whose
-letters shrink with the picture and whose colours are fixed.
+matplotlib places the marks of the figures; the page's style sheet colours them (light and dark) and chooses the fonts.
+They add some ten KB to the file and are there without a script. Rejected: Plotly (4.8 MB in every file) and Bokeh
+(1 MB), which draw only by a script.
 
-| file           | what it has                                             |
-|----------------|---------------------------------------------------------|
-| `page.py`      | what stands where: the sections of the page             |
-| `plots.py`     | the figures, and what they show in words                |
-| `confusion.py` | the heat map of confusions                              |
-| `canvas.py`    | the rectangles, lines and letters that they are made of |
-| `tables.py`    | the cells of the tables                                 |
-| `words.py`     | numbers, counts and classes as people read them         |
-| `texts.py`     | every text in English and in Chinese                    |
-| `templates`    | the markup, the style and the script                    |
+| file        | contents                                            |
+|-------------|-----------------------------------------------------|
+| `page.py`   | the sections of the page                            |
+| `plots.py`  | the figures, and what they show in words            |
+| `svg.py`    | from a figure of matplotlib to an element of a page |
+| `tables.py` | the tables                                          |
+| `words.py`  | numbers, counts and classes as people read them     |
+| `texts.py`  | every text in English and in Chinese                |
+| `templates` | the markup, the style and the script                |
 """
 
 from __future__ import annotations
@@ -32,13 +30,12 @@ __all__ = ["ready", "write"]
 def write(evaluation: Evaluation, path: Path, language: str = "en") -> None:
     """Write the report of an evaluation to one HTML file.
 
-    The page goes to a file beside `path`, which takes that name when it is whole, and vanishes if there was an error.
-
     Parameters
     ----------
     evaluation : Evaluation
     path : Path
-        The file; one that is there is replaced. Its folder must exist.
+        The file; one that exists is replaced when the new one is complete. Its folder must exist. A FIFO or /dev/stdout
+        is written as a stream.
     language : {"en", "zh"}
         English or Chinese. What the guide found out about the data stays in English.
 
@@ -47,9 +44,9 @@ def write(evaluation: Evaluation, path: Path, language: str = "en") -> None:
     ValueError
         If the language is another.
     ImportError
-        If Jinja2 is not installed.
+        If Jinja2 or matplotlib is not installed.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, is one of those that were evaluated, or is neither a regular file nor a stream.
     """
     if language not in TEXTS:
         raise ValueError(f"language is {language!r}; expected one of {', '.join(map(repr, TEXTS))}")

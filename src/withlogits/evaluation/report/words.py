@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import unicodedata
 
+from withlogits.evaluation.files.errors import printable
 from withlogits.evaluation.report.texts import Texts
 from withlogits.evaluation.results import Evaluation
 
@@ -78,6 +79,19 @@ def plural(forms: str, count: int) -> str:
     return (singular if count == 1 else several or singular).format(n=whole(count))
 
 
+def compact(count: int) -> str:
+    """A count in at most four characters, for a cell.
+
+    >>> [compact(n) for n in (7, 980, 12345, 999_999, 3_400_000)]
+    ['7', '980', '12k', '1M', '3.4M']
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if round(count / (size / 1000)) >= 1000 and count >= 1000:
+            value = count / size
+            return f"{value:.1f}".removesuffix(".0") + letter if value < 9.95 else f"{value:.0f}{letter}"
+    return str(count)
+
+
 def width(text: str) -> int:
     """How many columns a text takes; a Chinese character takes two.
 
@@ -88,11 +102,12 @@ def width(text: str) -> int:
 
 
 def short(text: str, columns: int) -> str:
-    """The text, or as much of it as these columns hold, and an ellipsis.
+    """The text, or as much of it as these columns hold, and an ellipsis; control characters as escapes.
 
     >>> short("Cardigan Welsh corgi", 10)
     'Cardigan…'
     """
+    text = printable(text)
     if width(text) <= columns:
         return text
     kept = ""
