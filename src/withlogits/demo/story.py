@@ -19,6 +19,7 @@ import withlogits
 from withlogits.data import load_digits
 from withlogits.demo import canvases, picture, speed, tail
 from withlogits.demo.network import Network, train
+from withlogits.evaluation.files.errors import printable
 from withlogits.guide import Diagnosis
 
 Floats = NDArray[np.float32]
@@ -112,7 +113,7 @@ def run(console: Console, output: Path, quick: bool = False) -> Story:
     asked = tell_guide(console, digits, exclusive, not_exclusive)
     story = Story(exclusive, not_exclusive, tails, wrong, timings, asked)
     picture.draw(story, output)
-    console.print(f"\nThe picture: [bold]{output.resolve()}[/]", soft_wrap=True)
+    console.print(Text.assemble("\nThe picture: ", (printable(str(output.absolute())), "bold")), soft_wrap=True)
     return story
 
 

@@ -87,7 +87,7 @@ def npy_writer(
 
 
 def _refusal(path: str, inputs: Iterable[StrPath]) -> Refusal | None:
-    """Why the path is refused."""
+    """Return why the path is refused."""
     try:
         found, target = _stat(path), Path(os.path.realpath(path))
         if any(_holds(path_of(os.fspath(name)), target, found) for name in inputs):
@@ -105,15 +105,17 @@ def _refusal(path: str, inputs: Iterable[StrPath]) -> Refusal | None:
             return errno.EACCES, "cannot be written: it is read-only"  # to root too, who could write it
         if found is None or stat.S_ISREG(found.st_mode):
             partial = _beside(target)
-            partial.touch(exist_ok=False)  # no other check knows all reasons why a folder may refuse a file
-            partial.unlink()
+            try:
+                partial.touch(exist_ok=False)  # no other check knows all reasons why a folder may refuse a file
+            finally:
+                partial.unlink(missing_ok=True)
     except OSError as error:
         return error.errno or errno.EIO, f"cannot be written: {error.strerror}"
     return None
 
 
 def _stat(path: StrPath) -> os.stat_result | None:
-    """What the path leads to; None where nothing is yet."""
+    """Return the status of what the path leads to; None where nothing is yet."""
     try:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -121,7 +123,7 @@ def _stat(path: StrPath) -> os.stat_result | None:
 
 
 def _holds(source: str, target: Path, found: os.stat_result | None) -> bool:
-    """Whether an input is the target, or a folder around it."""
+    """Return whether an input is the target, or a folder around it."""
     try:
         held = os.stat(source)
         if found is not None and os.path.samestat(found, held):
@@ -134,7 +136,7 @@ def _holds(source: str, target: Path, found: os.stat_result | None) -> bool:
 
 
 def _standard_stream(found: os.stat_result | None) -> int | None:
-    """The descriptor of stdout or stderr, if that is what was found."""
+    """Return the descriptor of stdout or stderr if that is what was found."""
     for number in (1, 2):
         with suppress(OSError):
             if found is not None and os.path.samestat(found, os.fstat(number)):
@@ -143,5 +145,5 @@ def _standard_stream(found: os.stat_result | None) -> int | None:
 
 
 def _beside(target: Path) -> Path:
-    """A name for the file until it is complete."""
+    """Return a name for the file until it is complete."""
     return target.with_name(f".withlogits-{secrets.token_hex(6)}.partial")

@@ -1,7 +1,6 @@
 """Arrays in files of several formats, read in blocks; a pickle is never opened.
 
-The package of a format is imported when a file asks for it. What a file holds is told by its first bytes, not by its
-ending.
+The package of a format is imported when a file needs it. The first bytes of a file tell its format, not its ending.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MAGIC: dict[bytes, Reader] = {NPY: open_npy, PARQUET: open_parquet, HDF5: open_h
 
 
 def open_array(name: str) -> ArrayFile:
-    """The array that `name` leads to: FILE if it holds one array, or FILE:NAME.
+    """Return the array that `name` leads to: FILE if it holds one array, or FILE:NAME.
 
     FILE is a .npy, .npz, .safetensors, .parquet or HDF5 file, or a .zarr folder or zip archive; NAME is a member, a
     tensor, a column, or the path of an array or a dataset. Only the header is read.
@@ -75,7 +74,7 @@ def _there(path: str) -> bool:
 
 
 def _reader(name: str, path: str) -> Reader:
-    """Who reads such a file."""
+    """Return the function that reads such a file."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode) and any(os.path.exists(os.path.join(path, mark)) for mark in STORE):
         return _reader_of_zarr(name)
@@ -94,14 +93,14 @@ def _reader(name: str, path: str) -> Reader:
 
 
 def _reader_of_zip(name: str, path: str) -> Reader:
-    """An .npz file, or a zipped store of Zarr."""
+    """Return the reader of an .npz file, or of a zipped store of Zarr."""
     with telling(name, "zip archive"), zipfile.ZipFile(path) as archive:
         held = archive.namelist()
     return _reader_of_zarr(name) if STORE & set(held) else open_npz
 
 
 def _reader_of_zarr(name: str) -> Reader:
-    """The one reader whose module cannot be imported without its package."""
+    """Return the one reader whose module cannot be imported without its package."""
     needed(name, "", "zarr", "zarr")
     from withlogits.evaluation.files.zarr import open_zarr
 

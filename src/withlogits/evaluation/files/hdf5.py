@@ -24,7 +24,7 @@ from withlogits.tiles import Tile
 HDF5 = b"\x89HDF\r\n\x1a\n"
 DEFLATE, FLETCHER32 = 1, 3  # HDF5's numbers for them
 DEFLATE_TIMES = 1032  # how far it can unpack
-HARMLESS = 1 << 25  # bytes to which a chunk may unpack unseen
+UNCHECKED = 1 << 25  # bytes to which a chunk may unpack unchecked
 MOST = 1000  # datasets that are looked for where none is named
 
 
@@ -54,7 +54,7 @@ class Hdf5File(ChunkedFile):
 
 
 def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
-    """A dataset, of which only the header is read."""
+    """Return a dataset, of which only the header is read."""
     library = needed(name, "", "h5py", "hdf5")
     with telling(name, Hdf5File.kind), library.File(path, "r") as file:
         if member is None:
@@ -71,7 +71,7 @@ def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
 
 
 def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
-    """What hard links lead to, step by step."""
+    """Return what hard links lead to, step by step."""
     found = file
     for step in inside.split("/"):
         link = found.get(step, getlink=True) if isinstance(found, library.Group) and step in set(found) else None
@@ -100,13 +100,13 @@ def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
 
 
 def _filters(dataset: Any) -> list[int]:
-    """The numbers of the filters that packed a chunk, the first one first."""
+    """Return the numbers of the filters that packed a chunk, in their order."""
     plist = dataset.id.get_create_plist()
     return [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
 
 
 def _datasets(library: Any, file: Any) -> Iterator[str]:
-    """The paths of all datasets behind hard links; a group that holds itself is entered once."""
+    """Yield the paths of all datasets behind hard links; a group that holds itself is entered once."""
     groups = [("", file)]
     seen = set()
     while groups:
@@ -125,9 +125,9 @@ def _datasets(library: Any, file: Any) -> Iterator[str]:
 
 
 def _check_index(dataset: Any, chunks: Shape, length: int) -> None:
-    """That every chunk lies in the file, and no two are the same.
+    """Check that every chunk lies in the file, and no two are the same.
 
-    HDF5 takes its index of chunks on trust: one without bytes, where a checksum should be, has it read all memory.
+    HDF5 does not check its index of chunks: one of 0 bytes, where a checksum should be, crashes the interpreter.
     """
     filters = _filters(dataset)
     least, most = 1 + 4 * (FLETCHER32 in filters), 2 * longest(chunks, dataset.dtype.itemsize)
@@ -149,10 +149,10 @@ def _check_index(dataset: Any, chunks: Shape, length: int) -> None:
 
 
 def _check_chunks(dataset: Any, chunks: Shape, index: Tile) -> None:
-    """That the chunks of a part unpack to no more than they should.
+    """Check that the chunks of a part unpack to no more than they should.
 
-    HDF5 unpacks a chunk to whatever length comes. A deflated chunk is unpacked here first, in pieces that are
-    forgotten, which takes about as long as to read it. The other methods that HDF5 brings along cannot do much harm.
+    HDF5 unpacks a chunk to any length. A deflated chunk is unpacked here first, in pieces that are dropped, which takes
+    about as long as to read it. The other filters that HDF5 brings along cannot expand a chunk by much.
     """
     filters = _filters(dataset)
     if not filters:
@@ -163,8 +163,8 @@ def _check_chunks(dataset: Any, chunks: Shape, index: Tile) -> None:
         info = dataset.id.get_chunk_info_by_coord(corner)
         if info.byte_offset is None:  # a chunk that was never written
             continue
-        if DEFLATE in filters and info.size * DEFLATE_TIMES > limit + HARMLESS:
+        if DEFLATE in filters and info.size * DEFLATE_TIMES > limit + UNCHECKED:
             mask, data = dataset.id.read_direct_chunk(corner)
             if not mask >> filters.index(DEFLATE) & 1:
-                with contextlib.suppress(zlib.error):  # HDF5 stumbles where we do
+                with contextlib.suppress(zlib.error):  # HDF5 raises the same error
                     inflated_length(data, limit)

@@ -102,14 +102,16 @@ def histogram_plot(evaluation: Evaluation, guess: float, t: Texts) -> Plot:
     drawing.label(-52, 250, t["histogram_y"].format(unit=unit))
     drawing.text(0.5, 0, t["histogram_x_log"], "name", (0, -38), xycoords="axes fraction", ha="center")
     low, high = axes.get_xlim()
-    rules = [("mean", evaluation.loss), ("guess", guess)]
-    for row, (kind, value) in enumerate((kind, value) for kind, value in rules if low <= value <= high):
+    values = (("mean", evaluation.loss), ("guess", guess))
+    rules = [(value, kind, t[kind].format(value=decimal(value, 3))) for kind, value in values if low <= value <= high]
+    pixels = (WIDTH - 66) / math.log(high / low)
+    leftward = any(math.log(high / value) * pixels < 6 + width(text) * COLUMN for value, _, text in rules)
+    # In this order no line crosses the name of another.
+    for row, (value, kind, text) in enumerate(sorted(rules, reverse=leftward)):
         above = 1.15 - 0.085 * row
         (line,) = axes.plot([value, value], [0, (above + 0.03) * density.max()])
         drawing.mark(line, f"rule {kind}")
-        text = t[kind].format(value=decimal(value, 3))
-        room = math.log(high / value) / math.log(high / low) * (WIDTH - 66)
-        at, ha = ((6, 0), "left") if room > 6 + width(text) * COLUMN else ((-6, 0), "right")
+        at, ha = ((-6, 0), "right") if leftward else ((6, 0), "left")
         drawing.text(value, above * density.max(), text, f"halo {kind}", at, ha=ha)
     return Plot(message, drawing.svg(), widest=WIDTH + 100)
 
