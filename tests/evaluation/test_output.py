@@ -183,20 +183,32 @@ def test_a_fifo_is_written_as_a_stream():
     assert names("folder") == []
 
 
+TO_STDOUT = """
+import sys
+from withlogits.evaluation.output import check_output, open_output
+print("before")
+check_output(sys.argv[1])
+with open_output(sys.argv[1]) as stream:
+    stream.write(b"bytes\\n")
+print("after")
+"""
+
+
 @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-@pytest.mark.parametrize("into", ["pipe", "file"])
+@pytest.mark.parametrize("into", ["pipe", "file", "terminal"])
 def test_stdout_is_written_as_a_stream(path, into):
     if not os.path.exists(path):
         pytest.skip(f"there is no {path}")
-    code = (
-        "import sys\nfrom withlogits.evaluation.output import check_output, open_output\n"
-        "print('before'); check_output(sys.argv[1])\n"
-        "with open_output(sys.argv[1]) as stream: stream.write(b'bytes\\n')\nprint('after')"
-    )
+    ours, theirs = os.openpty()
     with open("out", "wb") as out:
-        place = out if into == "file" else subprocess.PIPE
-        done = subprocess.run([sys.executable, "-c", code, path], stdout=place, timeout=60, check=True)
-    assert (done.stdout or content("out")) == b"before\nbytes\nafter\n"
+        place = {"pipe": subprocess.PIPE, "file": out, "terminal": theirs}[into]
+        done = subprocess.run([sys.executable, "-c", TO_STDOUT, path], stdout=place, timeout=60, check=True)
+    os.close(theirs)
+    got = {"pipe": done.stdout, "file": content("out"), "terminal": b""}[into]
+    if into == "terminal":
+        got = os.read(ours, 1000).replace(b"\r\n", b"\n")
+    os.close(ours)
+    assert got == b"before\nbytes\nafter\n"
 
 
 class Failure(BaseException):
