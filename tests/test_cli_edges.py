@@ -165,16 +165,17 @@ def test_class_names_that_are_none(folder, path, text):
 
 
 def test_control_characters_do_not_reach_the_terminal(folder):
-    names = ["\x1b[31mred\x1b[0m", "bell\x07 \u202eright to left", "c\x9b2J"]
+    names = ["\x1b[31mred\x1b[0m", "bell\x07 \u202eright to left", "c\x9b2J 全角\u3000空格"]
     (folder / "names").write_text("\n".join(names))
     os.rename(folder / "x.npy", folder / "\x1b]0;x.npy")
     arguments = ("\x1b]0;x.npy", "y.npy", "--class-names", "names", "--report", "r.html")
     code, out, err = finished(process("evaluate", *arguments, cwd=folder))
     assert code == 0
     for text in (out, err):
-        assert all(character.isprintable() or character == "\n" for character in text)
+        assert all(character.isprintable() or character in "\n\u3000" for character in text)
     assert r"\x1b[31mred\x1b[0m (" in out
     assert r"bell\x07 \u202eright to left (" in out
+    assert "c\\x9b2J 全角\u3000空格 (" in out
     found = json.loads(finished(process("evaluate", *arguments, "--json", cwd=folder))[1])
     assert found["class_names"] == names
 

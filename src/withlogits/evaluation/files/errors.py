@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -72,8 +73,10 @@ def one_line(text: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text with control characters as Python writes them."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """Return the text with control characters as Python writes them; spaces of any width stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else repr(c)[1:-1] for c in text)
 
 
 def listed(names: Sequence[str]) -> str:
