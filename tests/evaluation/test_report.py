@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 
@@ -297,8 +298,10 @@ def test_names_are_texts_of_the_page(tmp_path: Path) -> None:
 
 
 def test_the_same_evaluation_is_the_same_file(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write(exclusive(), tmp_path / name)
+    write(exclusive(), tmp_path / "a")
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "svg.fonttype": "path", "axes.grid": True}):
+        write(exclusive(), tmp_path / "b")
+        assert matplotlib.rcParams["text.usetex"]
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert " id=" not in "".join(re.findall("<svg.*?</svg>", (tmp_path / "a").read_text("utf-8"), re.DOTALL))
 

@@ -1,4 +1,4 @@
-"""The picture at the end of the demo: one column, large letters, colours that everybody can tell apart."""
+"""The picture at the end of the demo: one column, large letters, colours safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def digits_of(present: Any) -> str:
 
 
 def chosen(story: NotExclusive) -> list[int]:
-    """The first held-out pictures with so many digits, whatever was answered about them."""
+    """Return the first held-out pictures with so many digits, whatever was predicted for them."""
     many = story.held_out.present.sum(axis=1)
     return [n for digits, count in SHOWN.items() for n in np.flatnonzero(many == digits)[:count].tolist()]
 

@@ -30,8 +30,10 @@ RADIUS = "4.5"
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Set what matplotlib needs to know while figures are made."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    """Set matplotlib's parameters while figures are made, whatever the caller has set."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
         warnings.simplefilter("ignore")  # letters that its own font lacks, which the page's fonts have
         yield
 
