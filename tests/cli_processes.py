@@ -38,5 +38,5 @@ def wait_for_partial(folder):
 
 
 def finished(child):
-    out, err = child.communicate(timeout=60)
+    out, err = child.communicate(timeout=300)
     return child.returncode, out, err

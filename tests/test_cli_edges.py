@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 import tomllib
@@ -15,6 +16,7 @@ import pytest
 
 import withlogits
 from cli_processes import finished, partials, process, wait_for_partial
+from withlogits.cli import main, terminal
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, FIFOs and signals are those of POSIX")
 
@@ -52,11 +54,26 @@ INPUTS = [(name, path) for name in ("evaluate", "loss") for path in ("x.npy", ".
 OTHERS = [(name, path) for name in COMMANDS for path in (".", "folder", "/dev/full", "socket", "kept", "gone/it")]
 
 
+@pytest.fixture
+def command(folder, capsys, monkeypatch):
+    """Run `withlogits` in this process, in the folder; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(folder)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["withlogits", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
 @pytest.mark.parametrize(("name", "path"), INPUTS + OTHERS)
-def test_an_output_is_refused_before_the_work(folder, name, path):
+def test_an_output_is_refused_before_the_work(folder, command, monkeypatch, name, path):
     before = contents(folder)
-    never = "import withlogits.evaluation.evaluate as e, withlogits.evaluation.losses as l\ne.plan = l.evaluate = None"
-    code, out, err = finished(process(*COMMANDS[name], path, code=never, cwd=folder))
+    for work in ("evaluation.evaluate.plan", "evaluation.losses.evaluate", "demo.run"):
+        monkeypatch.setattr(f"withlogits.{work}", None)
+    code, out, err = command(*COMMANDS[name], path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     option = "--report" if name == "evaluate" else "--output"
     shown = str(Path(path))
@@ -156,12 +173,11 @@ def test_class_names_from_a_fifo(folder, path):
         ("fifo", "nothing came from the FIFO for 0.2 seconds"),
     ],
 )
-def test_class_names_that_are_none(folder, path, text):
+def test_class_names_that_are_none(folder, command, monkeypatch, path, text):
     with open(folder / "long", "wb") as stream:
         stream.truncate(1 << 30)
-    code = "import withlogits.cli.terminal as t; t.PATIENCE = 0.2"
-    expected = f"withlogits: --class-names {path} cannot be read: {text}\n"
-    assert finished(process(*NAMED, path, code=code, cwd=folder)) == (2, "", expected)
+    monkeypatch.setattr(terminal, "PATIENCE", 0.2)
+    assert command(*NAMED, path) == (2, "", f"withlogits: --class-names {path} cannot be read: {text}\n")
 
 
 def test_control_characters_do_not_reach_the_terminal(folder):
@@ -180,7 +196,7 @@ def test_control_characters_do_not_reach_the_terminal(folder):
     assert found["class_names"] == names
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_terminal_without_unicode_gets_plain_characters(folder, encoding):
     (folder / "names").write_text("猫\nb–\nc\n")
     logits = np.load(folder / "x.npy")
@@ -191,10 +207,14 @@ def test_a_terminal_without_unicode_gets_plain_characters(folder, encoding):
     assert r"\u732b (" in out
     assert ("b– (" if encoding == "cp1252" else "b- (") in out
     assert "Traceback" not in err
-    code, out, err = finished(process(*DEMO, "it.png", **options))
+
+
+def test_the_demo_on_a_terminal_without_unicode(folder):
+    code, out, err = finished(process(*DEMO, "it.png", cwd=folder, env={"PYTHONIOENCODING": "ascii"}))
     assert (code, err) == (0, "")
-    assert (" x " if encoding == "ascii" else " × ") in out
-    assert re.search("logsumexp (-|−) x", out)
+    assert " x " in out
+    assert "logsumexp - x" in out
+    assert not partials(folder)
 
 
 # ------------------------------------------------------------------------------------------- labels that are no labels
@@ -214,9 +234,3 @@ def test_logits_given_as_labels_too_are_the_guides_finding(folder):
     # means of 60 losses in float64, which may be summed in another order
     assert float(out) == pytest.approx(float(expected), rel=60 * 2**-52)
     assert err.startswith("withlogits: x.npy: WL205, ")
-
-
-def test_nothing_partial_is_left(folder):
-    for name, arguments in COMMANDS.items():
-        assert finished(process(*arguments, f"out {name}", cwd=folder))[0] == 0
-    assert not partials(folder)
