@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +57,8 @@ def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
     library = needed(name, "", "h5py", "hdf5")
     with telling(name, Hdf5File.kind), library.File(path, "r") as file:
         if member is None:
-            inside = chosen(name, path, None, sorted(itertools.islice(_datasets(library, file), MOST)), "dataset")
-        else:
-            inside = member.strip("/")
+            member = chosen(name, path, None, _datasets(library, file), "dataset")
+        inside = member.strip("/")
         dataset = _dataset(library, name, path, file, inside)
         if dataset.shape is None:
             raise BadFile(f"{name} holds no elements: its dataspace is null")
@@ -76,8 +74,8 @@ def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
     for step in inside.split("/"):
         link = found.get(step, getlink=True) if isinstance(found, library.Group) and step in set(found) else None
         if link is None:
-            held = sorted(itertools.islice(_datasets(library, file), MOST))
-            raise NoSuchArray(f"{path} holds no dataset {inside!r}; it holds {listed(held) or 'none'}")
+            held = listed(_datasets(library, file)) or "none"
+            raise NoSuchArray(f"{path} holds no dataset {inside!r}; it holds {held}")
         if not isinstance(link, library.HardLink):
             kind = "an external" if isinstance(link, library.ExternalLink) else "a soft"
             raise BadFile(
@@ -86,8 +84,8 @@ def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
             )
         found = found[step]
     if not isinstance(found, library.Dataset):
-        held = sorted(itertools.islice(_datasets(library, file), MOST))
-        raise NoSuchArray(f"{name} is no dataset; the file holds {listed(held) or 'none'}")
+        held = listed(_datasets(library, file)) or "none"
+        raise NoSuchArray(f"{name} is no dataset; the file holds {held}")
     if found.is_virtual or found.external:
         raise BadFile(f"{name} lies in other files, which are not opened; copy it into one dataset")
     filters = _filters(found)
@@ -105,23 +103,17 @@ def _filters(dataset: Any) -> list[int]:
     return [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
 
 
-def _datasets(library: Any, file: Any) -> Iterator[str]:
-    """Yield the paths of all datasets behind hard links; a group that holds itself is entered once."""
-    groups = [("", file)]
-    seen = set()
-    while groups:
-        prefix, group = groups.pop()
-        address = library.h5o.get_info(group.id).addr
-        if address in seen:
-            continue
-        seen.add(address)
-        for key in group:
-            if isinstance(group.get(key, getlink=True), library.HardLink):
-                item = group[key]
-                if isinstance(item, library.Dataset):
-                    yield f"{prefix}{key}"
-                elif isinstance(item, library.Group):
-                    groups.append((f"{prefix}{key}/", item))
+def _datasets(library: Any, file: Any) -> list[str]:
+    """Return the paths of the datasets behind hard links, `MOST` at most; a dataset with several has one path."""
+    found: list[str] = []
+
+    def visit(path: str, item: Any) -> bool | None:
+        if isinstance(item, library.Dataset):
+            found.append(path)
+        return len(found) >= MOST or None  # True ends the visit
+
+    file.visititems(visit)
+    return sorted(found)
 
 
 def _check_index(dataset: Any, chunks: Shape, length: int) -> None:
