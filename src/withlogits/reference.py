@@ -23,6 +23,7 @@ NAME = "reference"
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
+
 class FormulaPlan:
     """A loss by the formulas, with the interface of the compiled engine's plans; there is nothing to plan."""
 
