@@ -1,33 +1,32 @@
-"""Traced functions compiled alone, so that a test can put numbers through them."""
+"""Functions of SIMD values compiled alone, so that a test can put numbers through them."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cfunc, types
 
-from withlogits.kernels.cpu import simd
-from withlogits.kernels.cpu.simd import F32, F64, I64, Value, traced
+from withlogits.kernels.cpu import compiler, control, simd
+from withlogits.kernels.cpu.simd import F32, F64, I64, Value
+from withlogits.kernels.cpu.target import host
 
-_signature = types.int64(types.int64, types.int64, types.int64)
-_keep: list[Any] = []
+_count = itertools.count()
 
 
 def runner(step: Callable[[Value, Value], None]) -> Callable[..., None]:
     """Compile `step(job, i)`; the answer runs it for i in range(count) on a job of integers and array addresses."""
-    step = traced(step)
 
-    def kernel(job: int, start: int, stop: int) -> int:
-        for i in range(start, stop):
+    def kernel(job: Value, start: Value, stop: Value) -> Value:
+        with control.loop(start, stop) as i:
             step(job, i)
-        return 0
+        return simd.integer(0)
 
-    code = cfunc(_signature, error_model="numpy")(kernel)
-    call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(code.address)
-    _keep.append(code)
+    name, target = f"test_{next(_count)}", host()
+    address = compiler.loaded(compiler.optimized(control.written(kernel, name, target), target), name, target)
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
 
     def run(count: int, *slots: Any) -> None:
         job = np.array([s.ctypes.data if isinstance(s, np.ndarray) else s for s in slots], np.int64)

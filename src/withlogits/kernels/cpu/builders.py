@@ -1,43 +1,32 @@
-"""Which builder makes the kernel of which spec."""
+"""Which module makes the kernel of which spec."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
-from . import elements, facts, labels, scores, sigmoid, single, softmax, spinning, tallies
-from .job import (
-    ElementsSpec,
-    FactsSpec,
-    LabelsSpec,
-    PairsSpec,
-    PoolSpec,
-    ScoresSpec,
-    SigmoidSpec,
-    SoftmaxSpec,
-    TalliesSpec,
-)
-
-Spec = (
-    SoftmaxSpec | SigmoidSpec | FactsSpec | TalliesSpec | LabelsSpec | PairsSpec | ElementsSpec | ScoresSpec | PoolSpec
-)
+MODULES = {
+    "SoftmaxSpec": "softmax",
+    "SigmoidSpec": "sigmoid",
+    "PoolSpec": "spinning",
+    "FactsSpec": "facts",
+    "TalliesSpec": "tallies",
+    "LabelsSpec": "labels",
+    "PairsSpec": "labels",
+    "ElementsSpec": "elements",
+    "ScoresSpec": "scores",
+}
+TRACED = ("softmax", "softmax_float32", "sigmoid", "spinning")  # written in LLVM's language, without Numba
 
 
-def build(spec: Spec) -> Callable[[int, int, int], int]:
-    """The Python function that Numba compiles for `spec`."""
-    if isinstance(spec, SoftmaxSpec):
-        return single.build(spec) if spec.single else softmax.build(spec)
-    if isinstance(spec, SigmoidSpec):
-        return sigmoid.build(spec)
-    if isinstance(spec, FactsSpec):
-        return facts.build(spec)
-    if isinstance(spec, TalliesSpec):
-        return tallies.build(spec)
-    if isinstance(spec, LabelsSpec):
-        return labels.build(spec)
-    if isinstance(spec, PairsSpec):
-        return labels.build_pairs(spec)
-    if isinstance(spec, ElementsSpec):
-        return elements.build(spec)
-    if isinstance(spec, ScoresSpec):
-        return scores.build(spec)
-    return spinning.build(spec)
+def module_of(spec: Any) -> str:
+    name = MODULES[type(spec).__name__]
+    return "softmax_float32" if name == "softmax" and spec.float32 else name
+
+
+def build(spec: Any) -> Callable[..., Any]:
+    """Return the builder of a spec's kernel: of (spec, target) if traced, else of (spec,) for Numba."""
+    module = import_module(f".{module_of(spec)}", __package__)
+    found: Callable[..., Any] = module.build_pairs if type(spec).__name__ == "PairsSpec" else module.build
+    return found

@@ -1,12 +1,12 @@
 """From a spec to the address of compiled code, through a cache of object files on disk.
 
-Numba compiles a kernel once per machine and version; after that its object file is loaded by llvmlite alone, so a
-process that finds everything in the cache never imports Numba. Numba's own cache is not used: it fails at import on a
-read-only tree without a home, and its index is not made for two processes that write at once. Here a file is written
-under another name and renamed, checked by its digest when read, and no failure to read or write is more than a miss.
+A kernel is compiled once per machine and version; after that its object file is loaded by llvmlite alone. Numba's own
+cache is not used: it fails at import on a read-only tree without a home, and its index is not made for two processes
+that write at once. Here a file is written under another name and renamed, checked by its digest when read, and no
+failure to read or write is more than a miss.
 
-A file is named by the digest of everything the code depends on: the sources of this folder, the processor and its
-features, and the spec.
+A file is named by the digest of everything the code depends on: the sources that a kernel is made of, the version of
+LLVM, the target, and the spec.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ import os
 import re
 import tempfile
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from . import builders
+from .target import Target, host, of_features
+
 Spec = Any
-MAGIC = b"withlogits-object-1\n"
+MAGIC = b"withlogits-object-2\n"
 SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
 SHORT = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)  # keeps the interpreter lock
 
 _lock = threading.RLock()
 _addresses: dict[Spec, int] = {}
-_machine: Any = None
-_fingerprint: bytes = b""
 
 
 def address(spec: Spec) -> int:
@@ -67,61 +69,78 @@ def cache_folder() -> Path | None:
 
 
 def processor() -> tuple[str, str]:
-    """The name and the features that code is generated for."""
-    import llvmlite.binding as llvm
-
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    """Return the name and the features that code is generated for."""
+    return host().cpu, host().features
 
 
 def simd_bits(features: str) -> int:
-    """The widest vectors of a processor with these features."""
-    present = set(features.split(","))
-    return next((bits for name, bits in (("+avx512f", 512), ("+avx2", 256)) if name in present), 128)
+    """Return the width of the widest vectors of a processor with these features."""
+    return 8 * of_features("", "", features).vector_bytes
 
 
-def _prepare() -> None:
-    global _machine, _fingerprint
-    if _machine is not None:
-        return
+@cache
+def _prepare(triple: str) -> None:
+    import llvmlite.binding as llvm
+
+    if triple == llvm.get_process_triple():
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+
+
+@cache
+def _sources(module: str) -> bytes:
+    """Return the digest of a module of this folder and of all that it imports from it."""
+    names, digest = [module], hashlib.sha256()
+    for name in names:
+        text = (Path(__file__).parent / f"{name}.py").read_bytes()
+        digest.update(text)
+        for source, imported in re.findall(rb"^ *from \.(\w*) import ([\w, ]*)", text, re.MULTILINE):
+            found = [source] if source else re.findall(rb"\w+", imported)
+            names += [each.decode() for each in found if each.decode() not in names]
+    return digest.digest()
+
+
+def _name(spec: Spec, target: Target) -> str:
     import llvmlite
+
+    digest = hashlib.sha256(MAGIC + _sources(builders.module_of(spec)))
+    digest.update(f"{llvmlite.__version__} {target} {spec}".encode())
+    return "withlogits_" + digest.hexdigest()[:32]
+
+
+def new_machine(target: Target) -> Any:
     import llvmlite.binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    name, features = processor()
-    digest = hashlib.sha256(MAGIC)
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    digest.update(f"{llvmlite.__version__} {llvm.get_process_triple()} {name} {features}".encode())
-    _fingerprint = digest.digest()
-    _machine = _for_ever(_new_machine())
-
-
-def _new_machine() -> Any:
-    import llvmlite.binding as llvm
-
-    name, features = processor()
-    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=name, features=features, opt=3, codemodel="jitdefault", jit=True
+    _prepare(target.triple)
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
     )
 
 
 def _load(spec: Spec) -> int:
-    import llvmlite.binding as llvm
-
-    _prepare()
-    name = "withlogits_" + hashlib.sha256(_fingerprint + repr(spec).encode()).hexdigest()[:32]
+    target = host()
+    name = _name(spec, target)
     code = _read(name)
     if code is None:
-        code = _compile(spec, name)
+        code = compiled(spec, name, target)
         _write(name, code)
-    machine = _new_machine()  # which the engine then owns
-    engine = _for_ever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
+    return loaded(code, name, target)
+
+
+def loaded(code: bytes, name: str, target: Target) -> int:
+    """Return the address of the function `name` of an object file, which stays loaded for good."""
+    import llvmlite.binding as llvm
+
+    machine = new_machine(target)  # which the engine then owns
+    engine = _for_ever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     found: int = engine.get_function_address(name)
     if not found:
-        raise RuntimeError(f"the compiled kernel for {spec} has no entry {name}; please report this")
+        raise RuntimeError(f"a compiled kernel has no entry {name}; please report this")
     return found
 
 
@@ -131,20 +150,42 @@ def _for_ever(thing: Any) -> Any:
     return thing
 
 
-def _compile(spec: Spec, name: str) -> bytes:
+def compiled(spec: Spec, name: str, target: Target) -> bytes:
+    """Return the object file of a kernel whose entry is `name`."""
+    if builders.module_of(spec) not in builders.TRACED:
+        return _compiled_by_numba(spec, name)
+    from .control import written
+
+    return optimized(written(builders.build(spec)(spec, target), name, target), target)
+
+
+def optimized(text: str, target: Target) -> bytes:
+    """Return the object file of LLVM assembly."""
+    import llvmlite.binding as llvm
+
+    machine = new_machine(target)
+    module = llvm.parse_assembly(text)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    # kernels are unrolled where it pays; without LLVM's own unrolling they compile in half the time
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = False
+    passes = llvm.create_pass_builder(machine, tuning)
+    passes.getModulePassManager().run(module, passes)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _compiled_by_numba(spec: Spec, name: str) -> bytes:
     import llvmlite.binding as llvm
     from numba import cfunc, types
 
-    from .builders import build
-
     integer = types.int64
-    compiled = cfunc(integer(integer, integer, integer), error_model="numpy")(build(spec))
-    text: str = compiled.inspect_llvm()
+    kernel = cfunc(integer(integer, integer, integer), error_model="numpy")(builders.build(spec)(spec))
+    text: str = kernel.inspect_llvm()
     entry = re.search(r"define [^@]*@(cfunc\.[^ (]+)\(", text)
     if entry is None:
         raise RuntimeError("Numba's output has no C entry; this version of Numba is not known, please report this")
     module = llvm.parse_assembly(text.replace(f"@{entry.group(1)}(", f"@{name}("))
-    code: bytes = _machine.emit_object(module)
+    code: bytes = new_machine(host()).emit_object(module)
     return code
 
 

@@ -34,22 +34,17 @@ class SoftmaxSpec:
     transformed: bool = False  # temperature or softcap
 
     @property
-    def single(self) -> bool:
-        """Is it a case for float32 arithmetic (`single.py`)."""
+    def float32(self) -> bool:
+        """Is it a case for float32 arithmetic (`softmax_float32.py`)."""
         loss_alone = self.labels == "dense" and not self.gradient and not self.label_gradient
         return (self.labels == "index" or loss_alone) and self.x != "float64" and not self.transformed
 
     @property
     def short(self) -> int:
         """Contiguous rows of so few classes are faster turned ("tiled") than one after the other ("along")."""
-        return 32 if self.single else TILE
-
-    @property
-    def lanes(self) -> int:
-        """Rows or classes handled at once."""
-        if self.single:
-            return 16
-        return 4 * LANES if self.layout == "along" and self.x != "float64" else LANES
+        if self.float32:
+            return 32
+        return TILE // 2 if self.x == "float64" else TILE
 
 
 @dataclass(frozen=True)
@@ -291,9 +286,9 @@ class PoolSpec:
 # The slots of the pool's control block, one cache line each where two threads write:
 # OPEN    1 while a job may be entered          INSIDE  how many workers are in it
 # NEXT    the first row nobody has taken        WRONG   labels out of range so far
-# STOP, GRAIN, KERNEL, JOB, YIELD               written by the leader while nobody is inside
+# STOP, CHUNK, KERNEL, JOB, YIELD               written by the leader while nobody is inside
 OPEN, INSIDE, NEXT, WRONG, STOP = 0, 64, 128, 192, 256
-GRAIN, KERNEL, JOB, YIELD = STOP + 8, STOP + 16, STOP + 24, STOP + 32
+CHUNK, KERNEL, JOB, YIELD = STOP + 8, STOP + 16, STOP + 24, STOP + 32
 CONTROL_BYTES = 320
 
 

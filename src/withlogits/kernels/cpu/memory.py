@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from llvmlite import ir
 
 from . import simd
+from .control import Variable, if_else, loop, when
 from .simd import F16, F32, F64, I8, I16, I32, I64, Value
 
+PAGE = 4096  # bytes: memory that can be read at one address can be read up to the next multiple of this
 AHEAD = 1 << 12  # bytes from here to the memory that is asked for before it is read or written
 
 
@@ -23,9 +24,10 @@ class Kind:
 
     @property
     def size(self) -> int:
-        return {F16: 2, F32: 4, F64: 8}[self.llvm] if not isinstance(self.llvm, ir.IntType) else self.llvm.width // 8
+        return KIND_BYTES[self.llvm]
 
 
+KIND_BYTES = {I8: 1, I16: 2, I32: 4, I64: 8, F16: 2, F32: 4, F64: 8}
 KINDS = {
     kind.name: kind
     for kind in (
@@ -68,6 +70,63 @@ def narrow(x: Value, kind: Kind) -> Value:
     return simd.convert(single, kind.llvm)
 
 
+Lanes = Value | None  # which lanes exist: all (None), the first n (an integer), or those of a mask
+
+
+def some_lanes(lanes: Value, count: int) -> Value:
+    """Return the mask of the lanes that exist."""
+    if isinstance(lanes.type, ir.VectorType):
+        return lanes
+    return simd.lane_numbers(simd.vector(I32, count)) < simd.convert(simd.smaller(lanes, simd.integer(count)), I32)
+
+
+def load_lanes(address: Value, llvm: ir.VectorType, lanes: Lanes) -> Value:
+    """Load the lanes that exist; the others are 0, or whatever lies behind them on the same page of memory."""
+    if lanes is None:
+        return simd.load(address, llvm)
+    if isinstance(lanes.type, ir.VectorType) or simd.target().masks:
+        return simd.load_some(address, some_lanes(lanes, llvm.count), simd.constant(0, llvm))
+    size = KIND_BYTES[llvm.element]
+    readable = (lanes >= llvm.count) | ((address & (PAGE - 1)) <= PAGE - size * llvm.count)
+
+    def copied() -> Value:
+        copy = simd.scratch(size * llvm.count)
+        with loop(0, lanes) as i:
+            simd.store(simd.load(i * size + address, llvm.element), i * size + copy)
+        return simd.load(copy, llvm)
+
+    return simd.either(readable, lambda: simd.load(address, llvm), copied)
+
+
+def store_lanes(x: Value, address: Value, lanes: Lanes) -> None:
+    """Store the lanes that exist and nothing else."""
+    if lanes is None:
+        simd.store(x, address)
+        return
+    if isinstance(lanes.type, ir.VectorType) or simd.target().masks:
+        simd.store_some(x, address, some_lanes(lanes, x.type.count))
+        return
+    with if_else(lanes >= x.type.count) as (whole, part):
+        with whole:
+            simd.store(x, address)
+        with part:
+            _store_first(x, address, lanes)
+
+
+def _store_first(x: Value, address: Value, n: Value) -> None:
+    """Store the first n lanes in pieces of a power of two."""
+    size, count = KIND_BYTES[x.type.element], x.type.count
+    left, at = Variable(x), Variable(address)
+    width = count // 2
+    while width:
+        with when((n & width) != 0):
+            now = left.value
+            simd.store(simd.shuffle(now, now, list(range(width))), at.value)
+            left.value = simd.shuffle(now, now, [(i + width) % count for i in range(count)])
+            at.value = at.value + width * size
+        width //= 2
+
+
 @dataclass(frozen=True)
 class Access:
     """Reading and writing one array's lanes.
@@ -85,44 +144,41 @@ class Access:
         """Do processors gather elements of this size."""
         return self.kind.size >= 4 and self.lanes > 1
 
-    def _raw(self, address: Value, mask: Value) -> Value:
+    def _raw(self, address: Value, lanes: Lanes) -> Value:
         llvm = simd.vector(self.kind.llvm, self.lanes)
-        zero = simd.constant(0, llvm)
         if not self.strided:
-            return simd.load_some(address, mask, zero)
+            return load_lanes(address, llvm, lanes)
         if self._wide:
             return simd.gather(address, llvm)
-        return self._one_by_one(address, lambda at: simd.load(at, self.kind.llvm), zero)
-
-    def _one_by_one(self, addresses: Value, read: Callable[[Value], Value], into: Value) -> Value:
+        result = simd.constant(0, llvm)
         for i in range(self.lanes):
-            into = simd.insert(into, read(simd.lane(addresses, i)), i)
-        return into
+            result = simd.insert(result, simd.load(simd.lane(address, i), self.kind.llvm), i)
+        return result
 
-    def read(self, address: Value, mask: Value, otherwise: float, element: ir.Type = F64) -> Value:
-        x = widen(self._raw(address, mask), self.kind, element)
-        if self.strided:
+    def read(self, address: Value, lanes: Lanes, otherwise: float = 0.0, element: ir.Type = F64) -> Value:
+        """Return the lanes that exist, and `otherwise` in the others."""
+        x = widen(self._raw(address, lanes), self.kind, element)
+        if self.strided or lanes is None:
             return x
-        return simd.select(mask, x, simd.constant(otherwise, x.type))
+        return simd.select(some_lanes(lanes, self.lanes), x, simd.constant(otherwise, x.type))
 
     def write_past_caches(self, x: Value, address: Value) -> None:
-        """All lanes, side by side, to an address that is a multiple of 64, or of their size if that is less."""
+        """Write all lanes, side by side, to an address that is a multiple of 64, or of their size if that is less."""
         raw = narrow(x, self.kind)
         lanes = min(64 // self.kind.size, self.lanes)
         for i in range(0, self.lanes, lanes):
             part = simd.shuffle(raw, raw, list(range(i, i + lanes)))
             simd.stream(part, address + i * self.kind.size, lanes * self.kind.size)
 
-    def write(self, x: Value, address: Value, mask: Value) -> None:
+    def write(self, x: Value, address: Value, lanes: Lanes) -> None:
         raw = narrow(x, self.kind)
         if not self.strided:
-            simd.store_some(raw, address, mask)
-            return
-        if self._wide:
+            store_lanes(raw, address, lanes)
+        elif self._wide:
             simd.scatter(raw, address)
-            return
-        for i in range(self.lanes):
-            simd.store(simd.lane(raw, i), simd.lane(address, i))
+        else:
+            for i in range(self.lanes):
+                simd.store(simd.lane(raw, i), simd.lane(address, i))
 
 
 def transposed(rows: list[Value]) -> list[Value]:
@@ -158,20 +214,23 @@ class Tile:
     def scratch(self, classes: int) -> Value:
         return simd.scratch(classes * self.step)
 
-    def fill(self, tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        """A square from `n` rows of an array; lanes without a row repeat the last. `mask`: which classes there are."""
-        zero = simd.constant(0, simd.vector(self.kind.llvm, self.lanes))
+    def fill(self, tile: Value, address: Value, row_step: Value, n: Value, classes: Value) -> None:
+        """Fill a square from the first `classes` of `n` rows; lanes without a row repeat the last."""
+        llvm = simd.vector(self.kind.llvm, self.lanes)
         at = [simd.smaller(simd.constant(i, n.type), n - 1) * row_step + address for i in range(self.lanes)]
         for a in at:  # the processor does not see by itself that rows under a mask follow one another
             simd.prefetch(a + AHEAD)
-        for j, column in enumerate(transposed([simd.load_some(a, mask, zero) for a in at])):
+        for j, column in enumerate(transposed([load_lanes(a, llvm, classes) for a in at])):
             simd.store(column, tile + j * self.step)
 
-    def empty(self, tile: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        """A square to `n` rows of an array."""
+    def empty(self, tile: Value, address: Value, row_step: Value, n: Value, classes: Value) -> None:
+        """Write a square to the first `classes` of `n` rows."""
         llvm = simd.vector(self.kind.llvm, self.lanes)
-        flags = simd.vector(simd.I1, self.lanes)
         columns = [simd.load(tile + j * self.step, llvm) for j in range(self.lanes)]
         for i, row in enumerate(transposed(columns)):
-            there = simd.splat(simd.constant(i, n.type) < n, flags)
-            simd.store_some(row, row_step * i + address, mask & there)
+            there = simd.constant(i, n.type) < n
+            if isinstance(classes.type, ir.VectorType):
+                lanes = classes & simd.splat(there, classes.type)
+            else:
+                lanes = simd.select(there, classes, 0)
+            store_lanes(row, row_step * i + address, lanes)

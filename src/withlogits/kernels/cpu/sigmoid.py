@@ -1,4 +1,4 @@
-"""The sigmoid family and its functions, element by element in float64 arithmetic.
+"""The sigmoid family and its functions, element by element.
 
     e = exp(−|x|)   u = log1p(e)   a = max(−x, 0)   b = max(x, 0)
     P = q z'   z' = (1 − ε) z + ε/2   Q = 1 − z' = (1 − ε)(1 − z) + ε/2
@@ -7,6 +7,12 @@
     d/dz = (1 − ε)(q softplus(−x) − softplus(x)) = (1 − ε)(q a − b + (q − 1) u)
 
 0·inf is 0: an infinite logit costs nothing where its weight is 0.
+
+Where a label is 0 or 1 and nothing is smoothed, nothing cancels: with y = x for 0 and −x for 1, the loss is
+softplus(y) and its gradient ±σ(y), each times its weight. Logits of at most float32 take float32 arithmetic there, in
+half the time: e and u are kept as pairs of which the second part is what rounding the first lost, so that the loss is
+within 1 ulp. Other labels take float64 arithmetic. An element's result depends on its own label alone, not on those
+beside it; a step whose labels are all of one sort takes that arithmetic only.
 
 A job is cut into blocks of BLOCK columns of one row; each block's sum is kept apart, so that sums do not depend on the
 number of threads.
@@ -17,13 +23,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import functions, simd
+from .control import Job, Kernel, Variable, loop, when
 from .job import BLOCK, LANES, SIGMOID_JOB, SigmoidSpec
-from .memory import AHEAD, KINDS, Access
-from .simd import F64, I64, Value, fma, select, traced
+from .memory import AHEAD, KINDS, Access, some_lanes
+from .simd import F32, F64, I32, I64, Value, fma, select
+from .target import Target
 
 INF = float("inf")
-WIDE = 4 * LANES  # side by side, so that one long chain of instructions need not wait for itself
-
+AT_ONCE = 4 * LANES  # elements side by side, so that one long chain of instructions need not wait for itself
+WRITTEN = ("o", "g", "h")  # the letters of the arrays that are results
+ELEMENT = {"o": F32, "g": F32, "h": F64, "sum": F64}  # what they are before they are written, of at most float32 logits
+EXACT = ("float32", "float16", "bfloat16", "bool", "int8", "uint8", "int16", "uint16")  # kinds that float32 holds
 
 Parts = Callable[[Value], tuple[Value, Value]]
 CrossEntropy = Callable[..., tuple[Value, Value, Value]]
@@ -38,15 +48,15 @@ def formulas(spec: SigmoidSpec) -> tuple[Parts, Callable[[Value], Value], CrossE
         """e = exp(−|x|) and u = log1p(e)."""
         d = -simd.absolute(x)
         if not precise:
-            # the loss needs no more than EXP_SINGLE; a gradient does, since σ − z cancels
-            coefficients: tuple[float, ...] = functions.EXP_SINGLE
+            # the loss needs no more than EXP_FLOAT32; a gradient does, since σ − z cancels
+            coefficients: tuple[float, ...] = functions.EXP_FLOAT32
             if graded:
                 coefficients = functions.EXP_HALF if KINDS[spec.x].size == 2 else functions.EXP_FULL
             scale, t = functions.exp_pair(d, None, coefficients, to_zero=False)
             e = fma(scale, t, scale)
             # with pos_weight the label gradient's terms cancel
             exact = spec.label_gradient and spec.q
-            return e, functions.log1p(e) if exact else functions.log1p_single(e)
+            return e, functions.log1p(e) if exact else functions.log1p_float32(e)
         scale, t = functions.exp_pair(d, None, functions.EXP_FULL, 64)
         e = fma(scale, t, scale)
         low = fma(scale, t, scale - e)
@@ -89,180 +99,187 @@ def formulas(spec: SigmoidSpec) -> tuple[Parts, Callable[[Value], Value], CrossE
     return parts, inverse, cross_entropy
 
 
-def build(spec: SigmoidSpec) -> Callable[[int, int, int], int]:
-    precise = spec.x == "float64"
-    summed = spec.result == "loss" and not spec.kept
-    lanes = LANES if spec.strided else WIDE
-    full, numbers, flags = (simd.vector(kind, lanes) for kind in (F64, I64, simd.I1))
-    result_kind = spec.x if spec.result != "loss" else "float64" if precise else "float32"
+def build(spec: SigmoidSpec, target: Target) -> Kernel:
+    """Return the kernel of a loss or activation of the sigmoid family."""
+    elements = _Elements(spec)  # as many at a time on every target
 
-    def access(kind: str, strided: bool = spec.strided) -> Access | None:
-        return Access(KINDS[kind], lanes, strided) if kind else None
-
-    x_at, z_at, o_at = Access(KINDS[spec.x], lanes, spec.strided), access(spec.z), access(result_kind)
-    h_at, q_at, s_at = access(spec.label_gradient), access("float64", True), access(spec.s, not spec.s_along)
-
-    parts, inverse, cross_entropy = formulas(spec)
-
-    def log_odds(p: Value) -> Value:
-        """log(p/(1 − p)) through the ratio f and what rounding f lost."""
-        tiny = p < 2.0**-1000
-        p = select(tiny, p * 2.0**54, p)
-        other = select(tiny, 1.0, 1.0 - p)
-        f = p / other
-        lost = fma(-f, other, p) - f * select(tiny, 0.0, (1.0 - other) - p)
-        result = functions.log(f, lost / other) - select(tiny, simd.constant(54.0 * functions.LN2, p.type), 0.0)
-        result = select(p == 0.0, -INF, select(p == 1.0, INF, result))
-        return select((p >= 0.0) & (p <= 1.0), result, float("nan"))
-
-    def mapped(x: Value) -> Value:
-        if spec.result == "logit":
-            return log_odds(x)
-        e, u = parts(x)
-        if spec.result == "sigmoid":
-            return select(x < 0.0, e, 1.0) * inverse(e + 1.0)
-        if spec.result == "softplus":
-            return simd.larger(simd.constant(0.0, x.type), x) + u
-        return select(x < 0.0, x, 0.0) - u
-
-    def spread(address: Value, step: Value, n: Value) -> Value:
-        """An address for each lane; lanes without an element repeat the last."""
-        return simd.smaller(simd.lane_numbers(numbers), n - 1) * step + address
-
-    @traced
-    def lanes_from(address: Value, step: Value, n: Value) -> Value:
-        return spread(address, step, n) if spec.strided else address
-
-    @traced
-    def weights_from(address: Value, step: Value, n: Value) -> Value:
-        return spread(address, step, n)
-
-    @traced
-    def samples_from(address: Value, step: Value, n: Value) -> Value:
-        return address if spec.s_along else spread(address, step, n)
-
-    @traced
-    def first(n: Value) -> Value:
-        return simd.lane_numbers(numbers) < n
-
-    @traced
-    def zero() -> Value:
-        return simd.constant(0.0, full)
-
-    def write(access: Access, x: Value, address: Value, mask: Value, past_caches: bool) -> None:
-        if past_caches:
-            access.write_past_caches(x, address)
-        else:
-            access.write(x, address, mask)
-
-    def one_step(
-        past_caches: bool,
-        total: Value, x: Value, z: Value, o: Value, g: Value, h: Value, q: Value, s: Value, mask: Value,
-        pos_weight: Value, smoothing: Value, grad_scale: Value,
-    ) -> Value:  # fmt: skip
-        reach = simd.constant(1, flags) if spec.strided else mask
-        if not spec.strided:
-            for i in range(0, lanes * x_at.kind.size, 64):
-                simd.prefetch(x + (AHEAD + i))
-                if z_at is not None:
-                    simd.prefetch(z + (AHEAD + i))
-                if s_at is not None and spec.s_along:
-                    simd.prefetch(s + (AHEAD + i))
-                if spec.kept and not past_caches:
-                    simd.prefetch(o + (AHEAD + i), to_write=True)
-                if spec.gradient and not past_caches:
-                    simd.prefetch(g + (AHEAD + i), to_write=True)
-        logits = x_at.read(x, reach, 0.0)
-        if z_at is None:
-            assert o_at is not None
-            write(o_at, mapped(logits), o, reach, past_caches)
-            return total
-        weight = {"": None, "one": simd.splat(pos_weight, full)}.get(spec.q)
-        if spec.q == "many":
-            assert q_at is not None
-            weight = q_at.read(q, reach, 0.0)
-        e, u = parts(logits)
-        loss, gradient, label_gradient = cross_entropy(logits, e, u, z_at.read(z, reach, 0.0), weight, smoothing)
-        multiple = grad_scale
-        if s_at is not None:
-            sample = s_at.read(s, reach, 0.0)
-            loss = select(sample == 0.0, 0.0, loss * sample)
-            gradient = select(sample == 0.0, 0.0, gradient * sample)
-            label_gradient = select(sample == 0.0, 0.0, label_gradient * sample)
-        if spec.kept:
-            assert o_at is not None
-            write(o_at, loss, o, reach, past_caches)
-        if spec.gradient:
-            write(x_at, gradient * multiple, g, reach, past_caches)
-        if h_at is not None:
-            write(h_at, label_gradient * multiple, h, reach, past_caches)
-        return total + select(mask, loss, 0.0) if summed else total
-
-    @traced
-    def step(*values: Value) -> Value:
-        return one_step(False, *values)
-
-    @traced
-    def step_past_caches(*values: Value) -> Value:
-        """For a whole vector; of results too large for any cache, where they begin at multiples of 64."""
-        return one_step(spec.streaming, *values)
-
-    @traced
-    def settle() -> None:
-        simd.settle()
-
-    @traced
-    def put_sum(total: Value, address: Value) -> None:
-        simd.store(simd.across(total, lambda p, q: p + q), address)
-
-    slots, block, streaming = simd.reader(SIGMOID_JOB.names), BLOCK, spec.streaming
-    # masks cost time without AVX-512, most of all for elements below 4 bytes, which are then read one by one
-    whole = not streaming and not spec.strided
-
-    def kernel(job: int, start: int, stop: int) -> int:
-        (
-            columns, x_row, x_column, z_row, z_column, o_row, o_column, g_row, g_column, h_row, h_column,
-            q_row, q_column, s_row, s_column, smoothing, x, z, o, g, h, q, s, sums, pos_weight, grad_scale,
-        ) = slots(job)  # fmt: skip
-        blocks = (columns + block - 1) // block
-        for i in range(start, stop):
-            row = i // blocks
-            j = (i - row * blocks) * block
-            end = min(j + block, columns)
-            total = zero()
-            if whole or (
-                streaming
-                and (o + row * o_row) % 64 == 0
-                and (g + row * g_row) % 64 == 0
-                and (h + row * h_row) % 64 == 0
-            ):
-                while j + lanes <= end:
-                    total = step_past_caches(
-                        total, x + row * x_row + j * x_column, z + row * z_row + j * z_column,
-                        o + row * o_row + j * o_column, g + row * g_row + j * g_column, h + row * h_row + j * h_column,
-                        weights_from(q + row * q_row + j * q_column, q_column, lanes),
-                        samples_from(s + row * s_row + j * s_column, s_column, lanes),
-                        first(lanes), pos_weight, smoothing, grad_scale,
-                    )  # fmt: skip
-                    j += lanes
-            while j < end:
-                n = min(lanes, end - j)
-                total = step(
-                    total,
-                    lanes_from(x + row * x_row + j * x_column, x_column, n),
-                    lanes_from(z + row * z_row + j * z_column, z_column, n),
-                    lanes_from(o + row * o_row + j * o_column, o_column, n),
-                    lanes_from(g + row * g_row + j * g_column, g_column, n),
-                    lanes_from(h + row * h_row + j * h_column, h_column, n),
-                    weights_from(q + row * q_row + j * q_column, q_column, n),
-                    samples_from(s + row * s_row + j * s_column, s_column, n),
-                    first(n), pos_weight, smoothing, grad_scale,
-                )  # fmt: skip
-                j += lanes
-            if summed:
-                put_sum(total, sums + 8 * i)
-        if streaming:
-            settle()
-        return 0
+    def kernel(address: Value, start: Value, stop: Value) -> Value:
+        job = Job(address, SIGMOID_JOB.names)
+        blocks = (job.columns + (BLOCK - 1)) / BLOCK
+        with loop(start, stop) as i:
+            row = i / blocks
+            begin = (i - row * blocks) * BLOCK
+            end = simd.smaller(begin + BLOCK, job.columns)
+            elements.block(job, row, begin, end, job.sums + 8 * i)
+        if spec.streaming:
+            simd.fence()
+        return simd.integer(0)
 
     return kernel
+
+
+class _Elements:
+    """The elements of a block: read, computed, written, and summed up."""
+
+    def __init__(self, spec: SigmoidSpec) -> None:
+        self._spec = spec
+        self._lanes = LANES if spec.strided else AT_ONCE
+        self._full, self._numbers = simd.vector(F64, self._lanes), simd.vector(I64, self._lanes)
+        result = spec.x if spec.result != "loss" else "float64" if spec.x == "float64" else "float32"
+        gradient = spec.x if spec.gradient else ""
+        kinds = {"x": spec.x, "z": spec.z, "o": result if spec.kept else "", "g": gradient, "h": spec.label_gradient}
+        kinds |= {"q": "float64" if spec.q == "many" else "", "s": spec.s}
+        apart = {"q": True, "s": not spec.s_along}
+        self._arrays = {
+            letter: Access(KINDS[kind], self._lanes, apart.get(letter, spec.strided))
+            for letter, kind in kinds.items()
+            if kind
+        }
+        self._summed = spec.result == "loss" and not spec.kept
+        self._float32 = bool(spec.z) and spec.x != "float64"
+
+    def block(self, job: Job, row: Value, begin: Value, end: Value, sum_at: Value) -> None:
+        spec, lanes = self._spec, self._lanes
+        starts = {name: row * getattr(job, f"{name}_row") + getattr(job, name) for name in self._arrays}
+        total = Variable(simd.constant(0.0, self._full))
+        whole = begin if spec.strided else begin + (end - begin) / lanes * lanes
+        if spec.streaming:
+            aligned = [(starts[name] & 63) == 0 for name in WRITTEN if name in starts]
+            for other in aligned[1:]:
+                aligned[0] = aligned[0] & other
+            whole = select(aligned[0], whole, begin) if aligned else whole
+        with loop(begin, whole, lanes) as j:
+            self._step(job, starts, j, None, total, spec.streaming)
+        with loop(whole, end, lanes) as j:
+            self._step(job, starts, j, simd.smaller(end - j, simd.integer(lanes)), total, False)
+        if self._summed:
+            simd.store(simd.across(total.value, lambda p, q: p + q), sum_at)
+
+    def _step(
+        self, job: Job, starts: dict[str, Value], j: Value, n: Value | None, total: Variable, past_caches: bool
+    ) -> None:
+        """Do the elements from column j on, or the first n of them."""
+        arrays = self._arrays
+        at: dict[str, Value] = {}
+        for name, access in arrays.items():
+            column = getattr(job, f"{name}_column") if access.strided else access.kind.size
+            at[name] = j * column + starts[name]
+            if access.strided:  # lanes without an element repeat the last
+                numbers = simd.lane_numbers(self._numbers)
+                at[name] = (numbers if n is None else simd.smaller(numbers, n - 1)) * column + at[name]
+            elif name not in WRITTEN or not past_caches:
+                for i in range(0, self._lanes * access.kind.size, 64):
+                    simd.prefetch(at[name] + (AHEAD + i), to_write=name in WRITTEN)
+        read = {
+            name: access.read(at[name], n, 0.0, F32 if self._float32 and access.kind.name in EXACT else F64)
+            for name, access in arrays.items()
+            if name not in WRITTEN
+        }
+        for name, value in self._results(job, read).items():
+            if name == "sum":
+                exists = None if n is None else some_lanes(n, self._lanes)
+                total.value = total.value + (value if exists is None else select(exists, value, 0.0))
+            elif past_caches:
+                arrays[name].write_past_caches(value, at[name])
+            else:
+                arrays[name].write(value, at[name], n)
+
+    def _results(self, job: Job, read: dict[str, Value]) -> dict[str, Value]:
+        """Return what is to be written, by the arrays' letters, and what is to be summed up."""
+        spec = self._spec
+        if not spec.z:
+            return {"o": activation(spec, read["x"])}
+        wide = {name: simd.convert(value, F64) for name, value in read.items()}
+        if spec.q == "one":
+            wide["q"] = simd.splat(job.pos_weight, self._full)
+        if not self._float32:
+            return self._finished(job, wide, *self._in_float64(job, wide))
+        z = read["z"]
+        plain = job.smoothing == 0.0
+        hard = (z == 0.0) | (z == 1.0)
+        names = [name for name in WRITTEN if name in self._arrays] + ["sum"] * self._summed
+        found = {name: Variable(simd.constant(0.0, simd.vector(ELEMENT[name], self._lanes))) for name in names}
+        with when(simd.any_lane(hard) & plain):
+            for name, value in self._in_float32(job, read["x"], z == 1.0, wide).items():
+                found[name].value = simd.convert(value, ELEMENT[name])
+        cancels = bool(spec.label_gradient and spec.q)  # in the labels' gradient
+        with when(simd.any_lane(~hard) | ~plain | cancels):
+            for name, value in self._finished(job, wide, *self._in_float64(job, wide)).items():
+                value = simd.convert(value, ELEMENT[name])
+                found[name].value = value if cancels and name == "h" else select(hard & plain, found[name].value, value)
+        return {name: variable.value for name, variable in found.items()}
+
+    def _in_float64(self, job: Job, read: dict[str, Value]) -> tuple[Value, Value, Value]:
+        """Return loss and gradients."""
+        parts, _, cross_entropy = formulas(self._spec)
+        e, u = parts(read["x"])
+        return cross_entropy(read["x"], e, u, read["z"], read.get("q"), job.smoothing)
+
+    def _finished(
+        self, job: Job, read: dict[str, Value], loss: Value, gradient: Value, label_gradient: Value
+    ) -> dict[str, Value]:
+        """Weight by the samples; the gradients by the reduction, too."""
+        spec = self._spec
+        if "s" in read:
+            sample = read["s"]
+            loss, gradient, label_gradient = (
+                select(sample == 0.0, 0.0, value * sample) for value in (loss, gradient, label_gradient)
+            )
+        results = {"o": loss} if spec.kept else {"sum": loss} if self._summed else {}
+        if spec.gradient:
+            results["g"] = gradient * job.grad_scale
+        if spec.label_gradient:
+            results["h"] = label_gradient * job.grad_scale
+        return results
+
+    def _in_float32(self, job: Job, x: Value, yes: Value, wide: dict[str, Value]) -> dict[str, Value]:
+        """Return the same of labels that are 0 or 1: softplus(y) and σ(y) for y = x or −x, weights in float64."""
+        spec = self._spec
+        turned = select(yes, simd.constant(-(1 << 31), simd.vector(I32, self._lanes)), 0)
+        y = simd.bits(simd.bits(x) ^ turned)
+        e, e_low = functions.exp_float32(-simd.absolute(x))
+        high, low = functions.log1p_pair_float32(e, e_low)
+        high, lost = functions.two_sum(simd.larger(y, simd.constant(0.0, y.type)), high)
+        low = lost + low
+        share = functions.inverse_float32(e, e_low)
+        slope = select(y < 0.0, fma(e, share, e_low * share), share)
+        slope = simd.bits(simd.bits(slope) ^ turned)
+        if not ("q" in wide or "s" in wide):
+            results = {"o": high + low} if spec.kept else {}
+            if self._summed:
+                results["sum"] = simd.convert(high, F64) + simd.convert(low, F64)
+            if spec.gradient:
+                results["g"] = slope * simd.convert(job.grad_scale, F32)
+            if spec.label_gradient:
+                results["h"] = wide["x"] * -job.grad_scale
+            return results
+        loss, gradient = simd.convert(high, F64) + simd.convert(low, F64), simd.convert(slope, F64)
+        if "q" in wide:
+            weight = select(yes, wide["q"], 1.0)
+            loss, gradient = (select(weight == 0.0, 0.0, value * weight) for value in (loss, gradient))
+        return self._finished(job, wide, loss, gradient, -wide["x"])
+
+
+def activation(spec: SigmoidSpec, x: Value) -> Value:
+    """Return sigmoid, softplus, log_sigmoid or logit of x."""
+    if spec.result == "logit":
+        return log_odds(x)
+    parts, inverse, _ = formulas(spec)
+    e, u = parts(x)
+    if spec.result == "sigmoid":
+        return select(x < 0.0, e, 1.0) * inverse(e + 1.0)
+    if spec.result == "softplus":
+        return simd.larger(simd.constant(0.0, x.type), x) + u
+    return select(x < 0.0, x, 0.0) - u
+
+
+def log_odds(p: Value) -> Value:
+    """Return log(p/(1 − p)) through the ratio f and what rounding f lost."""
+    tiny = p < 2.0**-1000
+    p = select(tiny, p * 2.0**54, p)
+    other = select(tiny, 1.0, 1.0 - p)
+    f = p / other
+    lost = fma(-f, other, p) - f * select(tiny, 0.0, (1.0 - other) - p)
+    result = functions.log(f, lost / other) - select(tiny, simd.constant(54.0 * functions.LN2, p.type), 0.0)
+    result = select(p == 0.0, -INF, select(p == 1.0, INF, result))
+    return select((p >= 0.0) & (p <= 1.0), result, float("nan"))

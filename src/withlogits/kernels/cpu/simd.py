@@ -1,67 +1,31 @@
-"""Explicit SIMD for Numba: vector values, and straight-line functions traced into LLVM IR.
+"""SIMD values that write LLVM instructions.
 
-A kernel is a Numba function whose loops and branches are plain Python and whose arithmetic is done by *traced*
-functions. A traced function is also plain Python, run once at compile time on `Value`s that write LLVM instructions
-instead of computing; so `x * a + b` on vectors means one multiply and one add, in that order, and nothing else.
+A kernel is plain Python, run once at compile time on `Value`s whose operators write instructions instead of computing:
+`x * a + b` on vectors means one multiply and one add, in that order, and nothing else. Loops and branches are the
+context managers of `control.py`.
 
-Why not let LLVM vectorise ordinary loops? Three reasons, all measured or needed here: accuracy rests on the exact order
-of operations (TwoSum, pairs), which a vectoriser may only touch under flags that break them; on the processors that
-matter LLVM picks 256-bit vectors on its own and leaves half the machine idle; and tracing skips Numba's type inference
-for the arithmetic, which keeps the first call of a kernel short.
+LLVM's own vectoriser is not used: accuracy rests on the exact order of operations (TwoSum, pairs), which it may only
+change under flags that break them; and it picks 256-bit vectors where 512-bit ones are twice as fast.
 
-Everything works on addresses (int64). There are no arrays, hence no reference counts and no Numba runtime in the
-compiled code: the object file stands alone and can be called by anything that speaks C.
+Everything works on addresses (int64). There are no arrays and no run-time library: the object file stands alone and can
+be called by anything that speaks C.
 """
 
 from __future__ import annotations
 
-import platform
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from llvmlite import ir
-from numba.core import types
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import lower_builtin, models, register_model
 
+from .target import Target, host
+
+T = TypeVar("T")
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 _SUFFIX = {I1: "i1", I8: "i8", I16: "i16", I32: "i32", I64: "i64", F16: "f16", F32: "f32", F64: "f64"}
-_NUMBA = {I1: types.boolean, I8: types.int8, I16: types.int16, I32: types.int32, I64: types.int64}
-_NUMBA |= {F32: types.float32, F64: types.float64}
-
-
-class Vector(types.Type):  # type: ignore[misc]
-    """The Numba type of an LLVM vector, as a kernel's local variable holds it."""
-
-    def __init__(self, llvm: ir.VectorType) -> None:
-        self.llvm = llvm
-        super().__init__(name=f"Vector({llvm})")
-
-    @property
-    def key(self) -> str:
-        return str(self.llvm)
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, dmm: Any, fe_type: Vector) -> None:
-        super().__init__(dmm, fe_type, fe_type.llvm)
-
-
-def _numba_type(llvm: ir.Type) -> types.Type:
-    return Vector(llvm) if isinstance(llvm, ir.VectorType) else _NUMBA[llvm]
-
-
-def _llvm_type(numba: types.Type) -> ir.Type:
-    if isinstance(numba, Vector):
-        return numba.llvm
-    for llvm, known in _NUMBA.items():
-        if known == numba:
-            return llvm
-    raise TypeError(f"a traced function takes vectors, integers, floats and booleans; got {numba}")
 
 
 def vector(element: ir.Type, lanes: int) -> ir.VectorType:
@@ -87,15 +51,37 @@ def _suffix(llvm: ir.Type) -> str:
 
 
 _builder: list[ir.IRBuilder] = []
+_target: list[Target] = []
 
 
 @contextmanager
-def _writing(builder: ir.IRBuilder) -> Any:
+def writing(builder: ir.IRBuilder, target: Target | None = None) -> Iterator[None]:
+    """Let values write their instructions with this builder, for this target (else the host)."""
     _builder.append(builder)
+    _target.append(target or host())
     try:
         yield
     finally:
         _builder.pop()
+        _target.pop()
+
+
+def builder() -> ir.IRBuilder:
+    return _builder[-1]
+
+
+@contextmanager
+def at_entry() -> Iterator[None]:
+    """Write instructions that run once, when the kernel begins."""
+    if _builder[-1].block is _builder[-1].function.entry_basic_block:
+        yield
+    else:
+        with _builder[-1].goto_entry_block():
+            yield
+
+
+def target() -> Target:
+    return _target[-1]
 
 
 def _intrinsic(name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
@@ -217,6 +203,11 @@ def constant(number: float | int, llvm: ir.Type) -> Value:
     return Value(ir.Constant(llvm, item))
 
 
+def integer(number: Value | int) -> Value:
+    """Return a number as a Value of 64 bits."""
+    return number if isinstance(number, Value) else constant(number, I64)
+
+
 def splat(scalar: Value, llvm: ir.VectorType) -> Value:
     """A scalar in every lane."""
     builder = _builder[-1]
@@ -272,20 +263,21 @@ def select(mask: Value, yes: Any, no: Any) -> Value:
     return Value(_builder[-1].select(mask.v, yes.v, yes._with(no)))
 
 
-def either(condition: Value, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-    """What one of two functions gives, or does; the other's instructions are jumped over."""
+def either(condition: Value, yes: Callable[[], T], no: Callable[[], T]) -> T:
+    """Return what one of two functions gives: a value or nothing. The other's instructions are jumped over."""
     builder = _builder[-1]
     with builder.if_else(condition.v) as (then, otherwise):
         with then:
             first, after_first = yes(), builder.block
         with otherwise:
             second, after_second = no(), builder.block
-    if first is None:
-        return None
+
+    if not isinstance(first, Value) or not isinstance(second, Value):
+        return first
     result = builder.phi(first.type)
     result.add_incoming(first.v, after_first)
     result.add_incoming(second.v, after_second)
-    return Value(result)
+    return Value(result)  # type: ignore[return-value]
 
 
 def larger(a: Value, b: Value) -> Value:
@@ -308,12 +300,20 @@ def fma(a: Value, b: Any, c: Any) -> Value:
     return Value(_intrinsic(f"llvm.fma.{_suffix(a.type)}", a.type, a.v, a._with(b), a._with(c)))
 
 
+def _mask_bits(mask: Value) -> Value:
+    return Value(_builder[-1].bitcast(mask.v, ir.IntType(mask.type.count)))
+
+
 def set_lanes(mask: Value) -> Value:
-    """How many lanes of a mask hold."""
-    n = mask.type.count
-    whole = ir.IntType(n)
-    count = _intrinsic(f"llvm.ctpop.i{n}", whole, _builder[-1].bitcast(mask.v, whole))
+    """Return how many lanes of a mask hold."""
+    raw = _mask_bits(mask)
+    count = _intrinsic(f"llvm.ctpop.i{mask.type.count}", raw.type, raw.v)
     return Value(_builder[-1].zext(count, I64))
+
+
+def any_lane(mask: Value) -> Value:
+    """Return whether some lane of a mask holds."""
+    return _mask_bits(mask) != 0
 
 
 def absolute(x: Value) -> Value:
@@ -368,8 +368,8 @@ def stream(x: Value, address: Value, nbytes: int) -> None:
     written.set_metadata("nontemporal", _builder[-1].module.add_metadata([ir.Constant(I32, 1)]))
 
 
-def settle() -> None:
-    """Everything streamed so far can be seen by every thread."""
+def fence() -> None:
+    """Make everything streamed so far visible to every thread."""
     _builder[-1].fence("seq_cst")
 
 
@@ -406,7 +406,7 @@ def scatter(x: Value, addresses: Value) -> None:
 def scratch(nbytes: int) -> Value:
     """The address of memory that lasts as long as the kernel runs."""
     builder = _builder[-1]
-    with builder.goto_entry_block():
+    with at_entry():
         space = builder.alloca(ir.ArrayType(I8, nbytes))
         space.align = 64
         return Value(builder.ptrtoint(space, I64))
@@ -418,46 +418,11 @@ def prefetch(address: Value, to_write: bool = False) -> None:
     _intrinsic("llvm.prefetch.p0", ir.VoidType(), pointer(address), *flags)
 
 
-def _trace(function: Callable[..., Any], builder: ir.IRBuilder, args: Any) -> Any:
-    with _writing(builder):
-        result = function(*(Value(a) for a in args))
-    return tuple(v.v for v in result) if isinstance(result, tuple) else (None if result is None else result.v)
-
-
-def _result_type(function: Callable[..., Any], args: tuple[types.Type, ...]) -> types.Type:
-    """Found by tracing once into a module that is thrown away."""
-    scratch = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [_llvm_type(a) for a in args]), "scratch")
-    result = _trace(function, ir.IRBuilder(scratch.append_basic_block()), scratch.args)
-    if result is None:
-        return types.none
-    if isinstance(result, tuple):
-        return types.Tuple([_numba_type(v.type) for v in result])
-    return _numba_type(result.type)
-
-
 def traced(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let Numba kernels call a straight-line function of `Value`s; among themselves such functions just call."""
+    """Let Numba functions call a straight-line function of `Value`s."""
+    from .traced import register
 
-    class _Typing(AbstractTemplate):  # type: ignore[misc]
-        key = function
-
-        def generic(self, args: Any, kws: Any) -> Any:
-            assert not kws, "traced functions take positional arguments"
-            plain = tuple(types.unliteral(a) for a in args)
-            return signature(_result_type(function, plain), *plain)
-
-    infer_global(function, types.Function(_Typing))
-
-    @lower_builtin(function, types.VarArg(types.Any))
-    def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        result = _trace(function, builder, args)
-        if result is None:
-            return context.get_dummy_value()
-        if isinstance(result, tuple):
-            return context.make_tuple(builder, sig.return_type, result)
-        return result
-
-    return function
+    return register(function)
 
 
 def reader(names: tuple[str, ...]) -> Callable[..., Any]:
@@ -476,7 +441,7 @@ def _slot(address: Value) -> ir.Value:
 
 def atomic_add(address: Value, amount: Any) -> Value:
     """The value before."""
-    return Value(_builder[-1].atomic_rmw("add", _slot(address), address._with(amount), "seq_cst"))
+    return Value(_builder[-1].atomic_rmw("add", _slot(address), integer(amount).v, "seq_cst"))
 
 
 def atomic_load(address: Value) -> Value:
@@ -495,8 +460,7 @@ def call(function: Value, *args: Value) -> Value:
 
 def pause() -> None:
     """Tell the processor that this is a spin loop (a hint; nothing where there is none)."""
-    machine = platform.machine().lower()
-    if machine in ("x86_64", "amd64"):
+    if target().architecture == "x86_64":
         _intrinsic("llvm.x86.sse2.pause", ir.VoidType())
-    elif machine in ("aarch64", "arm64"):
+    elif target().architecture == "aarch64":
         _intrinsic("llvm.aarch64.hint", ir.VoidType(), ir.Constant(I32, 1))

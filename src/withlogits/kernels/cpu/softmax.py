@@ -17,7 +17,7 @@ float64 logits take compensated sums throughout.
 
 Rejected: an online maximum (one pass fewer, but the pair needs every maximum left out of s, and rescaling costs the
 exactness of the scale); float32 arithmetic (a float32 difference x − m alone is wrong by 16 ulp of a confident loss;
-the cases where speed pays for the extra care have their own kernel, `single.py`).
+the cases where speed pays for the extra care have their own kernel, `softmax_float32.py`).
 """
 
 from __future__ import annotations
@@ -25,412 +25,298 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import functions, simd
-from .job import LANES, SOFTMAX_JOB, TILE, SoftmaxSpec
-from .memory import AHEAD, KINDS, Access, Tile
-from .rows import row_parts, turning
-from .simd import F64, I1, I64, Value, fma, select, traced
+from .control import Kernel, Variable
+from .job import LANES, SoftmaxSpec
+from .memory import AHEAD, KINDS, Access, Lanes, some_lanes
+from .passes import Losses, Sums, kernel_of
+from .rows import INF, Cursor, Row, Rows, plus
+from .simd import F32, F64, I32, Value, fma, select
+from .target import Target
 
 BIAS = 64  # exponentials are kept times 2^64, so that a subnormal result is rounded once, at the end
 UNBIAS = 2.0**-BIAS
-INF = float("inf")
 STEPS = 1 << 16  # that many steps of exponentials are kept for the gradient; of longer rows they are made again
+NEAR = 1 << 16  # classes of rows of which the next one is asked for while one is computed
+SUMS = ("s", "s_low", "k", "a", "a_low", "total", "total_low")
 
 
-def build(spec: SoftmaxSpec) -> Callable[[int, int, int], int]:
-    lanes = spec.lanes
-    along, tiled, strided = (spec.layout == layout for layout in ("along", "tiled", "strided"))
-    across = tiled or spec.layout == "across"
-    precise = spec.x == "float64"
-    mapped, sized = spec.result in ("softmax", "log_softmax"), spec.result == "logsumexp"
-    # float32 results need no more than EXP_SINGLE unless p − t or m + r cancels, and half-precision ones than EXP_HALF
-    cancels = (spec.gradient and spec.labels != "index") or spec.label_gradient != "" or sized
-    coefficients: tuple[float, ...] = functions.EXP_SINGLE
-    if precise or cancels:
-        coefficients = functions.EXP_HALF if KINDS[spec.x].size == 2 else functions.EXP_FULL
-    full, sums_of = simd.vector(F64, lanes), simd.vector(F64, LANES)
-    flags, numbers = simd.vector(I1, lanes), simd.vector(I64, lanes)
-    x_access = Access(KINDS[spec.x], lanes, strided)
-    z_access = Access(KINDS[spec.z], lanes, strided) if spec.labels == "dense" else None
-    h_access = Access(KINDS[spec.label_gradient], lanes, strided) if spec.label_gradient else None
-    x_tile = Tile(x_access.kind, lanes)
-    z_tile, h_tile = (Tile(access.kind, lanes) if access else None for access in (z_access, h_access))
-    stores = spec.gradient
-    # The sums leave the maxima out by a term of 0, and no other term is 0: then the gradient need not read x again.
-    marked = stores and not precise and not spec.transformed and h_access is None
-    summed = spec.labels in ("dense", "smooth")
+def build(spec: SoftmaxSpec, target: Target) -> Kernel:
+    """Return the kernel of a loss or activation."""
+    return kernel_of(spec, Passes(spec, target))
 
-    def capped(x: Value, softcap: Value, inverse: Value) -> tuple[Value, Value | None]:
-        """x' = softcap·tanh(x/softcap)/τ and its derivative; a softcap of 0 stands for none."""
-        if not spec.transformed:
+
+class Passes:
+    """The passes over the rows of a group, in float64."""
+
+    group_bytes = 1 << 13
+
+    def __init__(self, spec: SoftmaxSpec, target: Target) -> None:
+        self._spec = spec
+        self._along = spec.layout == "along"
+        self._precise = spec.x == "float64"
+        self._mapped = spec.result in ("softmax", "log_softmax")
+        self.count = self.lanes = self._part = LANES
+        if self._along and not self._precise:  # several vectors: one alone is a chain of instructions that wait
+            self._part, self.lanes = target.float64_lanes, 4 * target.float64_lanes
+        self._full, self._parts = simd.vector(F64, self.lanes), simd.vector(F64, self._part)
+        # float32 results need no more than EXP_FLOAT32 unless p − t or m + r cancels, half-precision ones than EXP_HALF
+        cancels = (spec.gradient and spec.labels != "index") or spec.label_gradient != "" or spec.result == "logsumexp"
+        self._coefficients: tuple[float, ...] = functions.EXP_FLOAT32
+        if self._precise or cancels:
+            self._coefficients = functions.EXP_HALF if KINDS[spec.x].size == 2 else functions.EXP_FULL
+        # The sums leave the maxima out by a term of 0, and no other term is 0: the gradient need not read x again.
+        self._marked = spec.gradient and not self._precise and not spec.transformed and not spec.label_gradient
+        self._summed = spec.labels in ("dense", "smooth")
+        self._kept = Access(KINDS["float64"], self.lanes, False)
+
+    def begin(self, rows: Rows, together: Value) -> None:
+        self._softcap, self._inverse, self._smoothing = (
+            rows.job.softcap, rows.job.inverse_temperature, rows.job.smoothing
+        )  # fmt: skip
+        near = rows.classes <= NEAR
+        self._ahead = [(a, select(near, together * a.row_step, 0)) for a in (rows.x, rows.z) if a]
+        if not self._spec.gradient:
+            return
+        self._row_bytes = (rows.whole + 1) * (8 * self.lanes)
+        wanted = self._row_bytes * (together if self._along else 1) + 64
+        self._owned = simd.either(
+            rows.whole < STEPS, lambda: simd.call(rows.job.allocate, wanted), lambda: simd.integer(0)
+        )
+        self._keeping = self._owned != 0
+        # without memory the exponentials of every step go to one place, and are made again for the gradient
+        self._memory = select(self._keeping, (self._owned + 63) & -64, simd.scratch(8 * self.lanes))
+        self._kept_step = select(self._keeping, simd.integer(8 * self.lanes), 0)
+
+    def end(self, rows: Rows) -> None:
+        if self._spec.gradient:
+            simd.call(rows.job.release, self._owned)
+        if rows.writes and self._along:
+            simd.either(rows.job.stream != 0, simd.fence, lambda: None)
+
+    def transformed(self, x: Value) -> Value:
+        return self._logit(x)[0]
+
+    def _logit(self, x: Value) -> tuple[Value, Value | None]:
+        """Return x' = softcap·tanh(x/softcap)/τ and its derivative; a softcap of 0 stands for none."""
+        if not self._spec.transformed:
             return x, None
-        bent, slope = functions.tanh(x / select(softcap == 0.0, 1.0, softcap))
-        bent = select((softcap == 0.0) | (simd.absolute(x) == INF), x, bent * softcap)  # infinities keep their meaning
-        return bent * inverse, select(softcap == 0.0, simd.constant(1.0, x.type), slope) * inverse
+        none = self._softcap == 0.0
+        tanh, slope = functions.tanh(x / select(none, 1.0, self._softcap))
+        # infinities keep their meaning
+        x = select((simd.absolute(x) == INF) | none, x, tanh * self._softcap)
+        return x * self._inverse, select(none, simd.constant(1.0, x.type), slope) * self._inverse
 
-    def difference(x: Value, m: Value) -> tuple[Value, Value | None]:
-        """x − m as the rounded difference and what rounding lost (float64 logits; exact enough otherwise)."""
-        return functions.two_sum(x, -m) if precise else (x - m, None)
+    def _read(self, row: Row, j: Value, lanes: Lanes) -> tuple[Value, Value | None]:
+        """Return the logits of a step and their derivatives: all that passes know of options that change logits."""
+        return self._logit(row.x.read(j, lanes, -INF))
 
-    def exponential(d: Value, e: Value | None) -> tuple[Value, Value]:
-        return functions.exp_pair(d, e, coefficients, BIAS, to_zero=precise)
+    def maximum(self, row: Row) -> None:
+        """Take the maximum before the transformations: both are monotone."""
+        element = F64 if self._precise else F32
+        m = Variable(simd.constant(-INF, simd.vector(element, self.lanes)))
 
-    def split(x: Value) -> list[Value]:
-        """LANES lanes at a time, as sums are kept: wider sums would take the registers that the terms need."""
-        return [simd.shuffle(x, x, list(range(i, i + LANES))) for i in range(0, x.type.count, LANES)]
+        def step(j: Value, lanes: Lanes) -> None:
+            m.value = simd.larger(row.x.read(j, lanes, -INF, element), m.value)  # NaN: the answer is m, and s will tell
 
-    def folded(total: Value, x: Value) -> Value:
-        """A step's lanes more."""
-        for part in split(x):
+        row.rows.steps(step)
+        top = simd.across(m.value, simd.larger) if self._along else m.value
+        row.put("m", self.transformed(simd.convert(top, F64)))
+
+    def prepare(self, rows: Rows) -> None:
+        pass
+
+    def _difference(self, x: Value, m: Value) -> tuple[Value, Value | None]:
+        """Return x − m as the rounded difference and what rounding lost (float64 logits; exact enough otherwise)."""
+        return functions.two_sum(x, -m) if self._precise else (x - m, None)
+
+    def _exponential(self, d: Value, e: Value | None) -> tuple[Value, Value]:
+        return functions.exp_pair(d, e, self._coefficients, BIAS, to_zero=self._precise)
+
+    def _split(self, x: Value) -> list[Value]:
+        """Cut into single vectors, as sums are kept: wider sums would take the registers that the terms need."""
+        n = self._part
+        return [simd.shuffle(x, x, list(range(i, i + n))) for i in range(0, x.type.count, n)]
+
+    def _folded(self, total: Value, x: Value) -> Value:
+        for part in self._split(x):
             total = total + part
         return total
 
-    def add(total: Value, lost: Value, x: Value, x_low: Value | None = None) -> tuple[Value, Value]:
-        if not precise:
-            return folded(total, x), lost
+    def _add(self, total: Value, lost: Value, x: Value, x_low: Value | None = None) -> tuple[Value, Value]:
+        if not self._precise:
+            return self._folded(total, x), lost
         total, error = functions.two_sum(total, x)
         return total, lost + error if x_low is None else lost + (error + x_low)
 
-    def target(z: Value, w: Value | None, smoothing: Value, share: Value) -> Value:
-        t = fma(z, 1.0 - smoothing, share)
-        return t if w is None else t * w
+    def _labels(self, row: Row, j: Value, y: Value, lanes: Lanes) -> Value:
+        """Return the labels of a step; an index label is one-hot."""
+        if row.rows.z:
+            return row.z.read(j, lanes)
+        if self._spec.labels == "none":
+            return simd.constant(0.0, self._full)
+        if self._along:
+            place = y - j * self.lanes
+            place = simd.convert(select((place >= 0) & (place < self.lanes), place, -1), I32)
+            here = simd.lane_numbers(simd.vector(I32, self.lanes)) == place
+        else:
+            here = y == j
+        return select(here, simd.constant(1.0, self._full), 0.0)
 
-    def weight_at(address: Value, mask: Value) -> Value | None:
-        if not spec.weighted:
-            return None
-        if along:
-            return simd.load_some(address, mask, simd.constant(0.0, full))
-        return simd.splat(simd.load(address, F64), full)
+    def _kept_at(self, row: Row) -> Cursor:
+        at = self._memory if row.turn is None else row.turn * select(self._keeping, self._row_bytes, 0) + self._memory
+        return Cursor(self._kept, at, self._kept_step)
 
-    def label_at(za: Value, index: Value, y: Value, mask: Value) -> Value:
-        if z_access is not None:
-            return z_access.read(za, mask, 0.0)
-        if spec.labels == "none":
-            return simd.constant(0.0, full)
-        position = simd.lane_numbers(numbers) + index if along else simd.splat(index, numbers)
-        return select(position == y, simd.constant(1.0, full), 0.0)
+    def sums(self, row: Row) -> None:
+        """Take the sums s, k, a = Σ t_j (m − x_j) and T = Σ t_j."""
+        m, y = row.number("m"), row.number("y")
+        totals = {name: Variable(simd.constant(0.0, self._parts)) for name in SUMS}
+        kept = self._kept_at(row) if self._spec.gradient else None
 
-    turned = [tile if tiled else None for tile in (x_tile, z_tile, h_tile)]
-    (fill_x, _), (fill_z, _), (_, empty_h) = (turning(tile) for tile in turned)
-    _, empty_g = turning(turned[0] if spec.gradient or mapped else None)
+        def step(j: Value, lanes: Lanes) -> None:
+            s, s_low, k, a, a_low, total, total_low = (totals[name].value for name in SUMS)
+            if self._along:  # the next rows, while these are computed
+                for array, ahead in self._ahead:
+                    array.cursor(row.turn).prefetch(j, ahead)
+            x, _ = self._read(row, j, lanes)
+            d, e = self._difference(x, m)
+            scale, t = self._exponential(d, e)
+            at_maximum = x == m
+            scale = select(at_maximum, 0.0, scale)
+            term = fma(scale, t, scale)
+            if kept is not None:
+                kept.write(term, j, None)
+            s, s_low = self._add(s, s_low, term, fma(scale, t, scale - term) if self._precise else None)
+            # x + −0 is x: the add becomes a masked one
+            k = self._folded(k, select(at_maximum, simd.constant(1.0, self._full), -0.0))
+            if self._summed:
+                weight = row.targets(self._labels(row, j, y, lanes), row.class_weights(j, lanes))
+                if lanes is not None:
+                    weight = select(some_lanes(lanes, self.lanes), weight, 0.0)
+                if self._precise:
+                    cost = select(weight == 0.0, 0.0, -weight * d)
+                    low = fma(-weight, d, -cost) - weight * e
+                    a, a_low = self._add(a, a_low, cost, select(low == low, low, 0.0))
+                    total, total_low = self._add(total, total_low, weight)
+                else:  # T − t at the maximum is the sum of the others: T itself has lost the small ones
+                    for t_part, d_part in zip(self._split(weight), self._split(d), strict=True):
+                        a = select(t_part == 0.0, a, fma(-t_part, d_part, a))
+                    total = self._folded(total, weight)
+                    total_low = self._folded(total_low, select(at_maximum, -0.0, weight))
+            for name, value in zip(SUMS, (s, s_low, k, a, a_low, total, total_low), strict=True):
+                totals[name].value = value
 
-    @traced
-    def tiles() -> tuple[Value, ...]:
-        """For the logits, which their gradient takes the place of; the labels; their gradient."""
-        return tuple(tile.scratch(TILE) if tile else simd.constant(0, I64) for tile in turned)
+        row.rows.steps(step)
+        for name, value in self._combined({name: total.value for name, total in totals.items()}).items():
+            row.put(name, value)
 
-    @traced
-    def lowest() -> Value:
-        return simd.constant(-INF, full)
-
-    @traced
-    def highest(m: Value, xa: Value, mask: Value) -> Value:
-        return simd.larger(x_access.read(xa, mask, -INF), m)  # NaN: the answer is m, and s will tell
-
-    @traced
-    def maximum(m: Value, softcap: Value, inverse: Value) -> Value:
-        """The row's maximum, transformed (both transformations are monotone)."""
-        return capped(simd.across(m, simd.larger) if along else m, softcap, inverse)[0]
-
-    @traced
-    def transformed(x: Value, softcap: Value, inverse: Value) -> Value:
-        return capped(x, softcap, inverse)[0]
-
-    @traced
-    def unbiased(x: Value) -> Value:
-        return x * UNBIAS
-
-    @traced
-    def nothing() -> tuple[Value, ...]:
-        return tuple(simd.constant(0.0, sums_of) for _ in range(7))
-
-    @traced
-    def visit(
-        s: Value, s_low: Value, k: Value, a: Value, a_low: Value, total: Value, total_low: Value,
-        xa: Value, za: Value, wa: Value, ea: Value, index: Value, y: Value, mask: Value, m: Value,
-        softcap: Value, inverse: Value, smoothing: Value, share: Value, x_ahead: Value, z_ahead: Value, keeping: Value,
-    ) -> tuple[Value, ...]:  # fmt: skip
-        """One step of the sums s, k, a = Σ t_j (m − x_j) and T = Σ t_j."""
-        if along:  # the next row, while this one is computed
-            for i in range(0, lanes * x_access.kind.size, 64):
-                simd.prefetch(xa + x_ahead + i)
-            for i in range(0, lanes * z_access.kind.size if z_access else 0, 64):
-                simd.prefetch(za + z_ahead + i)
-        x = capped(x_access.read(xa, mask, -INF), softcap, inverse)[0]
-        d, e = difference(x, m)
-        scale, t = exponential(d, e)
-        at_maximum = x == m
-        scale = select(at_maximum, 0.0, scale)
-        term = fma(scale, t, scale)
-        if stores:
-            simd.store_some(term, ea, simd.splat(keeping, flags))
-        s, s_low = add(s, s_low, term, fma(scale, t, scale - term) if precise else None)
-        k = folded(k, select(at_maximum, simd.constant(1.0, full), -0.0))  # x + −0 is x: the add becomes a masked one
-        if summed:
-            w = weight_at(wa, mask)
-            weight = target(label_at(za, index, y, mask), w, smoothing, share)
-            weight = select(mask, weight, 0.0)
-            if precise:
-                cost = select(weight == 0.0, 0.0, -weight * d)
-                low = fma(-weight, d, -cost) - weight * e
-                a, a_low = add(a, a_low, cost, select(low == low, low, 0.0))
-                total, total_low = add(total, total_low, weight)
-            else:  # T − t at the maximum is the sum of the others: T itself has lost the small ones
-                for t_part, d_part in zip(split(weight), split(d), strict=True):
-                    a = select(t_part == 0.0, a, fma(-t_part, d_part, a))
-                total, total_low = folded(total, weight), folded(total_low, select(at_maximum, -0.0, weight))
-        return s, s_low, k, a, a_low, total, total_low
-
-    @traced
-    def combined(*sums: Value) -> tuple[Value, ...]:
-        """The sums of a row from those of its lanes."""
-        if not along:
+    def _combined(self, sums: dict[str, Value]) -> dict[str, Value]:
+        """Return the sums of a row from those of its lanes."""
+        if not self._along:
             return sums
-        s, s_low, k, a, a_low, total, total_low = sums
-        results: list[Value] = []
-        for high, low in ((s, s_low), (a, a_low), (total, total_low)):
-            total_high, lost = simd.lane(high, 0), simd.lane(low, 0)
-            for i in range(1, LANES):
-                if precise:
-                    total_high, lost = add(total_high, lost, simd.lane(high, i), simd.lane(low, i))
+        result = {"k": simd.across(sums["k"], plus)}
+        for name in ("s", "a", "total"):
+            high, low = sums[name], sums[f"{name}_low"]
+            total, lost = simd.lane(high, 0), simd.lane(low, 0)
+            for i in range(1, self._part):
+                if self._precise:
+                    total, lost = self._add(total, lost, simd.lane(high, i), simd.lane(low, i))
                 else:
-                    total_high, lost = total_high + simd.lane(high, i), lost + simd.lane(low, i)
-            results += [total_high, lost]
-        return results[0], results[1], simd.across(k, lambda p, q: p + q), *results[2:]
+                    total, lost = total + simd.lane(high, i), lost + simd.lane(low, i)
+            result |= {name: total, f"{name}_low": lost}
+        return result
 
-    @traced
-    def made_again(xa: Value, mask: Value, m: Value, softcap: Value, inverse: Value) -> Value:
-        x = capped(x_access.read(xa, mask, -INF), softcap, inverse)[0]
-        d, e = difference(x, m)
-        scale, t = exponential(d, e)
-        return select(x == m, 0.0, fma(scale, t, scale))
+    def collected(self, rows: Rows) -> Sums:
+        s, s_low, k, a, a_low, total, total_low = (rows.numbers.all(name) for name in SUMS)
+        return Sums(s * UNBIAS, k, a, total, total_low, s_low * UNBIAS, a_low)
 
-    @traced
-    def recalled(ea: Value) -> Value:
-        return simd.load(ea, full)
+    def prepare_gradient(self, rows: Rows, losses: Losses, x_label: Value | None) -> None:
+        factor, beside = losses.factors(rows.job.z_loss)
+        numbers = {"factor": factor, "beside": beside, "mass": losses.total, "most": losses.most, "r": losses.r}
+        numbers |= {"others": losses.others, "share": losses.share, "multiple": losses.multiple}
+        for name, value in numbers.items():
+            rows.numbers.put(name, value)
+        self._past_caches = (rows.job.stream != 0) & ((rows.g.first & 63) == 0) if self._along and rows.g else None
 
-    def write(x: Value, address: Value, mask: Value, past_caches: Value) -> None:
-        """Of a whole step where no cache would hold the result: past them, which spares reading its memory first."""
-        if not along or lanes * x_access.kind.size % 64:
-            x_access.write(x, address, mask)
-            return
-        for_caches = [address + (AHEAD + i) for i in range(0, lanes * x_access.kind.size, 64)]
+    def gradient(self, row: Row) -> None:
+        """Write the gradients, or the probabilities."""
+        row.rows.steps(self._mapping(row) if self._mapped else self._differentiation(row))
 
-        def through() -> None:
-            for line in for_caches:
-                simd.prefetch(line, to_write=True)
-            x_access.write(x, address, mask)
+    def _differentiation(self, row: Row) -> Callable[[Value, Lanes], None]:
+        m, y, multiple = row.number("m"), row.number("y"), row.number("multiple")
+        factor, beside, mass, most = row.number("factor"), row.number("beside"), row.number("mass"), row.flag("most")
+        others, r, live = row.number("others"), row.number("r"), row.flag("live")
+        kept = self._kept_at(row) if self._spec.gradient else None
 
-        simd.either(past_caches, lambda: x_access.write_past_caches(x, address), through)
+        def by_logits(j: Value, lanes: Lanes, at_maximum: Value | None) -> Value:
+            def again() -> Value:
+                x, _ = self._read(row, j, lanes)
+                scale, t = self._exponential(*self._difference(x, m))
+                return select(x == m, 0.0, fma(scale, t, scale))
 
-    @traced
-    def give(
-        e_x: Value, xa: Value, za: Value, wa: Value, ga: Value, ha: Value, index: Value, y: Value, mask: Value,
-        m: Value,
-        softcap: Value, inverse: Value, smoothing: Value, part: Value,
-        counts: Value, total: Value, others: Value, factor: Value, top: Value, most: Value,
-        r: Value, multiple: Value, kappa: Value, past_caches: Value,
-    ) -> None:  # fmt: skip
-        """One step of the gradients."""
-        slope = None
-        if not marked:
-            x, slope = capped(x_access.read(xa, mask, -INF), softcap, inverse)
-            d, e = difference(x, m)
-        at_maximum = e_x == 0.0 if marked else x == m
-        w = weight_at(wa, mask) if summed else None
-        if spec.gradient:
-            if summed:
-                goal = target(label_at(za, index, y, mask), w, smoothing, part)
-            else:
-                goal = label_at(za, index, y, mask) * total
-            g = fma(select(at_maximum, 1.0 / UNBIAS, e_x), factor * UNBIAS, -goal)
-            rest = others if summed and not precise else (total - goal) + others
-            g = select(at_maximum & most, rest + top, g)
-            g = g * multiple
-            if slope is not None:
-                g = g * slope
-            write(select(counts, g, 0.0), ga, mask, past_caches)
-        if h_access is not None:
-            h = (r - d if e is None else (r - e) - d) * (1.0 - smoothing) - kappa
+            assert kept is not None
+            term = simd.either(self._keeping, lambda: kept.read(j, None), again)
+            if at_maximum is None:
+                at_maximum = term == 0.0
+            labels = self._labels(row, j, y, lanes)
+            goal = row.targets(labels, row.class_weights(j, lanes)) if self._summed else labels * mass
+            g = fma(select(at_maximum, 1.0 / UNBIAS, term), factor * UNBIAS, -goal)
+            rest = others if self._summed and not self._precise else (mass - goal) + others
+            return select(at_maximum & most, rest + beside, g) * multiple
+
+        def by_labels(d: Value, e: Value | None, w: Value | None) -> Value:
+            h = (r - d if e is None else (r - e) - d) * (1.0 - self._smoothing) - row.rows.job.kappa
             if w is not None:
                 h = select(w == 0.0, 0.0, h * w)
-            h_access.write(select(counts, h * multiple, 0.0), ha, mask)
+            return h * multiple
 
-    @traced
-    def map_out(xa: Value, ga: Value, mask: Value, m: Value, r: Value, share: Value, past_caches: Value) -> None:
-        x = x_access.read(xa, mask, -INF)
-        d, e = difference(x, m)
-        if spec.result == "log_softmax":
-            out = d - r if e is None else d - (r - e)
-        else:
-            scale, t = exponential(d, e)
-            out = fma(scale, t, scale) * (share * UNBIAS)
-        write(out, ga, mask, past_caches)
+        def step(j: Value, lanes: Lanes) -> None:
+            slope = d = e = at_maximum = None
+            if not self._marked:
+                x, slope = self._read(row, j, lanes)
+                d, e = self._difference(x, m)
+                at_maximum = x == m
+            if row.rows.g:
+                g = by_logits(j, lanes, at_maximum)
+                self._write(row.g, select(live, g if slope is None else g * slope, 0.0), j, lanes)
+            if row.rows.h:
+                assert d is not None
+                h = by_labels(d, e, row.class_weights(j, lanes) if self._summed else None)
+                row.h.write(select(live, h, 0.0), j, lanes)
 
-    @traced
-    def clear(ga: Value, ha: Value, mask: Value) -> None:
-        zero = simd.constant(0.0, full)
-        if spec.gradient:
-            x_access.write(zero, ga, mask)
-        if h_access is not None:
-            h_access.write(zero, ha, mask)
+        return step
 
-    unpack, x_step = simd.reader(SOFTMAX_JOB.names), lanes if along else 1
-    gives = spec.gradient or h_access is not None
-    streams = along and (spec.gradient or mapped)
-    heaped, steps, kept_step, near = stores, STEPS, lanes * 8, 1 << 16
-    x_size, x_tile_step = x_tile.kind.size, x_tile.step
-    z_size, z_tile_step = (z_tile.kind.size, z_tile.step) if z_tile else (0, 0)
-    h_size, h_tile_step = (h_tile.kind.size, h_tile.step) if h_tile else (0, 0)
-    parts = row_parts(spec)
-    everything, first, rows_at, advance = parts.everything, parts.first, parts.rows_at, parts.advance
-    row_sample, row_label, label_logit, label_weight = (
-        parts.row_sample, parts.row_label, parts.label_logit, parts.label_weight
-    )  # fmt: skip
-    standing, wrong_labels, any_of, finish, factors = (
-        parts.standing, parts.wrong_labels, parts.any_of, parts.finish, parts.factors
-    )  # fmt: skip
-    put_rows, judged, both, times, plus = parts.put_rows, parts.judged, parts.both, parts.times, parts.plus
-    obtained, released, settle = parts.obtained, parts.released, parts.settle
+    def _mapping(self, row: Row) -> Callable[[Value, Lanes], None]:
+        m, r, share = row.number("m"), row.number("r"), row.number("share")
 
-    def kernel(job: int, start: int, stop: int) -> int:
-        (
-            classes, inner, x_outer, x_row, x_class, z_outer, z_row, z_class, g_outer, g_row, g_class,
-            h_outer, h_row, h_class, s_outer, s_row, w_class, ignore, has_ignore, wide, streaming, allocate, release,
-            smoothing, inverse, softcap, z_loss, x, z, g, h, samples, weights, loss, grad_scale, kappa,
-        ) = unpack(job)  # fmt: skip
-        whole = classes // lanes if along else classes
-        rest = classes - whole * lanes if along else 0
-        share = smoothing / classes
-        memory = obtained(allocate, (whole + 1) * kept_step) if heaped and whole < steps else 0
-        keeping = memory != 0
-        x_ahead, z_ahead = (x_row, z_row) if classes <= near else (0, 0)
-        x_next, z_next, g_next, h_next = x_step * x_class, x_step * z_class, x_step * g_class, x_step * h_class
-        if tiled:
-            x_next, z_next, g_next, h_next = x_tile_step, z_tile_step, x_tile_step, h_tile_step
-        label_step = x_next if tiled else x_class
-        x_at, z_at, h_at = tiles()
-        wrong = 0
-        i = start
-        while i < stop:
-            outer = i // inner
-            row = i - outer * inner
-            n = 1 if along else min(lanes, inner - row, stop - i)
-            rows = first(n)
-            each, last = (rows, rows) if across else (everything(), first(rest))
-            x_first, z_first = x + outer * x_outer + row * x_row, z + outer * z_outer + row * z_row
-            g_first, h_first = g + outer * g_outer + row * g_row, h + outer * h_outer + row * h_row
-            if tiled:
-                for j in range(0, classes, lanes):
-                    there = first(classes - j)
-                    fill_x(x_at + j * x_tile_step, x_first + j * x_size, x_row, n, there)
-                    fill_z(z_at + j * z_tile_step, z_first + j * z_size, z_row, n, there)
-                x0 = g0 = rows_at(x_at, x_row, n)
-                z0, h0 = rows_at(z_at, z_row, n), rows_at(h_at, h_row, n)
+        def step(j: Value, lanes: Lanes) -> None:
+            d, e = self._difference(row.x.read(j, lanes, -INF), m)
+            if self._spec.result == "log_softmax":
+                result = d - r if e is None else d - (r - e)
             else:
-                x0, z0 = rows_at(x_first, x_row, n), rows_at(z_first, z_row, n)
-                g0, h0 = rows_at(g_first, g_row, n), rows_at(h_first, h_row, n)
-            s_i = row_sample(samples + outer * s_outer + row * s_row, s_row, n)
-            y = row_label(z_first, z_row, n)
-            counts, valid = standing(y, s_i, classes, ignore, has_ignore)
-            wrong += wrong_labels(counts, valid, rows)
-            if any_of(counts):
-                m = lowest()
-                xa = x0
-                for _ in range(whole):
-                    m = highest(m, xa, each)
-                    xa = advance(xa, x_next)
-                if rest > 0:
-                    m = highest(m, xa, last)
-                top = maximum(m, softcap, inverse)
+                scale, t = self._exponential(d, e)
+                result = fma(scale, t, scale) * (share * UNBIAS)
+            self._write(row.g, result, j, lanes)
 
-                s, s_low, k, a, a_low, total, total_low = nothing()
-                xa, za, wa, ea, j = x0, z0, weights, memory, 0
-                for _ in range(whole):
-                    s, s_low, k, a, a_low, total, total_low = visit(
-                        s, s_low, k, a, a_low, total, total_low,
-                        xa, za, wa, ea, j, y, each, top, softcap, inverse, smoothing, share, x_ahead, z_ahead, keeping,
-                    )  # fmt: skip
-                    ea += kept_step
-                    xa = advance(xa, x_next)
-                    za = advance(za, z_next)
-                    wa += x_step * w_class
-                    j += x_step
-                if rest > 0:
-                    s, s_low, k, a, a_low, total, total_low = visit(
-                        s, s_low, k, a, a_low, total, total_low,
-                        xa, za, wa, ea, j, y, last, top, softcap, inverse, smoothing, share, x_ahead, z_ahead, keeping,
-                    )  # fmt: skip
-                sums = combined(s, s_low, k, a, a_low, total, total_low)
-                x_y = transformed(label_logit(x0, y, label_step, valid, n), softcap, inverse)
-                w_y = label_weight(weights, w_class, y, valid)
-                cost, r, mass, below, part, most, others = finish(
-                    unbiased(sums[0]),
-                    unbiased(sums[1]),
-                    sums[2],
-                    sums[3],
-                    sums[4],
-                    sums[5],
-                    sums[6],
-                    top,
-                    x_y,
-                    w_y,
-                    z_loss,
-                )
-                if sized:
-                    cost = plus(top, r)
-                item = 8 if wide != 0 else 4
-                put_rows(judged(cost, s_i, counts, valid), loss + i * item, wide, rows)
+        return step
 
-                if gives or mapped:
-                    past_caches = streams and streaming != 0 and g_first % 64 == 0
-                    factor, beside = factors(mass, below, part, z_loss, top, r)
-                    live, multiple = both(counts, valid), times(s_i, grad_scale)
-                    xa, za, ga, ha, wa, ea, j = x0, z0, g0, h0, weights, memory, 0
-                    for _ in range(whole):
-                        if mapped:
-                            map_out(xa, ga, each, top, r, part, past_caches)
-                        else:
-                            e_x = recalled(ea) if keeping else made_again(xa, each, top, softcap, inverse)
-                            give(
-                                e_x, xa, za, wa, ga, ha, j, y, each, top, softcap, inverse, smoothing, share,
-                                live, mass, others, factor, beside, most, r, multiple, kappa, past_caches,
-                            )  # fmt: skip
-                        xa = advance(xa, x_next)
-                        za = advance(za, z_next)
-                        ga = advance(ga, g_next)
-                        ha = advance(ha, h_next)
-                        ea += kept_step
-                        wa += x_step * w_class
-                        j += x_step
-                    if rest > 0:
-                        if mapped:
-                            map_out(xa, ga, last, top, r, part, False)
-                        else:
-                            e_x = recalled(ea) if keeping else made_again(xa, last, top, softcap, inverse)
-                            give(
-                                e_x, xa, za, wa, ga, ha, j, y, last, top, softcap, inverse, smoothing, share,
-                                live, mass, others, factor, beside, most, r, multiple, kappa, False,
-                            )  # fmt: skip
-            else:
-                item = 8 if wide != 0 else 4
-                put_rows(times(s_i, 0.0), loss + i * item, wide, rows)
-                ga, ha = g0, h0
-                for _ in range(whole):
-                    clear(ga, ha, each)
-                    ga = advance(ga, g_next)
-                    ha = advance(ha, h_next)
-                if rest > 0:
-                    clear(ga, ha, last)
-            if tiled:
-                for j in range(0, classes, lanes):
-                    there = first(classes - j)
-                    empty_g(x_at + j * x_tile_step, g_first + j * x_size, g_row, n, there)
-                    empty_h(h_at + j * h_tile_step, h_first + j * h_size, h_row, n, there)
-            i += n
-        if heaped:
-            released(release, memory)
-        if streams and streaming != 0:
-            settle()
-        return wrong
+    def _write(self, cursor: Cursor, x: Value, j: Value, lanes: Lanes) -> None:
+        """Write whole steps that no cache would hold past the caches, which spares reading their memory first."""
+        if self._past_caches is None or lanes is not None or self.lanes * cursor.access.kind.size % 64:
+            cursor.write(x, j, lanes)
+            return
 
-    return kernel
+        def through() -> None:
+            cursor.prefetch(j, AHEAD, to_write=True)
+            cursor.write(x, j, lanes)
+
+        simd.either(self._past_caches, lambda: cursor.write_past_caches(x, j), through)
+
+    def clear(self, row: Row) -> None:
+        zero = simd.constant(0.0, self._full)
+
+        def step(j: Value, lanes: Lanes) -> None:
+            for array in (row.rows.g, row.rows.h):
+                if array:
+                    array.cursor(row.turn).write(zero, j, lanes)
+
+        row.rows.steps(step)

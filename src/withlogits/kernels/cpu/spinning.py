@@ -7,95 +7,59 @@ arrays: one call, without the interpreter, so that no signal handler or exceptio
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from . import simd
-from .job import GRAIN, INSIDE, JOB, KERNEL, NEXT, OPEN, STOP, WRONG, YIELD, PoolSpec
-from .simd import I64, Value, traced
+from .control import Kernel, Variable, repeat, when
+from .job import CHUNK, INSIDE, JOB, KERNEL, NEXT, OPEN, STOP, WRONG, YIELD, PoolSpec
+from .simd import I64, Value, select
+from .target import Target
 
 PATIENCE = 1000  # spins between two offers of the processor to somebody else, while others finish
 
 
-@traced
-def read(control: Value, slot: Value) -> Value:
-    return simd.atomic_load(control + slot)
-
-
-@traced
-def write(control: Value, slot: Value, x: Value) -> None:
-    simd.atomic_store(x, control + slot)
-
-
-@traced
-def add(control: Value, slot: Value, x: Value) -> Value:
-    return simd.atomic_add(control + slot, x)
-
-
-@traced
-def plain(control: Value, slot: Value) -> Value:
-    return simd.load(control + slot, I64)
-
-
-@traced
-def kernel_call(kernel: Value, job: Value, start: Value, stop: Value) -> Value:
-    return simd.call(kernel, job, start, stop)
-
-
-@traced
-def offer(function: Value) -> None:
-    simd.call(function)
-
-
-@traced
-def rest() -> None:
-    simd.pause()
-
-
-def build(spec: PoolSpec) -> Callable[[int, int, int], int]:
-    opened, inside, nearest, wrong, last, size = OPEN, INSIDE, NEXT, WRONG, STOP, GRAIN
-    kernel_slot, job_slot, yield_slot, patience = KERNEL, JOB, YIELD, PATIENCE
-
-    def lead(control: int, _start: int, _stop: int) -> int:
-        stop, grain = plain(control, last), plain(control, size)
-        kernel, job = plain(control, kernel_slot), plain(control, job_slot)
-        write(control, opened, 1)
-        start = add(control, nearest, grain)
-        while start < stop:
-            bad = kernel_call(kernel, job, start, min(start + grain, stop))
-            if bad != 0:
-                add(control, wrong, bad)
-            start = add(control, nearest, grain)
-        write(control, opened, 0)
-        spins = 0
-        while read(control, inside) != 0:
-            rest()
-            spins += 1
-            if spins == patience:
-                spins = 0
-                offer(plain(control, yield_slot))
-        found: int = read(control, wrong)
-        return found
-
-    def serve(control: int, _start: int, spins: int) -> int:
-        joined = 0
-        left = spins
-        while left > 0:
-            if read(control, opened) == 1:
-                add(control, inside, 1)
-                if read(control, opened) == 1:
-                    stop, grain = plain(control, last), plain(control, size)
-                    kernel, job = plain(control, kernel_slot), plain(control, job_slot)
-                    start = add(control, nearest, grain)
-                    while start < stop:
-                        bad = kernel_call(kernel, job, start, min(start + grain, stop))
-                        if bad != 0:
-                            add(control, wrong, bad)
-                        start = add(control, nearest, grain)
-                        joined += 1
-                        left = spins
-                add(control, inside, -1)
-            rest()
-            left -= 1
-        return joined
-
+def build(spec: PoolSpec, target: Target) -> Kernel:
+    """Return the leader's half of the pool, or a worker's."""
     return lead if spec.half == "lead" else serve
+
+
+def work(control: Value, chunks: Variable | None = None) -> None:
+    """Take chunks of the job and run the kernel on them until none is left."""
+    stop, size, kernel, job = (simd.load(control + slot, I64) for slot in (STOP, CHUNK, KERNEL, JOB))
+    start = Variable(simd.atomic_add(control + NEXT, size))
+    with repeat(lambda: start.value < stop):
+        bad = simd.call(kernel, job, start.value, simd.smaller(start.value + size, stop))
+        with when(bad != 0):
+            simd.atomic_add(control + WRONG, bad)
+        start.value = simd.atomic_add(control + NEXT, size)
+        if chunks is not None:
+            chunks.value = chunks.value + 1
+
+
+def lead(control: Value, _start: Value, _stop: Value) -> Value:
+    """Open the job, work on it, close it, and wait until nobody is inside; returns how many labels were wrong."""
+    simd.atomic_store(simd.integer(1), control + OPEN)
+    work(control)
+    simd.atomic_store(simd.integer(0), control + OPEN)
+    spins = Variable(simd.integer(0))
+    with repeat(lambda: simd.atomic_load(control + INSIDE) != 0):
+        simd.pause()
+        spins.value = spins.value + 1
+        with when(spins.value == PATIENCE):
+            spins.value = simd.integer(0)
+            simd.call(simd.load(control + YIELD, I64))
+    return simd.atomic_load(control + WRONG)
+
+
+def serve(control: Value, _start: Value, spins: Value) -> Value:
+    """Look out for jobs for so many spins after the last one, and work on them; returns how many chunks were done."""
+    chunks, left = Variable(simd.integer(0)), Variable(spins)
+    with repeat(lambda: left.value > 0):
+        with when(simd.atomic_load(control + OPEN) == 1):
+            simd.atomic_add(control + INSIDE, simd.integer(1))
+            with when(simd.atomic_load(control + OPEN) == 1):
+                before = chunks.value
+                work(control, chunks)
+                left.value = select(chunks.value != before, spins, left.value)
+            simd.atomic_add(control + INSIDE, simd.integer(-1))
+        simd.pause()
+        left.value = left.value - 1
+    return chunks.value
