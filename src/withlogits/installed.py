@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
-from withlogits.dispatch import SERVED
+from withlogits.frameworks import SERVED
 
 
 class Framework(NamedTuple):

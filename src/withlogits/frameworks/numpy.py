@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import dispatch, engine, errors, options, shapes
+from withlogits import engine, errors, options, shapes
+from withlogits.frameworks import refuse_other_frameworks
 from withlogits.kernels.cpu import buffers
 from withlogits.kernels.cpu.layout import Layout, address, dense_strides
 from withlogits.kernels.cpu.plan import Allocator
@@ -178,7 +179,7 @@ def elementwise(x: Any, kind: str) -> Any:
 
 def plain_array(name: str, given: Any) -> Array:
     """As a plain, native, aligned array."""
-    dispatch.refuse_other_frameworks(name, given, "NumPy")
+    refuse_other_frameworks(name, given, "NumPy")
     if isinstance(given, np.ma.MaskedArray):
         raise errors.masked(name)
     try:
