@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import numpy as np
 import pytest
 
 import withlogits
+from cli_processes import SOURCE, finished, partials, process, wait_for_partial
 from withlogits.cli import main
 from withlogits.evaluation import losses
-
-SOURCE = Path(withlogits.__file__).parents[1]
 
 
 @pytest.fixture
@@ -44,25 +42,7 @@ def command(capsys, monkeypatch, tmp_path):
     return run
 
 
-def process(*arguments, code="", **options):
-    """Run `withlogits` in a process of its own; `code` runs before it."""
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), **options.pop("env", {})}
-    program = f"import sys; sys.argv = ['withlogits', *sys.argv[1:]]\n{code}\nfrom withlogits.cli import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        **options,
-    )
-
-
-def finished(child):
-    out, err = child.communicate(timeout=60)
-    return child.returncode, out, err
-
-
+NO_FOLDER = "cannot be written: there is no folder nowhere; make it first"
 SPARSE = "withlogits: --loss sparse, since int64 labels of shape (100,) are the numbers of classes\n"
 
 
@@ -164,7 +144,7 @@ def test_output(command, monkeypatch, order):
     np.testing.assert_array_equal(np.load("losses.npy"), expected)
     code, out, _ = command("loss", "l.npy", "y.npy", *options, "--json")
     assert (code, json.loads(out)["value"], json.loads(out)["output"]) == (0, None, "losses.npy")
-    assert not list(Path().glob("*.partial"))
+    assert not partials(Path())
 
 
 def test_losses_on_stdout_come_in_the_order_of_the_indices(command, monkeypatch):
@@ -268,11 +248,11 @@ def test_labels_that_do_not_fit_are_told_in_the_words_of_the_command_line(comman
         ),
         (
             ("logits.npy", "labels.npy", "--loss", "sparse", "--reduction", "none", "--output", "labels.npy"),
-            "--output labels.npy is the file that is read: choose another",
+            "--output labels.npy is read as an input; choose another file",
         ),
         (
             ("logits.npy", "labels.npy", "--loss", "sparse", "--reduction", "none", "--output", "no/o.npy"),
-            "--output no/o.npy: there is no folder no",
+            "--output no/o.npy cannot be written: there is no folder no; make it first",
         ),
     ],
 )
@@ -295,7 +275,7 @@ def test_an_output_that_failed_leaves_nothing_behind(command, monkeypatch):
     code, _, _ = command("loss", "logits.npy", "bad.npy", "--reduction", "none", "--output", "losses.npy")
     assert code == 1
     assert Path("losses.npy").read_text() == "before"
-    assert not list(Path().glob("*.partial"))
+    assert not partials(Path())
 
 
 def test_a_bar_is_drawn_where_stderr_is_a_terminal(command, monkeypatch):
@@ -346,15 +326,11 @@ def test_an_interrupt_exits_130_with_one_line(tmp_path):
     with process(*arguments, cwd=tmp_path) as child:
         first = child.stderr.readline()
         assert first.startswith("withlogits: --loss sparse, since")
-        partial = tmp_path / "losses.npy.partial"
-        deadline = time.monotonic() + 30
-        while not (partial.exists() and partial.stat().st_size > 1000) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for_partial(tmp_path)
         child.send_signal(signal.SIGINT)
         code, out, err = finished(child)
     assert (code, out, err) == (130, "", "withlogits: interrupted\n")
-    assert not partial.exists()
-    assert not (tmp_path / "losses.npy").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big.npy", "labels.npy"]
 
 
 def test_a_reader_that_leaves_is_no_error_text(tmp_path):
@@ -481,16 +457,19 @@ def test_swapped_files_are_diagnosed_and_not_evaluated(command):
 
 @pytest.mark.usefixtures("pair")
 def test_a_report_without_its_package_is_refused_before_the_work(command, monkeypatch):
-    monkeypatch.setattr("withlogits.evaluation.report.page.find_spec", lambda name: None)
-    code, out, err = command("evaluate", "x.npy", "y.npy", "--report", "r.html")
-    assert (code, out) == (2, "")
-    assert err == 'withlogits: the report needs jinja2: pip install "withlogits[report]"\n'
+    for missing in ({"jinja2"}, {"jinja2", "matplotlib"}):
+        spec = dict.fromkeys({"jinja2", "matplotlib"} - missing, "installed").get
+        monkeypatch.setattr("withlogits.evaluation.report.page.find_spec", spec)
+        code, out, err = command("evaluate", "x.npy", "y.npy", "--report", "r.html")
+        assert (code, out) == (2, "")
+        needs = " and ".join(sorted(missing))
+        assert err == f'withlogits: the report needs {needs}: pip install "withlogits[report]"\n'
 
 
 @pytest.mark.usefixtures("pair")
 def test_options_that_cannot_be_meant(command):
     code, _, err = command("evaluate", "x.npy", "y.npy", "--report", "nowhere/r.html")
-    assert (code, err) == (2, "withlogits: --report nowhere/r.html: there is no folder nowhere\n")
+    assert (code, err) == (2, f"withlogits: --report nowhere/r.html {NO_FOLDER}\n")
     Path("two.txt").write_text("a\nb\n")
     code, _, err = command("evaluate", "x.npy", "y.npy", "--class-names", "two.txt")
     assert (code, err) == (2, "withlogits: --class-names has 2 names, and the logits 6 classes\n")

@@ -307,5 +307,5 @@ def test_what_the_demo_lacks_is_named(tmp_path, name):
 
 def test_an_output_without_a_folder_is_refused_before_anything_is_trained(tmp_path):
     done = demo(tmp_path, "--output", "no/picture.png")
-    expected = "withlogits: --output no/picture.png: there is no folder no\n"
+    expected = "withlogits: --output no/picture.png cannot be written: there is no folder no; make it first\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)

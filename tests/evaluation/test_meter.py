@@ -268,6 +268,18 @@ def test_batches_that_do_not_go_together() -> None:
         meter.update(LABELS[:9], LOGITS)
 
 
+@pytest.mark.parametrize("name", ["sparse", "softmax", "sigmoid"])
+def test_class_names_that_are_too_few_or_too_many(name: str) -> None:
+    labels, logits = KINDS[name]
+    text = "class_names has 2 names, where logits (1500, 12) have 12 classes"
+    for names in (("a", "b"), ["a", "b"]):
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            Meter(loss=name, class_names=names).update(labels, logits)
+        with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+            withlogits.evaluate(labels, logits, loss=name, class_names=names)
+    assert withlogits.evaluate(labels, logits, loss=name, class_names=[*map(str, range(C))]).class_names
+
+
 def test_nothing_to_compute_from() -> None:
     with pytest.raises(ValueError, match=r"^the meter has seen no batch: call update\(labels, logits\) first$"):
         Meter().compute()

@@ -15,10 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 
 from evaluation.report_cases import (
+    DIGITS,
     GENRES,
     MISCALIBRATED,
     PROBABILITIES,
@@ -27,9 +29,10 @@ from evaluation.report_cases import (
     exclusive,
     independent,
 )
+from withlogits import evaluate
 from withlogits.evaluation.report import write
 from withlogits.evaluation.report.texts import CHINESE, CHINESE_TITLES, ENGLISH
-from withlogits.evaluation.results import Confusion, Evaluation
+from withlogits.evaluation.results import Confusion, Evaluation, Histogram
 from withlogits.guide.findings import CODES, Diagnosis
 
 pytest.importorskip("jinja2")
@@ -177,7 +180,7 @@ def test_the_histogram_tells_where_half_of_the_losses_lie(spread: str, tmp_path:
     assert 0.05 < median < 0.5
     assert 1 < high < 2
     assert "Not shown: 3 elements with a loss that is infinite or NaN." in message
-    assert any("80 elements (80.0%)" in (at.get("data-tip") or "") for _, at, _ in page.all("rect"))
+    assert any("80 elements (80.0%)" in (at.get("data-tip") or "") for _, at, _ in page.all("path"))
 
 
 def test_chinese_translates_titles_by_code_and_leaves_evidence(tmp_path: Path) -> None:
@@ -234,6 +237,75 @@ def test_the_highest_total_losses_are_kept(tmp_path: Path) -> None:
     assert totals[shown].min() >= np.sort(totals)[-200] - 1e-9
 
 
+def drawn(page: Page, kind: str) -> list[tuple[dict[str, str | None], str]]:
+    """The marks of a class in the figures."""
+    return [(at, text) for _, at, text in page.all("path", "text", "circle") if kind in (at.get("class") or "").split()]
+
+
+def corners(path: str | None) -> tuple[float, float, float, float]:
+    """Of a rectangle: left, top, right, bottom."""
+    numbers = [float(number) for number in re.findall(r"-?[\d.]+", path or "")]
+    return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
+
+
+def test_a_loss_beyond_the_last_finite_edge_is_drawn(tmp_path: Path) -> None:
+    logits = np.zeros((100, 3))
+    logits[::5, 1] = 2000.0
+    logits[::7, 2] = 1e5
+    evaluation = evaluate(np.zeros(100, int), logits)
+    assert np.isinf(evaluation.histogram.edges[-1])
+    assert evaluation.histogram.counts[-1] > 0
+    page = written(evaluation, tmp_path)
+    tips = [at["data-tip"] or "" for at, _ in drawn(page, "bar")]
+    assert any(tip.startswith("768 to inf nats: 32 rows") or " to inf nats: 3" in tip for tip in tips)
+
+
+def test_the_area_of_a_bar_is_its_count(tmp_path: Path) -> None:
+    """On the axis of logarithms: bins of 0.585 and of 0.415 octaves in turns, all equally full for their width."""
+    edges = np.concatenate(([0.0], (2.0 ** np.arange(-6, 3)[:, None] * [1.0, 1.5]).reshape(-1), [np.inf]))
+    counts = np.array([0, *[585, 415] * 9])
+    evaluation = replace(exclusive(), histogram=Histogram(edges, counts))
+    page = written(evaluation, tmp_path)
+    boxes = [corners(at["d"]) for at, _ in drawn(page, "bar") if "%)" in (at["data-tip"] or "")]
+    assert len(boxes) == 18
+    boxes = boxes[:-1]  # the last bin has no end
+    widths = [right - left for left, _, right, _ in boxes]
+    heights = [bottom - top for _, top, _, bottom in boxes]
+    # Coordinates are rounded to 0.1; log2(1.5) = 0.58496, 585 and 415 differ from it by 3e-5 and 1e-4 of themselves.
+    assert max(heights) - min(heights) <= 0.2 + 2e-4 * max(heights)
+    for wide, narrow in zip(widths[::2], widths[1::2], strict=False):
+        assert wide / narrow == pytest.approx(np.log2(1.5) / np.log2(4 / 3), abs=0.25 / narrow)
+
+
+def test_the_largest_mean_loss_is_that_of_all_classes(tmp_path: Path) -> None:
+    evaluation = exclusive(40, 4000, None)
+    loss, support = evaluation.per_class.loss.copy(), evaluation.per_class.support.copy()
+    loss[7], support[7] = 9.25, 1  # its total is small, so that it is not among the bars
+    loss[9], support[9] = 1e-3, 1
+    page = written(replace(evaluation, per_class=replace(evaluation.per_class, loss=loss, support=support)), tmp_path)
+    message = next(text for _, at, text in page.all("p") if at.get("id") == "per-class-message-1")
+    assert message.startswith("The mean loss is largest for class 7, 9.250 nats, and smallest for class 9, 0.001000.")
+    assert message.endswith("The 20 of 40 classes with the highest total loss.")
+    assert "7" not in [text for _, text in drawn(page, "tick")][-20:]
+
+
+def test_names_are_texts_of_the_page(tmp_path: Path) -> None:
+    names = ("猫", "$x$", "a_b^c", "<b>", "\x1b[31m", "大熊猫与小熊猫以及其他动物", *DIGITS[6:])
+    page = written(replace(exclusive(), class_names=names), tmp_path, "zh")
+    shown = {text for _, text in drawn(page, "tick")}
+    assert {"猫", "$x$", "a_b^c", "<b>", r"\x1b[31m", "大熊猫与小熊猫…"} <= shown
+    assert not [at for at, _ in drawn(page, "tick") if "style" in at]
+
+
+def test_the_same_evaluation_is_the_same_file(tmp_path: Path) -> None:
+    write(exclusive(), tmp_path / "a")
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "svg.fonttype": "path", "axes.grid": True}):
+        write(exclusive(), tmp_path / "b")
+        assert matplotlib.rcParams["text.usetex"]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert " id=" not in "".join(re.findall("<svg.*?</svg>", (tmp_path / "a").read_text("utf-8"), re.DOTALL))
+
+
 def test_nothing_is_loaded(tmp_path: Path) -> None:
     for case in CASES.values():
         page = written(case, tmp_path)
@@ -269,7 +341,7 @@ def test_an_error_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*nowhere'; make it first") as caught:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere; make it first") as caught:
         write(exclusive(), tmp_path / "nowhere" / "report.html")
     assert str(caught.value).count("\n") == 0
     with pytest.raises(OSError, match=r"is a folder"):
@@ -287,7 +359,7 @@ def test_the_template_library_is_imported_at_first_need(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys\n"
         "from withlogits.evaluation.report import write\n"
-        "assert 'jinja2' not in sys.modules\n"
+        "assert not {'jinja2', 'matplotlib'} & set(sys.modules)\n"
         "sys.modules['jinja2'] = None\n"
         "from evaluation.report_cases import exclusive\n"
         f"write(exclusive(), pathlib.Path({str(tmp_path / 'report.html')!r}))\n"
@@ -333,6 +405,14 @@ CONTRAST = """() => {
     const [r, g, b] = colour.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
+  const cellAt = (text) => {
+    const { x, y, width, height } = text.getBoundingClientRect();
+    const [a, b] = [x + width / 2, y + height / 2];
+    return [...text.parentElement.querySelectorAll(".cell")].find((cell) => {
+      const box = cell.getBoundingClientRect();
+      return box.left <= a && a <= box.right && box.top <= b && b <= box.bottom;
+    });
+  };
   const bad = [];
   let looked = 0;
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -342,8 +422,8 @@ CONTRAST = """() => {
     const drawn = element instanceof SVGElement;
     const style = getComputedStyle(element);
     let below = behind(drawn ? element.closest("div") : element);
-    const cell = element.previousElementSibling;
-    if (drawn && cell && cell.classList.contains("cell")) {
+    const cell = element.classList.contains("value") && cellAt(element);
+    if (cell) {
       below = over(rgba(getComputedStyle(cell).fill), below, Number(cell.getAttribute("fill-opacity") ?? 1));
     }
     const [a, b] = [light(rgba(drawn ? style.fill : style.color)), light(below)];
@@ -534,7 +614,7 @@ def test_pointing_at_a_mark_says_its_numbers(visit: Callable[..., Any]) -> None:
     page = visit(exclusive(), viewport={"width": 390, "height": 800})
     tip = page.locator("#tip")
     assert tip.is_hidden()
-    bar = page.locator("figure rect.bar").nth(8)
+    bar = page.locator("figure path.bar").nth(8)
     bar.scroll_into_view_if_needed()
     bar.hover()
     assert re.fullmatch(r".* nats: [\d,]+ rows? \([\d.]+%\)", tip.inner_text())

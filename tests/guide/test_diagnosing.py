@@ -10,7 +10,7 @@ import pytest
 
 import withlogits
 from withlogits import diagnose
-from withlogits.guide.survey import Survey
+from withlogits.statistics.summary import Summary
 
 RNG = np.random.default_rng(0)
 LOGITS = (RNG.normal(size=(200, 6)) * 3).astype(np.float32)
@@ -186,7 +186,7 @@ def test_what_two_surveys_saw_is_what_one_would() -> None:
         "sigmoid": (ONE_HOT, LOGITS),
     }
     for kind, (z, x) in cases.items():
-        whole, left, right = (Survey.begin(kind, 1, 6, str(x.dtype), str(z.dtype), None, {}) for _ in range(3))
+        whole, left, right = (Summary.begin(kind, 1, 6, (str(x.dtype), str(z.dtype))) for _ in range(3))
         whole.add(x, z)
         left.add(x[:70], z[:70])
         right.add(x[70:], z[70:], (70, 0))
@@ -225,16 +225,27 @@ def test_sums_of_elements_are_those_of_the_loss_that_is_meant(layout: Any, odd: 
     if odd:
         x[3, 1], x[5, 0] = np.nan, -np.inf
     for options in ({}, {"pos_weight": 3.0}, {"label_smoothing": 0.2}):
-        survey = Survey.begin("sigmoid", 1, 3, "float64", "float64", None, options)
+        summary = Summary.begin("sigmoid", 1, 3, ("float64", "float64"), None, options)
         with np.errstate(invalid="ignore"):
-            survey.add(x.copy(layout), z.copy(layout))
+            summary.add(x.copy(layout), z.copy(layout))
             losses = LOSSES["sigmoid"](labels=z, logits=x, **options)
-        assert survey.pair.loss == pytest.approx(losses[np.isfinite(losses)].sum())
-        assert (survey.pair.nan, survey.pair.infinite) == (np.isnan(losses).sum(), np.isinf(losses).sum())
-        assert survey.pair.zx == pytest.approx(0.0 if odd else (x * z).sum())
+        assert summary.pair.loss == pytest.approx(losses[np.isfinite(losses)].sum())
+        assert (summary.pair.nan, summary.pair.infinite) == (np.isnan(losses).sum(), np.isinf(losses).sum())
+        assert summary.pair.zx == pytest.approx(0.0 if odd else (x * z).sum())
 
 
 def test_weights_of_elements_go_with_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("withlogits.guide.diagnosing.ROWS", 7)
     x = np.random.default_rng(0).normal(size=(40, 3))
     assert diagnose((x > 0) * 1.0, x, loss="sigmoid", pos_weight=np.full((40, 3), 2.0)).codes == ()
+
+
+@pytest.mark.parametrize("scale", [30.0, 100.0])
+def test_perfect_and_confident_logits_are_clean(scale: float) -> None:
+    labels = np.arange(200) % 5
+    hot = np.eye(5)[labels]
+    assert diagnose(labels, scale * hot).codes == ()
+    assert diagnose(hot, scale * hot, loss="softmax").codes == ()
+    assert diagnose(labels > 2, scale * (2.0 * (labels > 2) - 1), loss="sigmoid").codes == ()
+    assert withlogits.evaluate(labels, scale * hot).loss < 1e-12
+    withlogits.checked(LOSSES["sparse"])(labels=labels, logits=scale * hot)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -76,3 +80,42 @@ def test_in_a_notebook() -> None:
 def test_every_code_has_a_title() -> None:
     assert len(CODES) == 30
     assert all(len(title) < 70 for title in CODES.values())
+
+
+def in_a_process(diagnosis: Diagnosis) -> None:
+    diagnosis.raise_for_errors()
+
+
+def test_errors_are_copied_compared_and_sent_to_other_processes() -> None:
+    diagnosis = withlogits.diagnose(LABELS + 1, LOGITS)
+    with pytest.raises(DiagnosisError) as caught:
+        diagnosis.raise_for_errors()
+    for other in (pickle.loads(pickle.dumps(caught.value)), copy.copy(caught.value), copy.deepcopy(caught.value)):
+        assert type(other) is DiagnosisError
+        assert other == caught.value
+        assert hash(other) == hash(caught.value)
+        assert (str(other), other.diagnosis) == (str(caught.value), diagnosis)
+    assert caught.value != ValueError(str(caught.value))
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        error = pool.submit(in_a_process, diagnosis).exception(timeout=120)
+    assert error == caught.value
+
+
+def test_every_result_is_copied_and_compared() -> None:
+    several = (RNG.random((40, 5)) < 0.3) * 1.0
+    results = [
+        withlogits.diagnose(LABELS + 1, LOGITS),
+        withlogits.diagnose(LABELS + 1, LOGITS).findings[0],
+        withlogits.recommend(LABELS),
+        withlogits.evaluate(LABELS, LOGITS),  # arrays, and NaN in empty bins
+        withlogits.evaluate(several, LOGITS, loss="sigmoid"),
+    ]
+    others = [withlogits.evaluate(several, LOGITS, loss="sigmoid").calibration, results[0].findings, 3, None, LABELS]
+    for result in results:
+        for again in (pickle.loads(pickle.dumps(result)), copy.copy(result), copy.deepcopy(result)):
+            assert again == result
+        assert sum(result is other or result == other for other in results) == 1
+        assert not any(isinstance(other, type(result)) and result == other for other in others)
+    assert withlogits.evaluate(LABELS, LOGITS) == withlogits.evaluate(LABELS, LOGITS)
+    warning = withlogits.GuideWarning("text")
+    assert str(pickle.loads(pickle.dumps(warning))) == "text"

@@ -232,15 +232,55 @@ def test_tanh_and_its_derivative() -> None:
     np.testing.assert_array_equal(derivative, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, np.nan])
 
 
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("size", [1.0, 100.0, 2.0**20])
-def test_expm1_of_what_is_left_of_a_float32(size: float) -> None:
-    (figure,) = promised(functions.expm1_reduced_float32, "within")
+def test_expm1_of_what_is_left_of_a_float32(size: float, keep: bool) -> None:
+    figure = promised(functions.expm1_reduced_float32, "within")[keep]
     x = np.append(np.random.default_rng(8).uniform(-size, size, POINTS), -5.198927).astype(np.float32)
     n = np.rint(x.astype(np.float64) / np.log(2.0)).astype(np.float32)
-    got, lost = elementwise(functions.expm1_reduced_float32, 2, 2, F32)(x, n)
+    got, lost = elementwise(lambda x, n: functions.expm1_reduced_float32(x, n, keep), 2, 2, F32)(x, n)
     truth = [mp.expm1(exact(a) - exact(b) * mp.ln2) for a, b in zip(x, n, strict=True)]
     error = max(float(abs(exact(g) + exact(e) - t)) for g, e, t in zip(got, lost, truth, strict=True))
     assert error <= figure
+
+
+def together(high: Any, low: Any, truth: list[mpf]) -> float:
+    """The relative error of pairs."""
+    return max(float(abs((exact(h) + exact(e)) / t - 1)) for h, e, t in zip(high, low, truth, strict=True))
+
+
+def test_exp_in_float32_and_what_it_lost() -> None:
+    (figure,) = promised(functions.exp_float32, "within")
+    rng = np.random.default_rng(10)
+    d = -np.concatenate([rng.uniform(0, 1, POINTS), rng.uniform(0, 60, POINTS), 10.0 ** rng.uniform(-30, 0, POINTS)])
+    d = d.astype(np.float32)
+    compute = elementwise(functions.exp_float32, 1, 2, F32)
+    assert together(*compute(d), [mp.exp(exact(x)) for x in d]) <= figure
+    d = rng.uniform(-104.0, -80.0, POINTS).astype(np.float32)  # down to the smallest subnormal number
+    assert worst(compute(d)[0], [mp.exp(exact(x)) for x in d], np.float32) <= 0.51
+    ends = compute(np.float32([0.0, -0.0, -104.5, -1e30, -np.inf, np.nan]))[0]
+    np.testing.assert_array_equal(ends, np.float32([1.0, 1.0, 0.0, 0.0, 0.0, np.nan]))
+
+
+def pairs_up_to_one() -> tuple[Any, Any]:
+    rng = np.random.default_rng(11)
+    e = np.concatenate([rng.random(POINTS), 10.0 ** rng.uniform(-30, 0, POINTS), [0.5, np.nextafter(0.5, 0), 1.0]])
+    e = e.astype(np.float32)
+    return e, (rng.uniform(-0.5, 0.5, len(e)) * np.spacing(e) * (e < 1)).astype(np.float32)
+
+
+def test_log1p_in_float32_and_its_correction() -> None:
+    (figure,) = promised(functions.log1p_pair_float32, "within")
+    e, low = pairs_up_to_one()
+    truth = [mp.log1p(exact(x) + exact(y)) for x, y in zip(e, low, strict=True)]
+    assert together(*elementwise(functions.log1p_pair_float32, 2, 2, F32)(e, low), truth) <= figure
+
+
+def test_inverse_in_float32() -> None:
+    (figure,) = promised(functions.inverse_float32)
+    e, low = pairs_up_to_one()
+    truth = [1 / (1 + exact(x) + exact(y)) for x, y in zip(e, low, strict=True)]
+    assert worst(elementwise(functions.inverse_float32, 2, 1, F32)(e, low), truth, np.float32) <= figure
 
 
 def test_two_sum_loses_nothing() -> None:

@@ -11,7 +11,7 @@ __all__ = ["load_digits"]
 
 @cache
 def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """1,797 handwritten digits: the test images of UCI's Optical Recognition of Handwritten Digits.
+    """Return 1,797 handwritten digits: the test images of UCI's Optical Recognition of Handwritten Digits.
 
     Thirteen people wrote them, none of whom wrote the data set's training images. An image counts, in each of 8 × 8
     cells of 4 × 4 pixels, the pixels with ink: 0 to 16, divided by 16 here. The arrays are read-only and the same at

@@ -1,4 +1,4 @@
-"""Pictures in which none, one, two or three digits lie over one another, and how well a set of digits is told."""
+"""Pictures in which none, one, two or three digits overlap, and scores of predicted sets of digits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Canvases(NamedTuple):
 
     @property
     def rows(self) -> Floats:
-        """The pictures as inputs of a network, (N, 144)."""
+        """Return the pictures as inputs of a network, (N, 144)."""
         return self.images.reshape(len(self.images), -1)
 
 
 def compose(digits: Floats, labels: NDArray[np.int64], count: int, seed: int) -> Canvases:
-    """Lay none to three random digits into different corners, the darker pixel winning where they overlap."""
+    """Place none to three random digits in different corners; where they overlap, the darker pixel is kept."""
     rng = np.random.default_rng(seed)
     images = np.zeros((count, SIDE, SIDE), np.float32)
     present = np.zeros((count, 10), np.float32)
@@ -47,7 +47,7 @@ def compose(digits: Floats, labels: NDArray[np.int64], count: int, seed: int) ->
 
 
 class Scores(NamedTuple):
-    """How well the sets were told; each number is in [0, 1], and 1 is best."""
+    """Scores of predicted sets; each number is in [0, 1], and 1 is best."""
 
     exact: float  # the share of pictures whose set of digits is exactly right
     f1: float  # of all yes/no answers together
@@ -55,11 +55,11 @@ class Scores(NamedTuple):
 
 
 def score(probabilities: NDArray[Any], present: Floats, threshold: float) -> Scores:
-    """Scores of the sets {j : p_j > threshold}."""
+    """Return the scores of the sets {j : p_j > threshold}."""
     said = probabilities > threshold
     true = present > 0
-    right, claims = int(np.count_nonzero(said & true)), int(np.count_nonzero(said) + np.count_nonzero(true))
-    f1 = 2 * right / max(1, claims)
+    right, both = int(np.count_nonzero(said & true)), int(np.count_nonzero(said) + np.count_nonzero(true))
+    f1 = 2 * right / max(1, both)
     precision = [average_precision(probabilities[:, j], true[:, j]) for j in range(present.shape[1])]
     return Scores(exact_share(said, true), f1, float(np.mean(precision)))
 
@@ -69,7 +69,7 @@ def exact_share(said: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
 
 
 def average_precision(p: NDArray[Any], true: NDArray[np.bool_]) -> float:
-    """The mean, over the true pictures, of the precision among all that rank no lower; ties rank as one."""
+    """Return the mean, over the true pictures, of the precision among all that rank no lower; ties rank as one."""
     order = np.argsort(-p, kind="stable")
     ranked, hits = p[order], true[order]
     last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
@@ -79,13 +79,13 @@ def average_precision(p: NDArray[Any], true: NDArray[np.bool_]) -> float:
 
 
 def best_threshold(probabilities: NDArray[Any], present: Floats) -> float:
-    """The threshold with the most sets exactly right, of 99 between 0 and 1."""
+    """Return the threshold with the most sets exactly right, of 99 between 0 and 1."""
     candidates = np.linspace(0.01, 0.99, 99)
     return float(max(candidates, key=lambda t: exact_share(probabilities > t, present > 0)))
 
 
 def as_distribution(present: Floats) -> Floats:
-    """Labels that softmax can take: equal shares for the digits that are there, or for all if there is none."""
+    """Return labels for softmax: equal shares for the digits that are there, or for all if there is none."""
     shares: Floats = np.where(present.any(axis=1, keepdims=True), present, np.float32(1))
     shares /= shares.sum(axis=1, keepdims=True)
     return shares

@@ -33,7 +33,7 @@ class Network:
         return np.asarray(self.hidden(x) @ v + c)
 
     def loss_and_gradients(self, loss: LossAndGradient, x: Floats, labels: Any) -> tuple[float, list[Floats]]:
-        """The mean loss of a batch, and its gradients by the chain rule from that of the logits."""
+        """Return the mean loss of a batch, and its gradients by the chain rule from that of the logits."""
         _, _, v, c = self.parameters
         h = self.hidden(x)
         value, g = loss(labels=labels, logits=h @ v + c, reduction="mean")
@@ -62,7 +62,7 @@ class Adam:
 def train(
     network: Network, loss: LossAndGradient, x: Floats, labels: Any, *, steps: int, seed: int, batch: int = 128
 ) -> Iterator[float]:
-    """Train on random batches, and give the loss of each; the learning rate falls from 0.003 along a cosine."""
+    """Train on random batches, and yield the loss of each; the learning rate falls from 0.003 along a cosine."""
     rng = np.random.default_rng(seed)
     adam = Adam(network.parameters)
     for step in range(steps):

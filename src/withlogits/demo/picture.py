@@ -1,4 +1,4 @@
-"""The picture at the end of the demo: one column, large letters, colours that everybody can tell apart."""
+"""The picture at the end of the demo: one column, large letters, colours safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from withlogits.demo.tail import compare
+from withlogits.evaluation.output import open_output
 
 if TYPE_CHECKING:
     from withlogits.demo.speed import Timing
@@ -52,7 +53,8 @@ def draw(story: Story, output: Path) -> None:
         samples(parts[2], story.not_exclusive)
         tail(parts[3].subplots())
         speed(parts[4].subplots(), story.timings)
-        figure.savefig(output, dpi=120, format="png", metadata={"Software": "withlogits"})
+        with open_output(output) as stream:
+            figure.savefig(stream, dpi=120, format="png", metadata={"Software": "withlogits"})
 
 
 def exclusive(axes: Any, part: Exclusive) -> None:
@@ -113,7 +115,7 @@ def digits_of(present: Any) -> str:
 
 
 def chosen(story: NotExclusive) -> list[int]:
-    """The first held-out pictures with so many digits, whatever was answered about them."""
+    """Return the first held-out pictures with so many digits, whatever was predicted for them."""
     many = story.held_out.present.sum(axis=1)
     return [n for digits, count in SHOWN.items() for n in np.flatnonzero(many == digits)[:count].tolist()]
 

@@ -28,7 +28,7 @@ class Timing(NamedTuple):
 
 
 def time(rows: int, classes: int, rounds: int = ROUNDS) -> Iterator[Timing]:
-    """Each task in turn: results compared first, then the two timed by turns, and the best round of each kept."""
+    """Yield the timing of each task: the results are compared, the two timed in turns, the best rounds kept."""
     rng = np.random.default_rng(0)
     x = (4 * rng.standard_normal((rows, classes), np.float32)).astype(np.float32)
     indices = rng.integers(0, classes, rows)
@@ -60,5 +60,5 @@ def time(rows: int, classes: int, rounds: int = ROUNDS) -> Iterator[Timing]:
 
 
 def first(result: Any) -> Any:
-    """The loss, of a loss alone or with its gradient."""
+    """Return the loss, of a loss alone or with its gradient."""
     return result[0] if isinstance(result, tuple) else result

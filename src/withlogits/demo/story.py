@@ -1,4 +1,4 @@
-"""The demo, told from beginning to end: two trainings, the tail, the speed, the guide, and the picture."""
+"""The parts of the demo in their order: two trainings, the tail, the speed, the guide, and the picture."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import withlogits
 from withlogits.data import load_digits
 from withlogits.demo import canvases, picture, speed, tail
 from withlogits.demo.network import Network, train
+from withlogits.evaluation.files.errors import printable
 from withlogits.guide import Diagnosis
 
 Floats = NDArray[np.float32]
@@ -45,7 +46,7 @@ QUICK = Size(60, 120, 32, 600, 200, 3, (256, 1000), 3)
 
 
 class Digits(NamedTuple):
-    """The real digits, split once for all that follows."""
+    """The real digits, split once for all parts."""
 
     training: Floats  # (N, 8, 8)
     training_labels: NDArray[np.int64]
@@ -64,14 +65,14 @@ class Exclusive(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A network that was asked which digits are there."""
+    """A network trained to say which digits are there, and its scores."""
 
     loss: str
     steps: list[int]
     exact: list[float]  # held-out sets exactly right, at those steps
     threshold: float
     scores: canvases.Scores  # held out, in the end
-    at_half: canvases.Scores  # with the threshold that nobody tuned
+    at_half: canvases.Scores  # at the threshold 1/2
     logits: Floats  # (N, 10), held out
     probabilities: Floats
 
@@ -85,7 +86,7 @@ class NotExclusive(NamedTuple):
 
 
 class Story(NamedTuple):
-    """All that the picture shows."""
+    """Everything that the picture shows."""
 
     exclusive: Exclusive
     not_exclusive: NotExclusive
@@ -96,7 +97,7 @@ class Story(NamedTuple):
 
 
 def run(console: Console, output: Path, quick: bool = False) -> Story:
-    """Tell it on the console, and draw it into `output`."""
+    """Run every part, print its results, and draw them into the file `output`."""
     size = QUICK if quick else FULL
     digits = split()
     console.print(
@@ -112,7 +113,7 @@ def run(console: Console, output: Path, quick: bool = False) -> Story:
     asked = tell_guide(console, digits, exclusive, not_exclusive)
     story = Story(exclusive, not_exclusive, tails, wrong, timings, asked)
     picture.draw(story, output)
-    console.print(f"\nThe picture: [bold]{output.resolve()}[/]", soft_wrap=True)
+    console.print(Text.assemble("\nThe picture: ", (printable(str(output.absolute())), "bold")), soft_wrap=True)
     return story
 
 
@@ -299,7 +300,7 @@ def train_with_bar(
     steps: int,
     check: Callable[[int], None] | None = None,
 ) -> list[float]:
-    """The loss of each batch; `check` hears the number of steps that are done."""
+    """Train with a progress bar and return the loss of each batch; `check` is called with the number of steps done."""
     task = progress.add_task(name, total=steps, note="")
     losses = []
     for value in train(network, loss, x, labels, steps=steps, seed=5):

@@ -1,4 +1,4 @@
-"""The loss of rows about which a network is sure: by the usual formulas, by this library, and in truth."""
+"""The loss of rows with confident logits: by the usual formulas, by this library, and in truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Tail(NamedTuple):
 
 
 def truth(row: Sequence[float], label: int) -> Decimal:
-    """log Σ exp(x_j − x_y) for exactly these numbers, to 60 digits."""
+    """Return log Σ exp(x_j − x_y) for exactly these numbers, to 60 digits."""
     with localcontext() as context:
         context.prec = 60
         context.Emin, context.Emax = -(10**9), 10**9
@@ -37,7 +37,7 @@ def truth(row: Sequence[float], label: int) -> Decimal:
 
 
 def compare(rows: Sequence[tuple[Any, int]]) -> list[Tail]:
-    """The loss of each row of float32 logits, with its label."""
+    """Return the loss of each row of float32 logits, with its label."""
     compared = []
     for row, label in rows:
         x = np.asarray(row, np.float32)[None, :]
@@ -65,7 +65,7 @@ class Wrong(NamedTuple):
 
 
 def count_wrong(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> list[Wrong]:
-    """Hold every row's loss against the truth."""
+    """Compare every row's loss with the truth."""
     true = np.array([float(truth(row, label)) for row, label in zip(logits.tolist(), labels.tolist(), strict=True)])
     losses = {
         "log(softmax)": usual.log_of_softmax(logits, labels),

@@ -1,4 +1,4 @@
-"""The formulas that one usually writes in NumPy: what the library is compared with."""
+"""The formulas that are usually written in NumPy, with which the library is compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Array = NDArray[Any]
 
 
 def log_of_softmax(logits: Array, labels: Array) -> Array:
-    """−log(exp(x_y) / Σ exp(x_j)), as the textbook has it."""
+    """Return −log(exp(x_y) / Σ exp(x_j)), the textbook's formula."""
     with np.errstate(all="ignore"):
         e = np.exp(logits)
         p = e / e.sum(axis=-1, keepdims=True)
@@ -19,14 +19,14 @@ def log_of_softmax(logits: Array, labels: Array) -> Array:
 
 
 def logsumexp_minus(logits: Array, labels: Array) -> Array:
-    """logsumexp(x) − x_y, with the maximum taken out: what one writes after the first NaN."""
+    """Return logsumexp(x) − x_y, with the maximum subtracted first."""
     m = logits.max(axis=-1)
     lse = m + np.log(np.exp(logits - m[:, None]).sum(axis=-1))
     return np.asarray(lse - np.take_along_axis(logits, labels[:, None], axis=-1)[:, 0])
 
 
 def sparse_loss_and_gradient(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """The loss, and p − one-hot."""
+    """Return the loss, and p − one-hot."""
     m = logits.max(axis=-1, keepdims=True)
     e = np.exp(logits - m)
     s = e.sum(axis=-1, keepdims=True)
@@ -38,7 +38,7 @@ def sparse_loss_and_gradient(logits: Array, labels: Array) -> tuple[Array, Array
 
 
 def softmax_loss_and_gradient(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """−Σ z_j log p_j, and p − z."""
+    """Return −Σ z_j log p_j, and p − z."""
     m = logits.max(axis=-1, keepdims=True)
     shifted = logits - m
     e = np.exp(shifted)
@@ -47,10 +47,10 @@ def softmax_loss_and_gradient(logits: Array, labels: Array) -> tuple[Array, Arra
 
 
 def sigmoid_loss(logits: Array, labels: Array) -> Array:
-    """max(x, 0) − x z + log1p(exp(−|x|)), which TensorFlow's documentation made known."""
+    """Return max(x, 0) − x z + log1p(exp(−|x|)), the formula of TensorFlow's documentation."""
     return np.asarray(np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits))))
 
 
 def sigmoid_loss_and_gradient(logits: Array, labels: Array) -> tuple[Array, Array]:
-    """The loss, and σ(x) − z."""
+    """Return the loss, and σ(x) − z."""
     return sigmoid_loss(logits, labels), 1 / (1 + np.exp(-logits)) - labels

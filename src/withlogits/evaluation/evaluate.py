@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import shapes
-from withlogits.evaluation.ahead import ahead
 from withlogits.evaluation.files import ArrayFile, BadFile, open_array
 from withlogits.evaluation.files.array import Lend
 from withlogits.evaluation.meter import Meter
+from withlogits.evaluation.prefetch import prefetch
 from withlogits.evaluation.results import Evaluation
 from withlogits.guide.arrays import given
 from withlogits.tiles import Tile, Tiling, cut
@@ -147,7 +147,7 @@ def reading(s: Source, tiling: Tiling, announce: Announce | None) -> Generator[A
     """The blocks; those of a large file are read by a thread of their own."""
     if not isinstance(s, ArrayFile) or s.nbytes <= SMALL:
         return s.blocks(tiling, announce)
-    return ahead(lambda lend: s.blocks(tiling, announce, lend), math.prod(tiling.extents), s.dtype)
+    return prefetch(lambda lend: s.blocks(tiling, announce, lend), math.prod(tiling.extents), s.dtype)
 
 
 def first_of(s: Source, announce: Announce | None) -> Array:

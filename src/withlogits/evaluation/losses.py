@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from withlogits import errors, shapes
 from withlogits.evaluation.files import ArrayFile, BadFile
-from withlogits.guide.facts import closeness
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,
     softmax_cross_entropy_with_logits,
     sparse_softmax_cross_entropy_with_logits,
 )
+from withlogits.statistics.accumulated import closeness
 from withlogits.tiles import Tile, Tiling, cut, size
 
 Array = NDArray[Any]

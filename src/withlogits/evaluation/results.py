@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,30 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Calibration:
+def same(a: Any, b: Any) -> bool:
+    """Whether two parts of a result are equal; NaN equals NaN."""
+    if isinstance(a, np.ndarray):
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if isinstance(a, (tuple, list)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
+
+
+class Result:
+    """A dataclass that may hold arrays: equal if all fields are."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration(Result):
     """A reliability diagram: what was claimed and what came true, in bins of equal width over [0, 1]."""
 
     edges: Floats  # (B + 1,)
@@ -25,17 +47,26 @@ class Calibration:
     accuracy: Floats  # (B,) share that came true; NaN in an empty bin
     error: float  # expected calibration error: Σ counts/total · |accuracy − confidence|
 
+    @classmethod
+    def of(cls, sums: Floats) -> Calibration:
+        """From the number of probabilities in each bin, their sum, and what came true of them."""
+        counts, claimed, true = sums
+        with np.errstate(invalid="ignore", divide="ignore"):
+            confidence, accuracy = claimed / counts, true / counts
+        error = float(np.abs(true - claimed).sum() / counts.sum()) if counts.sum() else 0.0
+        return cls(np.linspace(0.0, 1.0, len(counts) + 1), counts.astype(np.int64), confidence, accuracy, error)
 
-@dataclass(frozen=True)
-class Histogram:
+
+@dataclass(frozen=True, eq=False)
+class Histogram(Result):
     """How many losses lie between edges[i] and edges[i + 1] (nats); infinite and NaN losses are not in it."""
 
     edges: Floats  # (B + 1,), rising, from 0 on
     counts: Counts  # (B,)
 
 
-@dataclass(frozen=True)
-class PerClass:
+@dataclass(frozen=True, eq=False)
+class PerClass(Result):
     """One entry a class."""
 
     classes: Counts  # (K,) the numbers of the classes
@@ -48,8 +79,8 @@ class PerClass:
     average_precision: Floats | None = None  # (K,) sigmoid only
 
 
-@dataclass(frozen=True)
-class Confusion:
+@dataclass(frozen=True, eq=False)
+class Confusion(Result):
     """Who was taken for whom, for the classes with most confusions (all, if they are few)."""
 
     classes: Counts  # (K,) rows and columns of the matrix
@@ -57,8 +88,8 @@ class Confusion:
     common: tuple[tuple[int, int, int], ...]  # (true, predicted, how often), the commonest first, without the diagonal
 
 
-@dataclass(frozen=True)
-class Example:
+@dataclass(frozen=True, eq=False)
+class Example(Result):
     """One row (sigmoid: one element) whose loss is among the largest."""
 
     index: tuple[int, ...]  # where it lies among the rows; sigmoid: among the elements
@@ -68,8 +99,8 @@ class Example:
     confidence: float  # the probability claimed for what was predicted
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, eq=False)
+class Evaluation(Result):
     """How good logits are for labels; `withlogits.evaluate` and `Meter.compute` make it.
 
     Losses are in nats. `exclusive` says whether the classes exclude one another (softmax losses) or are independent

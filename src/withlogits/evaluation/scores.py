@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import engine
-from withlogits.evaluation.bins import BINS
+from withlogits.statistics import backend
+from withlogits.statistics.bins import BINS
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ class Scores:
     def _bin(self, scores: Array, labels: Array) -> None:
         if self.kept:
             self._fold()
-        engine.select().count_scores(scores, labels, self._table, bins=BINS, fraction=self.fraction)
+        backend().count_scores(scores, labels, self._table, bins=BINS, fraction=self.fraction)
 
     def figures(self) -> tuple[Floats, Floats]:
         """(C,) AUROC and average precision; NaN where one of the answers never occurs."""

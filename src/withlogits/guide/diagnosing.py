@@ -11,9 +11,9 @@ from withlogits import errors
 from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.findings import Diagnosis, Recommendation, in_order
 from withlogits.guide.fit import FUNCTIONS, LOSSES, Pair, call, fitted
-from withlogits.guide.recommending import ONE_NUMBER, for_numbers, of_facts
+from withlogits.guide.recommending import ONE_NUMBER, for_numbers, of_statistics
 from withlogits.guide.rules import findings_of
-from withlogits.guide.survey import Survey, in_rows
+from withlogits.statistics.summary import Summary, in_rows
 from withlogits.tiles import cut
 
 # The options of the losses that change what is right, and those that change the value alone.
@@ -87,11 +87,11 @@ def diagnose(
         findings += autograd_findings(x.tensor, model, pair.loss or name or "sparse")
     if pair.hopeless or not pair.logits.array.size:
         return Diagnosis(in_order(findings), None, name or pair.kind, subject)
-    survey = surveyed(pair, ignore, {key: options[key] for key in TAKEN if options.get(key) is not None})
-    found = findings_of(survey, -1 if pair.axis in (-1, x.array.ndim - 1) else pair.axis, x.library)
+    summary = summarized(pair, ignore, {key: options[key] for key in TAKEN if options.get(key) is not None})
+    found = findings_of(summary, -1 if pair.axis in (-1, x.array.ndim - 1) else pair.axis, x.library)
     known = {f.code for f in findings}
     findings += [f for f in found if f.code not in known]
-    return Diagnosis(in_order(findings), recommended(survey, pair.labels), name or pair.kind, subject)
+    return Diagnosis(in_order(findings), recommended(summary, pair.labels), name or pair.kind, subject)
 
 
 def loss_name(loss: str | Callable[..., Any] | None) -> str | None:
@@ -108,36 +108,37 @@ def loss_name(loss: str | Callable[..., Any] | None) -> str | None:
     return found
 
 
-def surveyed(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Survey:
+def summarized(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Summary:
     """One look at a pair that fits, block by block: there are a dozen numbers a row to be kept for a moment."""
     array = pair.logits.array
     x, z, axis = in_rows(pair.kind, pair.axis, array, pair.labels.array)
     plain = {key: _plain(value) for key, value in options.items()}
     if x.ndim > array.ndim and pair.kind == "sigmoid":  # the logits are a column now
         plain = {key: value[..., None] if np.ndim(value) else value for key, value in plain.items()}
-    survey = Survey.begin(pair.kind, axis, x.shape[axis], pair.logits.dtype, pair.labels.dtype, ignore, plain, SAMPLE)
+    dtypes = pair.logits.dtype, pair.labels.dtype
+    summary = Summary.begin(pair.kind, axis, x.shape[axis], dtypes, ignore, plain, SAMPLE)
     rows = max(ROWS, x.size) if any(np.ndim(value) > 1 for value in plain.values()) else ROWS  # weights of elements
     tiling = cut(x.shape, axis, rows * x.shape[axis], x.flags.f_contiguous and not x.flags.c_contiguous)
     for tile in tiling:
         labels = tile if z.ndim == x.ndim else tile[:axis] + tile[axis + 1 :]
-        survey.add(x[tile], z[labels], tuple(part.start for part in tile))
-    return survey
+        summary.add(x[tile], z[labels], tuple(part.start for part in tile))
+    return summary
 
 
-def recommended(survey: Survey, labels: Given) -> Recommendation:
+def recommended(summary: Summary, labels: Given) -> Recommendation:
     """Of labels that have been seen with their logits."""
-    if survey.kind == "sparse":
-        return for_numbers(labels, labels.array, survey.logits.classes)
-    return of_facts(survey.labels, labels.shape, -1 if survey.axis == labels.array.ndim - 1 else survey.axis)
+    if summary.kind == "sparse":
+        return for_numbers(labels, labels.array, summary.logits.classes)
+    return of_statistics(summary.labels, labels.shape, -1 if summary.axis == labels.array.ndim - 1 else summary.axis)
 
 
-def recommended_by(survey: Survey) -> Recommendation:
+def recommended_by(summary: Summary) -> Recommendation:
     """Of labels that have been seen block by block, by what was counted."""
-    facts, classes = survey.labels, survey.logits.classes
-    if survey.kind != "sparse":
-        return of_facts(facts, (facts.rows, facts.classes), -1)
+    facts, classes = summary.labels, summary.logits.classes
+    if summary.kind != "sparse":
+        return of_statistics(facts, (facts.rows, facts.classes), -1)
     why = f"{ONE_NUMBER}: {classes:,} classes, {facts.rows:,} labels"
-    options = {} if survey.ignore_index is None else {"ignore_index": survey.ignore_index}
+    options = {} if summary.ignore_index is None else {"ignore_index": summary.ignore_index}
     return Recommendation("sparse", why, f"({facts.rows},) {facts.dtype}, class numbers", call("sparse", **options))
 
 

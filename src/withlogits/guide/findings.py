@@ -112,6 +112,17 @@ class DiagnosisError(ValueError):
         super().__init__(text)
         self.diagnosis = diagnosis
 
+    def __reduce__(self) -> tuple[Any, ...]:  # what an exception does by itself leaves out the second argument
+        return DiagnosisError, (str(self), self.diagnosis)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DiagnosisError):
+            return NotImplemented
+        return (self.args, self.diagnosis) == (other.args, other.diagnosis)
+
+    def __hash__(self) -> int:
+        return hash((self.args, self.diagnosis))
+
 
 @dataclass(frozen=True)
 class Diagnosis:

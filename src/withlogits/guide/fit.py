@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from withlogits import errors, shapes
 from withlogits.guide.arrays import Given, from_voids, without
-from withlogits.guide.facts import closeness
 from withlogits.guide.findings import CODES, Finding, Severity
+from withlogits.statistics.accumulated import closeness
 
 Array = NDArray[Any]
 

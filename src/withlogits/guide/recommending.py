@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import engine
 from withlogits.guide.arrays import Given, given, silent
-from withlogits.guide.facts import LabelFacts, closeness
 from withlogits.guide.findings import Recommendation
 from withlogits.guide.fit import call
 from withlogits.guide.rules.labels import rescaling
+from withlogits.statistics import backend
+from withlogits.statistics.accumulated import LabelStatistics, closeness
 
 Array = NDArray[Any]
 
@@ -104,48 +104,49 @@ def for_numbers(z: Given, array: Array, classes: int | None) -> Recommendation:
 
 def for_rows(z: Given, array: Array, axis: int) -> Recommendation:
     """A row with an entry for each class."""
-    facts = LabelFacts(z.dtype, False, array.shape[axis])
-    engines = engine.select()
-    close = closeness(facts.dtype, facts.classes)
-    facts.add_rows(array, axis, engines.label_tallies(engines.row_facts(array, axis), close))
-    return of_facts(facts, z.shape, axis if axis != array.ndim - 1 else -1)
+    statistics = LabelStatistics(z.dtype, False, array.shape[axis])
+    if array.size:
+        close = closeness(z.dtype, statistics.classes)
+        counts = backend().row_statistics(array, axis, array, close=close, label_close=close)
+        statistics.add_rows(array, axis, counts)
+    return of_statistics(statistics, z.shape, axis if axis != array.ndim - 1 else -1)
 
 
-def of_facts(facts: LabelFacts, shape: tuple[int, ...], axis: int = -1) -> Recommendation:
+def of_statistics(z: LabelStatistics, shape: tuple[int, ...], axis: int = -1) -> Recommendation:
     """From what has been seen of dense labels, however it was seen."""
-    form = f"{shape} {facts.dtype}"
+    form = f"{shape} {z.dtype}"
     shown: dict[str, Any] = {} if axis == -1 else {"axis": axis}
-    if facts.classes == 1:
+    if z.classes == 1:
         return Recommendation("sigmoid", "there is one class: one yes or no for each example", form, call("sigmoid"))
-    if not facts.rows:
+    if not z.rows:
         return Recommendation("softmax", "there are no labels to go by but their shape", form, call("softmax", **shown))
-    rows = f"{facts.rows:,}"
-    if facts.binary_rows == facts.rows:
-        none, one, more = int(facts.of_sum[0]), int(facts.of_sum[1]), int(facts.of_sum[2:].sum())
-        if one == facts.rows:
+    rows = f"{z.rows:,}"
+    if z.binary == z.rows:
+        none, one, more = z.none, z.one, z.several
+        if one == z.rows:
             return Recommendation(
                 "softmax", f"exactly one class is true in each of {rows} rows: the classes exclude one another",
                 f"{form}, one-hot", call("softmax", **shown),
             )  # fmt: skip
         why = f"several classes may be true at once: of {rows} rows {none:,} have none and {more:,} have two or more"
         return Recommendation("sigmoid", why, f"{form}, rows of 0 and 1", call("sigmoid"))
-    if facts.low >= 0.0 and facts.top <= 1.0:
-        if facts.distributions == facts.rows:
+    if z.low >= 0.0 and z.top <= 1.0:
+        if z.distributions == z.rows:
             return Recommendation(
                 "softmax", f"each of {rows} rows sums to 1: distributions over classes that exclude one another",
                 f"{form}, distributions", call("softmax", **shown),
             )  # fmt: skip
-        if facts.distributions < 0.5 * facts.rows:
-            off = facts.rows - facts.distributions
+        if z.distributions < 0.5 * z.rows:
+            off = z.rows - z.distributions
             why = f"{off:,} of {rows} rows do not sum to 1: probabilities of independent classes"
             return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
-    rescaled = rescaling(facts.low, facts.top, facts.values) if facts.low < 0 or facts.top > 1 else None
+    rescaled = rescaling(z.low, z.top, z.values) if z.low < 0 or z.top > 1 else None
     if rescaled is not None:
         values, fix = rescaled
         return Recommendation("sigmoid", f"labels are {values}", form, call("sigmoid"), fix)
     return Recommendation(
-        "softmax", f"{facts.distributions:,} of {rows} rows sum to 1, from {facts.lowest_sum:.4g} to "
-        f"{facts.highest_sum:.4g}", form, call("softmax", **shown), "labels = labels / labels.sum(-1, keepdims=True)",
+        "softmax", f"{z.distributions:,} of {rows} rows sum to 1, from {z.lowest_sum:.4g} to "
+        f"{z.highest_sum:.4g}", form, call("softmax", **shown), "labels = labels / labels.sum(-1, keepdims=True)",
     )  # fmt: skip
 
 

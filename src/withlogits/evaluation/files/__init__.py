@@ -1,7 +1,6 @@
 """Arrays in files of several formats, read in blocks; a pickle is never opened.
 
-The package of a format is imported when a file asks for it. What a file holds is told by its first bytes, not by its
-ending.
+The package of a format is imported when a file needs it. The first bytes of a file tell its format, not its ending.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from withlogits.evaluation.files.npy import NPY, open_npy, open_npz
 from withlogits.evaluation.files.parquet import PARQUET, open_parquet
 from withlogits.evaluation.files.safetensors import is_safetensors, open_safetensors
 
-__all__ = ["ArrayFile", "BadFile", "NoSuchArray", "open_array"]
+__all__ = ["ArrayFile", "BadFile", "NoSuchArray", "open_array", "path_of"]
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second is an archive without members
 STORE = {"zarr.json", ".zarray", ".zgroup"}  # what marks a folder or an archive as one of Zarr
@@ -30,7 +29,7 @@ MAGIC: dict[bytes, Reader] = {NPY: open_npy, PARQUET: open_parquet, HDF5: open_h
 
 
 def open_array(name: str) -> ArrayFile:
-    """The array that `name` leads to: FILE if it holds one array, or FILE:NAME.
+    """Return the array that `name` leads to: FILE if it holds one array, or FILE:NAME.
 
     FILE is a .npy, .npz, .safetensors, .parquet or HDF5 file, or a .zarr folder or zip archive; NAME is a member, a
     tensor, a column, or the path of an array or a dataset. Only the header is read.
@@ -43,14 +42,19 @@ def open_array(name: str) -> ArrayFile:
     BadFile
         If the file is damaged or holds something else than numbers.
     """
-    path, member = _split(name)
+    path, member = split(name)
     with telling(name):
         reader = _reader(name, path)
         return reader(name, path, member)
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    """The path of a file that is there, and what follows it after a colon."""
+def path_of(name: str) -> str:
+    """Return the path of the file that `open_array` reads for this name."""
+    return split(name)[0]
+
+
+def split(name: str) -> tuple[str, str | None]:
+    """Split FILE:NAME into the path of a file that exists and the name of the array, if one follows."""
     path = name
     while not _there(path):
         path, mark, _ = path.rpartition(":")
@@ -70,7 +74,7 @@ def _there(path: str) -> bool:
 
 
 def _reader(name: str, path: str) -> Reader:
-    """Who reads such a file."""
+    """Return the function that reads such a file."""
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode) and any(os.path.exists(os.path.join(path, mark)) for mark in STORE):
         return _reader_of_zarr(name)
@@ -89,14 +93,14 @@ def _reader(name: str, path: str) -> Reader:
 
 
 def _reader_of_zip(name: str, path: str) -> Reader:
-    """An .npz file, or a zipped store of Zarr."""
+    """Return the reader of an .npz file, or of a zipped store of Zarr."""
     with telling(name, "zip archive"), zipfile.ZipFile(path) as archive:
         held = archive.namelist()
     return _reader_of_zarr(name) if STORE & set(held) else open_npz
 
 
 def _reader_of_zarr(name: str) -> Reader:
-    """The one reader whose module cannot be imported without its package."""
+    """Return the one reader whose module cannot be imported without its package."""
     needed(name, "", "zarr", "zarr")
     from withlogits.evaluation.files.zarr import open_zarr
 

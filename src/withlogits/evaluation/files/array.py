@@ -25,10 +25,10 @@ from withlogits.tiles import Tile, Tiling, size
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Announce = Callable[[str], None]
-Lend = Callable[[], Array]  # gives room for the next block, of as many elements as the largest has
+Lend = Callable[[], Array]  # returns a buffer for the next block, of as many elements as the largest has
 
 AXES = 64  # NumPy has no arrays of more
-# A header is believed if its array takes no more than HUGE bytes, or than RATIO times the file: deflate packs a
+# A header is accepted if its array takes no more than HUGE bytes, or than RATIO times the file: deflate packs a
 # thousandfold, and nothing that holds logits comes near the second number.
 HUGE = 1 << 34
 RATIO = 1 << 16
@@ -36,11 +36,11 @@ RATIO = 1 << 16
 MANY_CHUNKS = 1 << 20
 # A chunk is unpacked whole. Larger than this it must be packed no better than deflate can.
 LARGE_CHUNK = 1 << 30
-# The bytes that are unpacked at once so that no chunk is unpacked more often than need be.
+# Bytes that are unpacked at once, so that few chunks are unpacked twice.
 SLAB = 1 << 27
-# A file of more than this share of the memory is not kept in the system's cache: who reads it again will wait anyway,
-# and to find fresh memory for all of it can take longer than to read it (3 times, on a virtual machine).
-KEPT = 1 / 8
+# A file of more than this share of the memory is not kept in the system's cache: it would not stay there, and finding
+# memory for all of it can take 3 times as long as reading it (measured on a virtual machine).
+CACHED = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,20 @@ class ArrayFile(ABC):
         return math.prod(self.shape) * self.dtype.itemsize
 
     def reshaped(self, shape: Shape) -> Self:
-        """The same elements under a shape that differs by axes of length 1."""
+        """Return the same elements under a shape that differs by axes of length 1."""
         return replace(self, shape=shape)
 
     @abstractmethod
     def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
-        """The blocks one after another; each is valid until the next is asked for, and not to be written to.
+        """Yield the blocks; each is read-only, and valid until the next is asked for.
 
-        Who does not ask for all of them closes the generator, and with it the file.
-
-        `announce` hears of a temporary file, should one be needed. A block that `lend` was asked to give room for lies
-        there, and is valid as long as nobody writes to it.
+        Closing the generator closes the file. `announce` is told if a temporary file is needed. A block may lie in a
+        buffer that `lend` returned, and is then valid as long as nobody writes to the buffer.
         """
 
     @abstractmethod
     def _open(self) -> Any:
-        """What the blocks are read from; it has `close`."""
+        """Open what the blocks are read from; it has `close`."""
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -93,7 +91,7 @@ class ArrayFile(ABC):
             yield
 
     def checked(self, stored: Callable[[], int]) -> Self:
-        """Itself, if a file of that many bytes can hold such an array."""
+        """Return the array itself if a file of that many bytes can hold it."""
         check_shape(self.name, self.shape)
         if self.nbytes > HUGE and self.nbytes > RATIO * stored():
             raise BadFile(
@@ -103,54 +101,52 @@ class ArrayFile(ABC):
         return self
 
 
+@dataclass(frozen=True)
 class MappedFile(ArrayFile):
     """Bytes that lie in the file as they lie in memory.
 
     Blocks that follow one another are read; a map of a file that is not in memory yet takes twice as long. Others are
-    mapped, and their pages handed back, so that what stays resident is a block and not the file.
+    mapped, and their pages released, so that a block stays resident and not the file.
     """
 
-    @abstractmethod
-    def _open(self) -> IO[bytes]: ...
+    offset: int  # of the first element in the file
 
-    @property
-    @abstractmethod
-    def _offset(self) -> int:
-        """Of the first element in the file."""
+    def _open(self) -> IO[bytes]:
+        return open(self.path, "rb")
 
     def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         with self._opened() as stream:
             if tiling.is_sequential(self.fortran):
                 with self._reading():
-                    stream.seek(self._offset)
-                source = PassingThrough(stream) if self.nbytes > KEPT * memory() else stream
+                    stream.seek(self.offset)
+                source = Uncached(stream) if self.nbytes > CACHED * memory() else stream
                 yield from in_order(self, source, tiling, lend)
             else:
-                yield from mapped(self, stream, self._offset, tiling)
+                yield from mapped(self, stream, self.offset, tiling)
 
 
 class Stream(Protocol):
-    """What a packed file is read from."""
+    """A packed file while it is read."""
 
-    def readinto(self, room: memoryview, /) -> int | None: ...
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
 
     def close(self) -> None: ...
 
 
-class PassingThrough:
-    """A file whose pages are handed back to the system when they have been read."""
+class Uncached:
+    """A file whose pages leave the system's cache when they have been read."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
 
-    def readinto(self, room: memoryview) -> int:
-        count: int = self._stream.readinto(room)  # type: ignore[attr-defined]
+    def readinto(self, buffer: memoryview) -> int:
+        count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
         os.posix_fadvise(self._stream.fileno(), 0, self._stream.tell(), os.POSIX_FADV_DONTNEED)
         return count
 
 
 def memory() -> float:
-    """Bytes that the machine has; infinitely many where the system does not say, or takes no advice on its cache."""
+    """Return the bytes of memory; infinity where the system does not tell, or takes no advice on its cache."""
     if not hasattr(os, "posix_fadvise"):
         return math.inf
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -165,7 +161,7 @@ class StreamedFile(ArrayFile):
 
     @abstractmethod
     def _open(self) -> Stream:
-        """The stream at the first element."""
+        """Open the stream at the first element."""
 
     def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         if tiling.is_sequential(self.fortran):
@@ -179,10 +175,10 @@ class StreamedFile(ArrayFile):
             )
         with tempfile.TemporaryFile() as unpacked:
             with self._opened() as stream, self._reading():
-                room = np.empty(min(1 << 20, self.nbytes), np.uint8).data
+                buffer = np.empty(min(1 << 20, self.nbytes), np.uint8).data
                 left = self.nbytes
                 while left:
-                    part = room[:left]
+                    part = buffer[:left]
                     _fill(self.name, stream, part)
                     unpacked.write(part)
                     left -= len(part)
@@ -203,7 +199,7 @@ class ChunkedFile(ArrayFile):
 
     @abstractmethod
     def _read(self, source: Any, index: Tile) -> Array:
-        """The part `index` of the array in the file."""
+        """Return the part `index` of the array in the file."""
 
     def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         with self._opened() as source:
@@ -225,14 +221,14 @@ class ChunkedFile(ArrayFile):
                 yield block
 
     def _in_file(self, tile: Tile) -> Tile:
-        """A tile of `shape` in `stored`, which differs by axes of length 1."""
+        """Return a tile of `shape` in `stored`, which differs by axes of length 1."""
         if self.shape == self.stored:
             return tile
         longer = iter([cut for cut, length in zip(tile, self.shape, strict=True) if length != 1])
         return tuple(slice(0, 1) if length == 1 else next(longer) for length in self.stored)
 
     def _with_whole_chunks(self, index: Tile) -> Tile:
-        """The part with the rest of its chunks; along the axis where that is too much, as many elements as fit."""
+        """Return the part with the rest of its chunks, as far as `SLAB` bytes allow."""
         if self.chunks is None:
             return index
         whole = list(index)
@@ -246,7 +242,7 @@ class ChunkedFile(ArrayFile):
         return tuple(whole)
 
     def checked(self, stored: Callable[[], int]) -> Self:
-        """The chunks have to be believed too: their number, and the size of one."""
+        """Check the number of chunks too, and the size of one."""
         super().checked(stored)
         if self.chunks is None:
             return self
@@ -263,34 +259,33 @@ class ChunkedFile(ArrayFile):
 
 
 def inside(index: Tile, begins: Shape, shape: Shape) -> bool:
-    """Whether a part of an array that begins there holds the index."""
+    """Return whether a part of an array that begins there holds the index."""
     return all(b <= cut.start and cut.stop <= b + length for cut, b, length in zip(index, begins, shape, strict=True))
 
 
 def in_order(array: ArrayFile, stream: Any, tiling: Tiling, lend: Lend | None = None) -> Iterator[Array]:
-    """The blocks of an array from a stream of its elements, which stands at the first."""
+    """Yield the blocks of an array from a stream that stands at its first element."""
     if lend is None:
         with telling(array.name, array.kind):
             own = np.empty(math.prod(tiling.extents), array.dtype)
     for tile in tiling:
-        buffer = (own if lend is None else lend()).view(np.uint8).data
         shape = size(tiling.shape, tile)
-        room = buffer[: math.prod(shape) * array.dtype.itemsize]
+        buffer = (own if lend is None else lend()).view(np.uint8).data[: math.prod(shape) * array.dtype.itemsize]
         with telling(array.name, array.kind):
-            _fill(array.name, stream, room)
-        yield np.frombuffer(room.toreadonly(), array.dtype).reshape(shape, order="F" if array.fortran else "C")
+            _fill(array.name, stream, buffer)
+        yield np.frombuffer(buffer.toreadonly(), array.dtype).reshape(shape, order="F" if array.fortran else "C")
 
 
-def _fill(name: str, stream: Stream, room: memoryview) -> None:
-    while room:
-        count = stream.readinto(room)
+def _fill(name: str, stream: Stream, buffer: memoryview) -> None:
+    while buffer:
+        count = stream.readinto(buffer)
         if not count:
             raise BadFile(f"{name} ends before its last element")
-        room = room[count:]
+        buffer = buffer[count:]
 
 
 def mapped(array: ArrayFile, stream: IO[bytes], offset: int, tiling: Tiling) -> Iterator[Array]:
-    """The blocks of an array whose elements lie in an open file from `offset` on."""
+    """Yield the blocks of an array whose elements lie in an open file from `offset` on."""
     if not array.nbytes:
         return  # an empty stretch cannot be mapped
     order: Literal["C", "F"] = "F" if array.fortran else "C"
@@ -306,20 +301,20 @@ def mapped(array: ArrayFile, stream: IO[bytes], offset: int, tiling: Tiling) -> 
 
 
 def check_shape(name: str, shape: Shape) -> None:
-    """Lengths that are lengths, and no more of them than NumPy has axes."""
+    """Raise `BadFile` for a shape that NumPy cannot have."""
     if min(shape, default=0) < 0 or len(shape) > AXES or max(shape, default=0) >= 1 << 63:
         raise BadFile(f"{name} has a damaged header: shape {one_line(shape)}")
 
 
 def check_numbers(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype, if it is one of numbers."""
+    """Return the dtype if it is one of numbers."""
     if dtype.kind in "biuf" or dtype.name == "bfloat16":
         return dtype
     raise not_numbers(name, dtype)
 
 
 def check_length(array: ArrayFile, length: int) -> None:
-    """The elements' bytes are there."""
+    """Raise `BadFile` if a file is too short for its elements."""
     if length < array.nbytes:
         raise BadFile(
             f"{array.name} is truncated: shape {array.shape} of {array.dtype} takes {array.nbytes:,} bytes, "

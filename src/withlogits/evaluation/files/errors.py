@@ -1,15 +1,16 @@
-"""What is wrong with a file, in one sentence that begins with its name; the same words for every format."""
+"""The errors of files: one sentence that begins with the name, in the same words for every format."""
 
 from __future__ import annotations
 
 import errno
 import importlib
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-# Names of arrays, and texts of libraries, come from a file that may mean harm: no more than this much is shown of them.
+# Names of arrays and texts of libraries come from files that nobody checked: no more than this is shown of them.
 SHOWN_NAMES = 20
 SHOWN_TEXT = 200
 
@@ -27,9 +28,9 @@ class NoSuchArray(Exception):
 
 @contextmanager
 def telling(name: str, what: str = "file") -> Iterator[None]:
-    """Whatever goes wrong inside becomes one sentence; `what` is the kind of file: ".npz file".
+    """Turn any error inside into one sentence; `what` is the kind of file: ".npz file".
 
-    A library over damaged bytes raises errors of any type, and may warn, which is no news beside them.
+    A library that reads damaged bytes raises errors of any type; its warnings are ignored.
     """
     try:
         with warnings.catch_warnings():
@@ -49,7 +50,7 @@ def telling(name: str, what: str = "file") -> Iterator[None]:
 
 
 def needed(name: str, what: str, package: str, extra: str) -> Any:
-    """An optional package, imported now that a file asks for it; `what` is what needs it."""
+    """Return an optional package, imported when a file needs it; `what` is what needs it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -59,12 +60,12 @@ def needed(name: str, what: str, package: str, extra: str) -> Any:
 
 
 def not_numbers(name: str, kind: object) -> BadFile:
-    """The error for an array of strings, times or records."""
+    """Return the error for an array of strings, times or records."""
     return BadFile(f"{name} holds elements of type {one_line(kind)}, where numbers are expected; save it as numbers")
 
 
 def one_line(text: object) -> str:
-    """A library's error text, without its line ends and not longer than a sentence should be."""
+    """Return a library's error text without line ends, cut to `SHOWN_TEXT` characters."""
     if isinstance(text, KeyError) and text.args:
         text = text.args[0]  # as a text, it would be in quotation marks
     words = printable(" ".join(str(text).split())).rstrip(".") or type(text).__name__
@@ -72,18 +73,20 @@ def one_line(text: object) -> str:
 
 
 def printable(text: str) -> str:
-    """What would break a line, or turn a terminal upside down, is written as Python writes it."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """Return the text with control characters as Python writes them; spaces of any width stay."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else repr(c)[1:-1] for c in text)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names with commas, or as many of them as make sense to read."""
+    """Return the names with commas, `SHOWN_NAMES` at most."""
     shown = ", ".join(one_line(name) for name in names[:SHOWN_NAMES])
     return shown if len(names) <= SHOWN_NAMES else f"{shown} and {len(names) - SHOWN_NAMES} more"
 
 
 def chosen(name: str, path: str, member: str | None, held: Sequence[str], what: str = "array") -> str:
-    """The array that is named, or the only one that there is."""
+    """Return the array that is named, or the only one that there is."""
     if member is not None:
         if member not in held:
             raise NoSuchArray(f"{path} holds no {what} {member!r}; it holds {listed(held) or 'none'}")

@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +17,13 @@ import numpy as np
 
 from withlogits.evaluation.files.array import Array, ArrayFile, ChunkedFile, Shape, check_numbers
 from withlogits.evaluation.files.errors import BadFile, NoSuchArray, chosen, listed, needed, one_line, telling
-from withlogits.evaluation.files.unpack import inflated_length, room
+from withlogits.evaluation.files.unpack import inflated_length, longest
 from withlogits.tiles import Tile
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 DEFLATE, FLETCHER32 = 1, 3  # HDF5's numbers for them
 DEFLATE_TIMES = 1032  # how far it can unpack
-HARMLESS = 1 << 25  # bytes to which a chunk may unpack unseen
+UNCHECKED = 1 << 25  # bytes to which a chunk may unpack unchecked
 MOST = 1000  # datasets that are looked for where none is named
 
 
@@ -54,13 +53,12 @@ class Hdf5File(ChunkedFile):
 
 
 def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
-    """A dataset, of which only the header is read."""
+    """Return a dataset, of which only the header is read."""
     library = needed(name, "", "h5py", "hdf5")
     with telling(name, Hdf5File.kind), library.File(path, "r") as file:
         if member is None:
-            inside = chosen(name, path, None, sorted(itertools.islice(_datasets(library, file), MOST)), "dataset")
-        else:
-            inside = member.strip("/")
+            member = chosen(name, path, None, _datasets(library, file), "dataset")
+        inside = member.strip("/")
         dataset = _dataset(library, name, path, file, inside)
         if dataset.shape is None:
             raise BadFile(f"{name} holds no elements: its dataspace is null")
@@ -71,13 +69,13 @@ def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
 
 
 def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
-    """What hard links lead to, step by step."""
+    """Return what hard links lead to, step by step."""
     found = file
     for step in inside.split("/"):
         link = found.get(step, getlink=True) if isinstance(found, library.Group) and step in set(found) else None
         if link is None:
-            held = sorted(itertools.islice(_datasets(library, file), MOST))
-            raise NoSuchArray(f"{path} holds no dataset {inside!r}; it holds {listed(held) or 'none'}")
+            held = listed(_datasets(library, file)) or "none"
+            raise NoSuchArray(f"{path} holds no dataset {inside!r}; it holds {held}")
         if not isinstance(link, library.HardLink):
             kind = "an external" if isinstance(link, library.ExternalLink) else "a soft"
             raise BadFile(
@@ -86,8 +84,8 @@ def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
             )
         found = found[step]
     if not isinstance(found, library.Dataset):
-        held = sorted(itertools.islice(_datasets(library, file), MOST))
-        raise NoSuchArray(f"{name} is no dataset; the file holds {listed(held) or 'none'}")
+        held = listed(_datasets(library, file)) or "none"
+        raise NoSuchArray(f"{name} is no dataset; the file holds {held}")
     if found.is_virtual or found.external:
         raise BadFile(f"{name} lies in other files, which are not opened; copy it into one dataset")
     filters = _filters(found)
@@ -100,37 +98,31 @@ def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
 
 
 def _filters(dataset: Any) -> list[int]:
-    """The numbers of the filters that packed a chunk, the first one first."""
+    """Return the numbers of the filters that packed a chunk, in their order."""
     plist = dataset.id.get_create_plist()
     return [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
 
 
-def _datasets(library: Any, file: Any) -> Iterator[str]:
-    """The paths of all datasets behind hard links; a group that holds itself is entered once."""
-    groups = [("", file)]
-    seen = set()
-    while groups:
-        prefix, group = groups.pop()
-        address = library.h5o.get_info(group.id).addr
-        if address in seen:
-            continue
-        seen.add(address)
-        for key in group:
-            if isinstance(group.get(key, getlink=True), library.HardLink):
-                item = group[key]
-                if isinstance(item, library.Dataset):
-                    yield f"{prefix}{key}"
-                elif isinstance(item, library.Group):
-                    groups.append((f"{prefix}{key}/", item))
+def _datasets(library: Any, file: Any) -> list[str]:
+    """Return the paths of the datasets behind hard links, `MOST` at most; a dataset with several has one path."""
+    found: list[str] = []
+
+    def visit(path: str, item: Any) -> bool | None:
+        if isinstance(item, library.Dataset):
+            found.append(path)
+        return len(found) >= MOST or None  # True ends the visit
+
+    file.visititems(visit)
+    return sorted(found)
 
 
 def _check_index(dataset: Any, chunks: Shape, length: int) -> None:
-    """That every chunk lies in the file, and no two are the same.
+    """Check that every chunk lies in the file, and no two are the same.
 
-    HDF5 takes its index of chunks on trust: one without bytes, where a checksum should be, has it read all memory.
+    HDF5 does not check its index of chunks: one of 0 bytes, where a checksum should be, crashes the interpreter.
     """
     filters = _filters(dataset)
-    least, most = 1 + 4 * (FLETCHER32 in filters), 2 * room(chunks, dataset.dtype.itemsize)
+    least, most = 1 + 4 * (FLETCHER32 in filters), 2 * longest(chunks, dataset.dtype.itemsize)
     grid = tuple(-(-n // chunk) for n, chunk in zip(dataset.shape, chunks, strict=True))
     seen = np.zeros(grid, bool)
 
@@ -149,22 +141,22 @@ def _check_index(dataset: Any, chunks: Shape, length: int) -> None:
 
 
 def _check_chunks(dataset: Any, chunks: Shape, index: Tile) -> None:
-    """That the chunks of a part unpack to no more than they should.
+    """Check that the chunks of a part unpack to no more than they should.
 
-    HDF5 unpacks a chunk to whatever length comes. A deflated chunk is unpacked here first, in pieces that are
-    forgotten, which takes about as long as to read it. The other methods that HDF5 brings along cannot do much harm.
+    HDF5 unpacks a chunk to any length. A deflated chunk is unpacked here first, in pieces that are dropped, which takes
+    about as long as to read it. The other filters that HDF5 brings along cannot expand a chunk by much.
     """
     filters = _filters(dataset)
     if not filters:
         return
-    limit = room(chunks, dataset.dtype.itemsize)
+    limit = longest(chunks, dataset.dtype.itemsize)
     corners = (range(cut.start // n * n, cut.stop, n) for cut, n in zip(index, chunks, strict=True))
     for corner in itertools.product(*corners):
         info = dataset.id.get_chunk_info_by_coord(corner)
         if info.byte_offset is None:  # a chunk that was never written
             continue
-        if DEFLATE in filters and info.size * DEFLATE_TIMES > limit + HARMLESS:
+        if DEFLATE in filters and info.size * DEFLATE_TIMES > limit + UNCHECKED:
             mask, data = dataset.id.read_direct_chunk(corner)
             if not mask >> filters.index(DEFLATE) & 1:
-                with contextlib.suppress(zlib.error):  # HDF5 stumbles where we do
+                with contextlib.suppress(zlib.error):  # HDF5 raises the same error
                     inflated_length(data, limit)

@@ -28,20 +28,10 @@ from withlogits.evaluation.files.zips import check_member
 NPY = b"\x93NUMPY"
 
 
-@dataclass(frozen=True)
 class NpyFile(MappedFile):
     """An array in a .npy file."""
 
-    offset: int
-
     kind = ".npy file"
-
-    @property
-    def _offset(self) -> int:
-        return self.offset
-
-    def _open(self) -> IO[bytes]:
-        return open(self.path, "rb")
 
 
 @dataclass(frozen=True)
@@ -59,7 +49,7 @@ class NpzMember(StreamedFile):
 
 
 def open_npy(name: str, path: str, member: str | None) -> ArrayFile:
-    """The array in a .npy file, of which only the header is read."""
+    """Return the array in a .npy file, of which only the header is read."""
     if member is not None:
         raise BadFile(f"{name} names a member of a .npy file, which has none")
     with telling(name, NpyFile.kind), open(path, "rb") as stream:
@@ -70,7 +60,7 @@ def open_npy(name: str, path: str, member: str | None) -> ArrayFile:
 
 
 def open_npz(name: str, path: str, member: str | None) -> ArrayFile:
-    """The array in an .npz file, of which only the header is read."""
+    """Return an array in an .npz file, of which only the header is read."""
     with telling(name, NpzMember.kind):
         with zipfile.ZipFile(path) as archive:
             inside = _member_name(name, path, member, archive.namelist())
@@ -92,7 +82,7 @@ def _member(name: str, path: str, member: str) -> Any:
 
 
 def _member_name(name: str, path: str, member: str | None, held: list[str]) -> str:
-    """The member's name in the archive, where NumPy adds .npy to the array's name."""
+    """Return the member's name in the archive, where NumPy adds .npy to the array's name."""
     if member in held:
         return str(member)
     arrays = [entry.removesuffix(".npy") for entry in held]
@@ -100,7 +90,7 @@ def _member_name(name: str, path: str, member: str | None, held: list[str]) -> s
 
 
 def _header(name: str, stream: IO[bytes]) -> tuple[Shape, bool, np.dtype[Any]]:
-    """Shape, memory order and dtype, of an array of numbers that can be."""
+    """Return shape, memory order and dtype of an array of numbers."""
     shape, fortran, dtype = _parsed(name, stream)
     check_shape(name, shape)
     if dtype.hasobject:
@@ -116,7 +106,7 @@ def _header(name: str, stream: IO[bytes]) -> tuple[Shape, bool, np.dtype[Any]]:
 
 
 def _parsed(name: str, stream: IO[bytes]) -> tuple[Shape, bool, np.dtype[Any]]:
-    """What NumPy's parser finds; it raises errors of many types over damaged bytes."""
+    """Return what NumPy's parser finds; over damaged bytes it raises errors of many types."""
     try:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):

@@ -38,10 +38,10 @@ class ParquetColumns(StreamedFile):
 
     def _open(self) -> Stream:
         file = Table(self.path)
-        return Pieces(file, self._pieces(file))
+        return Batches(file, self._batches(file))
 
-    def _pieces(self, file: Table) -> Iterator[memoryview]:
-        """The rows, batch after batch, as bytes."""
+    def _batches(self, file: Table) -> Iterator[memoryview]:
+        """Yield the rows, batch after batch, as bytes."""
         width = math.prod(self.row)
         size = max(1, BATCH // max(1, width * len(self.columns)))
         done = 0
@@ -55,22 +55,22 @@ class ParquetColumns(StreamedFile):
             done += count
 
 
-class Pieces(io.RawIOBase):
-    """A stream of the bytes in pieces."""
+class Batches(io.RawIOBase):
+    """A stream of the bytes of batches."""
 
-    def __init__(self, file: Table, pieces: Iterator[memoryview]) -> None:
-        self.file, self.pieces = file, pieces
-        self.piece = memoryview(b"")
+    def __init__(self, file: Table, batches: Iterator[memoryview]) -> None:
+        self.file, self.batches = file, batches
+        self.left = memoryview(b"")  # of the batch that is read
 
-    def readinto(self, room: Any) -> int:
-        while not self.piece:
-            following = next(self.pieces, None)
+    def readinto(self, buffer: Any) -> int:
+        while not self.left:
+            following = next(self.batches, None)
             if following is None:
                 return 0
-            self.piece = following
-        count = min(len(room), len(self.piece))
-        room[:count] = self.piece[:count]
-        self.piece = self.piece[count:]
+            self.left = following
+        count = min(len(buffer), len(self.left))
+        buffer[:count] = self.left[:count]
+        self.left = self.left[count:]
         return count
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Pieces(io.RawIOBase):
 
 
 def open_parquet(name: str, path: str, member: str | None) -> ArrayFile:
-    """The columns, of which the schema is read, and one row where lists do not state their length."""
+    """Return the columns; the schema is read, and one row where lists do not state their length."""
     needed(name, "", "pyarrow", "parquet")
     with telling(name, ParquetColumns.kind):
         with closing(Table(path)) as file:
@@ -96,12 +96,11 @@ def open_parquet(name: str, path: str, member: str | None) -> ArrayFile:
 class Table:
     """A .parquet file whose bytes are mapped.
 
-    Arrow then takes a page as it lies there, and not into a buffer as long as the page says it is, which in a damaged
-    file is 2 GB. `pre_buffer` would read the columns of a whole row group at once.
+    Arrow then reads a page in place, and not into a buffer of the length that the page states, which in a damaged file
+    is 2 GB. `pre_buffer` would read the columns of a whole row group at once.
 
-    What stays in memory is a page and a dictionary of each column that is read, as its writer made them: 1 to 2 MB a
-    column by the habit of all writers. A table with a column for each of a thousand classes takes a thousand times
-    that; the same numbers in one column of lists do not.
+    A page and a dictionary of each column stay in memory, usually 1 to 2 MB: for a thousand columns a thousand times
+    that, for the same numbers in one column of lists not.
     """
 
     def __init__(self, path: str) -> None:
@@ -123,7 +122,7 @@ class Table:
 
 
 def _columns(name: str, path: str, member: str | None, schema: Any) -> tuple[str, ...]:
-    """The column that is named, or the only one, or all, if they are of one floating-point type."""
+    """Return the column that is named, or the only one, or all, if they are of one floating-point type."""
     names = list(schema.names)
     if len(set(names)) < len(names):
         raise BadFile(f"{name} has several columns of one name: {listed(names)}")
@@ -140,7 +139,7 @@ def _columns(name: str, path: str, member: str | None, schema: Any) -> tuple[str
 
 
 def _first(file: Table, column: str) -> Any:
-    """The first row of a column, as an array of length 1; None where there is none."""
+    """Return the first row of a column as an array of length 1; None where there is none."""
     for batch in file.batches([column], 1):
         if batch.num_rows:
             return batch.column(0)
@@ -148,7 +147,7 @@ def _first(file: Table, column: str) -> Any:
 
 
 def _row(name: str, column: str, kind: Any, first: Callable[[], Any]) -> tuple[Shape, np.dtype[Any]]:
-    """Shape and dtype of a row; what its type does not state is the length of the lists in the first row."""
+    """Return shape and dtype of a row; what its type does not state is the length of the lists in the first row."""
     import pyarrow
     from pyarrow.types import is_boolean, is_fixed_size_list, is_floating, is_integer, is_large_list, is_list
 
@@ -173,7 +172,7 @@ def _row(name: str, column: str, kind: Any, first: Callable[[], Any]) -> tuple[S
 
 
 def _values(name: str, column: str, values: Any, row: Shape, done: int) -> Array:
-    """The numbers of a batch, all in a row."""
+    """Return the numbers of a batch, flattened."""
     import pyarrow
 
     _no_nulls(name, column, values, done, 1)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,20 +22,10 @@ DTYPES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
 class SafetensorsFile(MappedFile):
     """A tensor in a .safetensors file."""
 
-    offset: int
-
     kind = ".safetensors file"
-
-    @property
-    def _offset(self) -> int:
-        return self.offset
-
-    def _open(self) -> IO[bytes]:
-        return open(self.path, "rb")
 
 
 def is_safetensors(begins: bytes) -> bool:
@@ -45,7 +34,7 @@ def is_safetensors(begins: bytes) -> bool:
 
 
 def open_safetensors(name: str, path: str, member: str | None) -> ArrayFile:
-    """A tensor, of which only the header is read."""
+    """Return a tensor, of which only the header is read."""
     library = needed(name, "", "safetensors", "safetensors")
     with telling(name, SafetensorsFile.kind):
         with library.safe_open(path, framework="numpy") as file:

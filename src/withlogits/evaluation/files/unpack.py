@@ -1,4 +1,4 @@
-"""Unpack what a chunk holds, and no more than the chunk has room for.
+"""Unpack a chunk, but to no more than its array needs.
 
 A chunk of a megabyte can unpack to gigabytes if it means harm, or is damaged, and the libraries that read chunked
 formats unpack it to whatever length comes.
@@ -20,11 +20,11 @@ METHODS = ("blosc", "bz2", "gzip", "lz4", "zlib", "zstd")
 
 
 class TooLong(ValueError):
-    """A chunk that unpacks to more than it has room for."""
+    """A chunk that unpacks to more than its array needs."""
 
 
 def unpacked(method: str, data: bytes, limit: int) -> Any:
-    """The bytes; TooLong if there are more than `limit`. Methods other than zlib, gzip and bz2 need numcodecs."""
+    """Return the bytes; TooLong if there are more than `limit`. Methods but zlib, gzip and bz2 need numcodecs."""
     if method in ("zlib", "gzip"):
         return _inflated(lambda: zlib.decompressobj(wbits=47), data, limit)
     if method == "bz2":
@@ -43,7 +43,7 @@ def unpacked(method: str, data: bytes, limit: int) -> Any:
 
 
 def inflated_length(data: bytes, limit: int) -> int:
-    """To how many bytes a zlib stream unpacks; TooLong if more than `limit`."""
+    """Return to how many bytes a zlib stream unpacks; TooLong if more than `limit`."""
     stream, total = zlib.decompressobj(), 0
     while data and not stream.eof:
         total = _within(total + len(stream.decompress(data, 1 << 16)), limit)
@@ -52,7 +52,7 @@ def inflated_length(data: bytes, limit: int) -> int:
 
 
 def zstd_length(data: bytes) -> int | None:
-    """The length that the first frame states, as RFC 8878 (3.1.1.1) lays it out; None where it states none."""
+    """Return the length that the first frame states, as RFC 8878 (3.1.1.1) lays it out; None where it states none."""
     if data[:4] != ZSTD or len(data) < 5:
         return None
     descriptor = data[4]
@@ -64,8 +64,8 @@ def zstd_length(data: bytes) -> int | None:
     return int.from_bytes(data[begin : begin + width], "little") + (256 if width == 2 else 0)
 
 
-def room(shape: tuple[int, ...], itemsize: int) -> int:
-    """The bytes that a chunk may unpack to, if what comes out may be packed once more, or end in a checksum."""
+def longest(shape: tuple[int, ...], itemsize: int) -> int:
+    """Return the length that a chunk may unpack to, where the result may be packed once more, or end in a checksum."""
     nbytes = math.prod(shape) * itemsize
     return nbytes + nbytes // 8 + 4096
 

@@ -1,8 +1,8 @@
 """Arrays in Zarr stores, a folder or a zip archive, of either version of the format.
 
-Zarr finds the chunks and puts them together. Two things it is not left alone with: how long a value in a store may be,
-and to what a chunk unpacks. And it gets only methods of packing to see that can do nothing but unpack; a pickle is one
-of the others. A chunk that a store lacks stands for its fill value, so that one that was lost is not noticed.
+Zarr finds the chunks and puts them together. Two lengths are bounded here: that of a value in the store, and that to
+which a chunk unpacks. Only codecs that can do nothing but unpack are let through; a pickle is one of the others. A
+chunk that a store lacks stands for its fill value, so one that was lost is not noticed.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import zarr
+from numcodecs.abc import Codec as Compressor
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.codec import BytesBytesCodec, Codec
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.core.metadata import ArrayV2Metadata
 from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 from withlogits.evaluation.files.array import Array, ArrayFile, ChunkedFile, check_numbers
 from withlogits.evaluation.files.errors import BadFile, chosen, one_line, telling
-from withlogits.evaluation.files.unpack import METHODS, room, unpacked
+from withlogits.evaluation.files.unpack import METHODS, longest, unpacked
 from withlogits.evaluation.files.zips import check_member
 from withlogits.tiles import Tile
 
@@ -43,46 +42,57 @@ class ZarrFile(ChunkedFile):
     kind = "Zarr store"
 
     def _open(self) -> Any:
-        return Opened(self.name, self.path, self.member or "")
+        return OpenArray(self.name, self.path, self.member)
 
     def _read(self, source: Any, index: Tile) -> Array:
         return np.asarray(source.array[index])
 
 
-class Opened:
-    """An array, with the store that has to be closed after it."""
+class OpenArray:
+    """An array whose chunks are unpacked to a bounded length, with the store that has to be closed after it."""
 
-    def __init__(self, name: str, path: str, member: str) -> None:
+    def __init__(self, name: str, path: str, member: str | None) -> None:
         self.store = opened_store(name, path)
         try:
-            array = zarr.open_array(store=self.store, path=member, mode="r")
-            metadata: Any = array.metadata
-            if isinstance(metadata, ArrayV2Metadata):
+            array: Any = self._find(name, path, member)
+            metadata = array.metadata
+            if metadata.zarr_format == 2:
                 metadata = replace(metadata, compressor=_bounded_compressor(name, metadata))
-                outer = metadata.chunks
             else:
                 metadata = replace(metadata, codecs=_bounded(name, metadata.codecs))
-                outer = array.shards or array.chunks
+            outer = array.shards or array.chunks
             pieces = int(np.prod([-(-o // i) for o, i in zip(outer, array.chunks, strict=True)], dtype=object))
-            self.store.limit = 2 * room(outer, array.dtype.itemsize) + 64 * pieces  # a shard lists its chunks
+            self.store.limit = 2 * longest(outer, array.dtype.itemsize) + 64 * pieces  # a shard lists its chunks
             self.array: Any = zarr.Array(zarr.AsyncArray(metadata, array.store_path))
         except BaseException:
             self.store.close()
             raise
+
+    def _find(self, name: str, path: str, member: str | None) -> Any:
+        """Return the array that is named, or the only one in the store."""
+        try:
+            node = zarr.open(store=self.store, path=(member or "").strip("/"), mode="r")
+        except FileNotFoundError:
+            node = None
+        if isinstance(node, zarr.Array):
+            return node
+        top = zarr.open_group(store=self.store, mode="r", use_consolidated=False)
+        held = sorted(key for key, item in top.members(max_depth=None) if isinstance(item, zarr.Array))
+        return zarr.open_array(store=self.store, path=chosen(name, path, member, held), mode="r")
 
     def close(self) -> None:
         self.store.close()
 
 
 class CheckedStore(WrapperStore[Store]):
-    """A store of regular files of a length that makes sense."""
+    """A store whose values are regular files of a bounded length."""
 
     def __init__(self, store: Store, length: Callable[[str], int]) -> None:
         super().__init__(store)
         self.length = length
         self.limit = 0
 
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: Any = None) -> Buffer | None:
         try:
             length = self.length(key)
         except (KeyError, FileNotFoundError, NotADirectoryError):
@@ -97,21 +107,22 @@ class CheckedStore(WrapperStore[Store]):
 
 @dataclass(frozen=True)
 class Bounded(BytesBytesCodec):
-    """A codec that stops where a chunk has no more room."""
+    """A codec that stops where a chunk is longer than it should be."""
 
     method: str
     is_fixed_size = False
 
-    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        limit = room(chunk_spec.shape, chunk_spec.dtype.to_native_dtype().itemsize)
+    async def _decode_single(self, chunk_bytes: Buffer, chunk_spec: Any) -> Buffer:
+        limit = longest(chunk_spec.shape, chunk_spec.dtype.to_native_dtype().itemsize)
         data = await asyncio.to_thread(unpacked, self.method, chunk_bytes.to_bytes(), limit)
-        return chunk_spec.prototype.buffer.from_array_like(np.frombuffer(data, np.uint8))
+        found: Buffer = chunk_spec.prototype.buffer.from_array_like(np.frombuffer(data, np.uint8))
+        return found
 
-    def compute_encoded_size(self, input_byte_length: int, _chunk_spec: ArraySpec) -> int:
+    def compute_encoded_size(self, input_byte_length: int, _chunk_spec: Any) -> int:
         raise NotImplementedError
 
 
-class BoundedCompressor:
+class BoundedCompressor(Compressor):  # type: ignore[misc]
     """The same for version 2 of the format."""
 
     codec_id = "bounded"
@@ -125,32 +136,24 @@ class BoundedCompressor:
     def encode(self, buf: Any) -> Any:
         raise NotImplementedError
 
-    def get_config(self) -> Any:
-        raise NotImplementedError
-
-    @classmethod
-    def from_config(cls, config: Any) -> Self:
-        raise NotImplementedError
-
 
 def open_zarr(name: str, path: str, member: str | None) -> ArrayFile:
-    """An array, of which only the description is read."""
+    """Return an array, of which only the description is read."""
     with telling(name, ZarrFile.kind):
-        inside = _path_inside(name, path, member)
-        source = Opened(name, path, inside)
+        source = OpenArray(name, path, member)
         try:
             array = source.array
             shape = tuple(array.shape)
             dtype = check_numbers(name, array.dtype)
             # The chunks inside a shard, of which each is unpacked by itself.
-            file = ZarrFile(name, path, inside, shape, dtype, False, shape, tuple(array.chunks))
+            file = ZarrFile(name, path, array.path, shape, dtype, False, shape, tuple(array.chunks))
             return file.checked(lambda: _bytes_in(path))
         finally:
             source.close()
 
 
 def opened_store(name: str, path: str) -> CheckedStore:
-    """The store in a folder or in a zip archive."""
+    """Return the store in a folder or in a zip archive."""
     if os.path.isdir(path):
 
         def length(key: str) -> int:
@@ -174,23 +177,6 @@ def opened_store(name: str, path: str) -> CheckedStore:
     return CheckedStore(ZipStore(path, mode="r"), length_of_member)
 
 
-def _path_inside(name: str, path: str, member: str | None) -> str:
-    """Where in the store the array lies."""
-    store = opened_store(name, path)
-    try:
-        try:
-            node = zarr.open(store=store, path=(member or "").strip("/"), mode="r")
-        except FileNotFoundError:
-            node = None
-        if isinstance(node, zarr.Array):
-            return node.path
-        top = zarr.open_group(store=store, mode="r", use_consolidated=False)
-        held = sorted(key for key, item in top.members(max_depth=None) if isinstance(item, zarr.Array))
-        return chosen(name, path, member, held)
-    finally:
-        store.close()
-
-
 def _bytes_in(path: str) -> int:
     if not os.path.isdir(path):
         return os.path.getsize(path)
@@ -198,7 +184,7 @@ def _bytes_in(path: str) -> int:
 
 
 def _bounded(name: str, codecs: Iterable[Codec]) -> list[Codec]:
-    """The codecs, with those that unpack replaced by ones that know when to stop."""
+    """Return the codecs, with those that unpack replaced by bounded ones."""
     known: list[Codec] = []
     for codec in codecs:
         if type(codec) in PACKED:
@@ -221,7 +207,7 @@ def _bounded_compressor(name: str, metadata: Any) -> BoundedCompressor | None:
     method = metadata.compressor.codec_id
     if method not in METHODS:
         raise _unknown(name, method)
-    return BoundedCompressor(method, room(metadata.chunks, metadata.dtype.to_native_dtype().itemsize))
+    return BoundedCompressor(method, longest(metadata.chunks, metadata.dtype.to_native_dtype().itemsize))
 
 
 def _unknown(name: str, codec: object) -> BadFile:

@@ -1,4 +1,4 @@
-"""Zip archives: what a member claims to unpack to, held against what its bytes can give."""
+"""Zip archives: the stated length of a member against what its bytes can unpack to."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SHORT = 1 << 12
 
 
 def check_member(name: str, info: zipfile.ZipInfo, archive: int) -> None:
-    """A member's sizes can be true in an archive of that many bytes.
+    """Raise `BadFile` if an archive of that many bytes cannot hold a member of these sizes.
 
-    The sizes bound what is read: a stream ends at its member's size, so that a header that wants less reads less, and
-    one that wants more is refused before a byte of memory is asked for.
+    A stream ends at its member's size, so a header that states less reads less, and one that states more is refused
+    before any memory is allocated.
     """
     times = TIMES.get(info.compress_type, OTHERS)
     if info.compress_size > archive or info.file_size > times * info.compress_size + SHORT:

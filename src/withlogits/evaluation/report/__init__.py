@@ -1,28 +1,25 @@
-"""An evaluation as one HTML file that needs nothing but itself: no library, no font, no address is loaded.
+"""An evaluation as one HTML file that loads nothing: no library, no font, no address.
 
-The figures are SVG that Jinja2 writes: they add some ten KB to the file, take the page's fonts and colours (light and
-dark), keep the size of their letters on a phone, and are there without a script. Rejected: Plotly (4.8 MB in every
-file) and Bokeh (1 MB), which draw in colours and sizes of their own and only by a script; matplotlib's SVG, whose
-letters shrink with the picture and whose colours are fixed.
+matplotlib places the marks of the figures; the page's style sheet colours them (light and dark) and chooses the fonts.
+They add some ten KB to the file and are there without a script. Rejected: Plotly (4.8 MB in every file) and Bokeh
+(1 MB), which draw only by a script.
 
-| file           | what it has                                             |
-|----------------|---------------------------------------------------------|
-| `page.py`      | what stands where: the sections of the page             |
-| `plots.py`     | the figures, and what they show in words                |
-| `confusion.py` | the heat map of confusions                              |
-| `canvas.py`    | the rectangles, lines and letters that they are made of |
-| `tables.py`    | the cells of the tables                                 |
-| `words.py`     | numbers, counts and classes as people read them         |
-| `texts.py`     | every text in English and in Chinese                    |
-| `templates`    | the markup, the style and the script                    |
+| file        | contents                                            |
+|-------------|-----------------------------------------------------|
+| `page.py`   | the sections of the page                            |
+| `plots.py`  | the figures, and what they show in words            |
+| `svg.py`    | from a figure of matplotlib to an element of a page |
+| `tables.py` | the tables                                          |
+| `words.py`  | numbers, counts and classes as people read them     |
+| `texts.py`  | every text in English and in Chinese                |
+| `templates` | the markup, the style and the script                |
 """
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
+from withlogits.evaluation.output import open_output
 from withlogits.evaluation.report.page import ready, render
 from withlogits.evaluation.report.texts import TEXTS
 from withlogits.evaluation.results import Evaluation
@@ -33,13 +30,12 @@ __all__ = ["ready", "write"]
 def write(evaluation: Evaluation, path: Path, language: str = "en") -> None:
     """Write the report of an evaluation to one HTML file.
 
-    The page goes to a file beside `path`, which takes that name when it is whole, and vanishes if there was an error.
-
     Parameters
     ----------
     evaluation : Evaluation
     path : Path
-        The file; one that is there is replaced. Its folder must exist.
+        The file; one that exists is replaced when the new one is complete. Its folder must exist. A FIFO or /dev/stdout
+        is written as a stream.
     language : {"en", "zh"}
         English or Chinese. What the guide found out about the data stays in English.
 
@@ -48,24 +44,12 @@ def write(evaluation: Evaluation, path: Path, language: str = "en") -> None:
     ValueError
         If the language is another.
     ImportError
-        If Jinja2 is not installed.
+        If Jinja2 or matplotlib is not installed.
     OSError
-        If the file cannot be written.
+        If the file cannot be written, is one of those that were evaluated, or is neither a regular file nor a stream.
     """
     if language not in TEXTS:
         raise ValueError(f"language is {language!r}; expected one of {', '.join(map(repr, TEXTS))}")
-    if not path.parent.is_dir():
-        reason = f"the report cannot be written, as there is no folder {str(path.parent)!r}; make it first"
-        raise FileNotFoundError(errno.ENOENT, reason, str(path))
-    if path.is_dir():
-        reason = f"the report cannot be written, as {str(path)!r} is a folder; give it the name of a file"
-        raise IsADirectoryError(errno.EISDIR, reason, str(path))
-    # File names may hold bytes that are no text; they are shown as escapes.
-    page = render(evaluation, TEXTS[language]).encode("utf-8", "backslashreplace")
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(page)
-        os.replace(partial, path)
-    except BaseException:  # an interrupt too
-        partial.unlink(missing_ok=True)
-        raise
+    with open_output(path, evaluation.sources.values()) as stream:
+        # File names may hold bytes that are no text; they are shown as escapes.
+        stream.write(render(evaluation, TEXTS[language]).encode("utf-8", "backslashreplace"))

@@ -1,24 +1,26 @@
-"""What stands where on the page."""
+"""The sections of the page."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from withlogits.evaluation.report import confusion, plots, tables
-from withlogits.evaluation.report.canvas import Plot
+from withlogits.evaluation.report import tables
 from withlogits.evaluation.report.texts import CHINESE_TITLES, Texts
-from withlogits.evaluation.report.words import count_text, decimal, percent, plural, unit_of, whole
+from withlogits.evaluation.report.words import count_text, decimal, kind_of, percent, plural, unit_of, whole
 from withlogits.evaluation.results import Evaluation
 from withlogits.guide.findings import Severity
 
 if TYPE_CHECKING:
     import jinja2
+
+    from withlogits.evaluation.report.svg import Plot
 
 PACKAGE = "withlogits.evaluation.report"
 FUNCTIONS = {
@@ -52,8 +54,10 @@ class Figure:
 
 
 def render(evaluation: Evaluation, t: Texts) -> str:
-    """The whole page."""
+    """Return the whole page."""
     import withlogits
+
+    ready()
 
     order = tables.by_total_loss(evaluation)
     found = [tables.costliest_table(evaluation, t), tables.confusions_table(evaluation, t)]
@@ -72,7 +76,7 @@ def render(evaluation: Evaluation, t: Texts) -> str:
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
             title=": ".join([t["title"], *list(_sources(evaluation).values())[:1]]),
             facts=_facts(evaluation, t),
-            findings=_findings(evaluation, t),
+            titles=CHINESE_TITLES if t["lang"] != "en" else {},
             summary=_summary(evaluation, t),
             groups=_groups(evaluation, t),
             figures=_figures(evaluation, order, t),
@@ -84,12 +88,12 @@ def render(evaluation: Evaluation, t: Texts) -> str:
 
 def ready() -> None:
     """Raise an `ImportError` that says what to install if a report could not be made."""
-    if find_spec("jinja2") is None:
-        raise ImportError('the report needs jinja2: pip install "withlogits[report]"')
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'the report needs {" and ".join(missing)}: pip install "withlogits[report]"')
 
 
 def _environment() -> jinja2.Environment:
-    ready()
     import jinja2
 
     return jinja2.Environment(
@@ -107,7 +111,7 @@ def _source(name: str) -> str:
 
 
 def _facts(evaluation: Evaluation, t: Texts) -> list[tuple[str, str, bool]]:
-    """Heading, text, and whether the text is the name of something."""
+    """Return heading, text, and whether the text is a name in code."""
     count = count_text(evaluation, evaluation.count, t)
     data = t["data_text"].format(count=count, classes=plural(t["classes_count"], evaluation.classes))
     if evaluation.ignored:
@@ -118,86 +122,89 @@ def _facts(evaluation: Evaluation, t: Texts) -> list[tuple[str, str, bool]]:
 
 
 def _sources(evaluation: Evaluation) -> dict[str, str]:
-    """The names of the files; an array that came from none is named like its part."""
+    """Return the names of the files; an array that came from none is named like its part."""
     return {key: name for key, name in evaluation.sources.items() if name != key}
 
 
-def _findings(evaluation: Evaluation, t: Texts) -> list[dict[str, Any]]:
-    chinese = t["lang"] != "en"
-    return [
-        {
-            "code": found.code,
-            "severity": found.severity,
-            "title": CHINESE_TITLES.get(found.code, found.title) if chinese else found.title,
-            "evidence": found.evidence,
-            "fix": found.fix,
-        }
-        for found in evaluation.diagnosis
-    ]
-
-
 def _summary(evaluation: Evaluation, t: Texts) -> list[tuple[str, str]]:
-    """Severity and how many, of those that there are."""
+    """Return each severity that occurs, and how often."""
     severities: tuple[Severity, ...] = ("error", "warning", "note")
     counts = [(severity, len(evaluation.diagnosis.of(severity))) for severity in severities]
     return [(severity, plural(t[severity + "s_count"], count)) for severity, count in counts if count]
 
 
 def _guess(evaluation: Evaluation) -> float:
-    """The loss of giving the same probability to everything: ln C, and ln 2 for a question."""
+    """Return the loss of equal probabilities: ln C, and ln 2 for independent classes."""
     return math.log(max(1, evaluation.classes) if evaluation.exclusive else 2)
 
 
 def _groups(evaluation: Evaluation, t: Texts) -> list[Group]:
-    unit = t[unit_of(evaluation)]
-    loss = [(t["loss_nats"], decimal(evaluation.loss)), (t["loss_bits"], decimal(evaluation.bits))]
-    if evaluation.exclusive:
-        loss.append((t["perplexity"], decimal(evaluation.perplexity)))
-        decisions = [(t["accuracy"], percent(evaluation.accuracy))]
-        decisions += [
-            (t["top"].format(k=k), percent(share)) for k, share in sorted((evaluation.top_k or {}).items()) if k > 1
-        ]
-        about = t["about_decisions_exclusive"]
-    else:
-        decisions = [
-            (t["micro_f1"], percent(evaluation.f1)),
-            (t["macro_f1"], percent(evaluation.macro_f1)),
-            (t["micro_precision"], percent(evaluation.precision)),
-            (t["micro_recall"], percent(evaluation.recall)),
-            (t["accuracy"], percent(evaluation.accuracy)),
-            (t["auroc_mean"], decimal(evaluation.auroc)),
-            (t["average_precision_mean"], decimal(evaluation.average_precision)),
-        ]
-        about = t["about_decisions_independent"]
-    loss.append((t["guessing"], decimal(_guess(evaluation))))
-    calibration = [
-        (t["temperature"], decimal(evaluation.temperature, 3)),
-        (t["loss_at_temperature"], decimal(evaluation.loss_at_temperature)),
-        (t["ece_before"], percent(evaluation.calibration.error)),
-        (t["ece_after"], percent(evaluation.calibration_at_temperature.error)),
+    def group(name: str, about: str, *figures: tuple[str, Callable[[float | None], str], float | None]) -> Group:
+        return Group(t[f"group_{name}"], [(t.get(key, key), shown(value)) for key, shown, value in figures], about)
+
+    e = evaluation
+    perplexity = [("perplexity", decimal, e.perplexity)] if e.exclusive else []
+    top = [(t["top"].format(k=k), percent, share) for k, share in sorted((e.top_k or {}).items()) if k > 1]
+    independent = [
+        ("micro_f1", percent, e.f1),
+        ("macro_f1", percent, e.macro_f1),
+        ("micro_precision", percent, e.precision),
+        ("micro_recall", percent, e.recall),
+        ("accuracy", percent, e.accuracy),
+        ("auroc_mean", decimal, e.auroc),
+        ("average_precision_mean", decimal, e.average_precision),
     ]
-    fitted = ""
-    if evaluation.fitted_on:
-        fitted = t["space"] + t["fitted_on"].format(count=count_text(evaluation, evaluation.fitted_on, t))
+    decisions = [("accuracy", percent, e.accuracy), *top] if e.exclusive else independent
+    fitted = t["space"] + t["fitted_on"].format(count=count_text(e, e.fitted_on, t)) if e.fitted_on else ""
     return [
-        Group(t["group_loss"], loss, t["about_loss"].format(unit=unit)),
-        Group(t["group_decisions"], decisions, about),
-        Group(t["group_calibration"], calibration, t["about_calibration"] + fitted),
+        group(
+            "loss",
+            t["about_loss"].format(unit=t[unit_of(e)]),
+            ("loss_nats", decimal, e.loss),
+            ("loss_bits", decimal, e.bits),
+            *perplexity,
+            ("guessing", decimal, _guess(e)),
+        ),
+        group("decisions", t[f"about_decisions_{kind_of(e)}"], *decisions),
+        group(
+            "calibration",
+            t["about_calibration"] + fitted,
+            ("temperature", lambda value: decimal(value, 3), e.temperature),
+            ("loss_at_temperature", decimal, e.loss_at_temperature),
+            ("ece_before", percent, e.calibration.error),
+            ("ece_after", percent, e.calibration_at_temperature.error),
+        ),
     ]
 
 
 def _figures(evaluation: Evaluation, order: list[int], t: Texts) -> list[Figure]:
+    from withlogits.evaluation.report import plots, svg  # matplotlib is imported for a report only
+
+    with svg.style():
+        return _drawn(evaluation, order, t, plots)
+
+
+def _drawn(evaluation: Evaluation, order: list[int], t: Texts, plots: Any) -> list[Figure]:
     titles = (
         t["reliability_before"],
         t["reliability_after"].format(temperature=decimal(evaluation.temperature, 3)),
     )
     calibrations = (evaluation.calibration, evaluation.calibration_at_temperature)
+    bars = plots.BARS
     figures = [
         Figure(
             "histogram",
             t["histogram"],
             [plots.histogram_plot(evaluation, _guess(evaluation), t)],
             table=tables.histogram_table(evaluation, t),
+            half=True,
+        ),
+        Figure(
+            "per-class",
+            t["per_class_figure"],
+            [plots.per_class_plot(evaluation, order, t)],
+            t["per_class_figure_some"].format(shown=bars, all=whole(len(order))) if len(order) > bars else "",
+            half=True,
         ),
         Figure(
             "reliability",
@@ -207,21 +214,14 @@ def _figures(evaluation: Evaluation, order: list[int], t: Texts) -> list[Figure]
             table=tables.reliability_table(evaluation, titles, t),
         ),
     ]
-    few = evaluation.classes <= 12
     if evaluation.confusion is not None:
-        plot, right, wrong = confusion.confusion_plot(evaluation, evaluation.confusion, t)
-        shown = min(len(evaluation.confusion.classes), confusion.CLASSES)
+        plot, right, wrong = plots.confusion_plot(evaluation, evaluation.confusion, t)
+        shown = min(len(evaluation.confusion.classes), plots.CELLS)
         some = shown < evaluation.classes
         text = t["confusion_some"].format(shown=whole(shown), all=whole(evaluation.classes)) if some else ""
         keys = (
             ("right", t["confusion_right"].format(share=right)),
             ("wrong", t["confusion_wrong"].format(share=wrong)),
         )
-        figures.append(Figure("confusion", t["confusion"], [plot], text, t["confusion_legend"], keys, half=few))
-    some = len(order) > plots.BARS
-    text = t["per_class_figure_some"].format(shown=plots.BARS, all=whole(len(order))) if some else ""
-    half = few and evaluation.confusion is not None
-    figures.append(
-        Figure("per-class", t["per_class_figure"], [plots.per_class_plot(evaluation, order, t)], text, half=half)
-    )
+        figures.append(Figure("confusion", t["confusion"], [plot], text, t["confusion_legend"], keys))
     return figures

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-from withlogits.evaluation.report.canvas import COLUMN, NAME_COLUMNS, Linear, Logarithmic, Plot, tick_text
+from withlogits.evaluation.report.svg import COLUMN, WIDTH, Drawing, Plot
 from withlogits.evaluation.report.texts import Texts
 from withlogits.evaluation.report.words import (
+    compact,
     count_text,
     decimal,
     kind_of,
@@ -23,191 +25,250 @@ from withlogits.evaluation.report.words import (
     whole,
     width,
 )
-from withlogits.evaluation.results import Calibration, Counts, Evaluation, Floats, Histogram
+from withlogits.evaluation.results import Calibration, Confusion, Counts, Evaluation, Floats, Histogram
 
 BARS = 20
+CELLS = 30  # classes in the heat map; more would be dust
+NAME_COLUMNS = 16  # of the name of a class beside a figure
+
+
+def finite_edges(histogram: Histogram) -> Floats:
+    """Return the edges of the bins, with a last one at infinity replaced by twice the one before."""
+    edges = np.array(histogram.edges, np.float64)
+    if np.isinf(edges[-1]):
+        edges[-1] = 2 * edges[-2]
+    return edges
 
 
 def quantile(histogram: Histogram, share: float) -> float:
-    """The loss below which this share of the losses in the histogram lies; even within a bin. NaN without any."""
+    """Return the loss below which this share of the losses in the histogram lies; even within a bin. NaN without any.
+
+    >>> quantile(Histogram(np.array([0.0, 1.0, 4.0, np.inf]), np.array([1, 0, 3])), 0.5)
+    5.333333333333333
+    """
     total = int(histogram.counts.sum())
     if not total:
         return math.nan
     below = np.concatenate([[0], np.cumsum(histogram.counts)])
-    return float(np.interp(share * total, below, histogram.edges))
+    place = int(np.searchsorted(below[1:], share * total))
+    low, high = finite_edges(histogram)[place : place + 2]
+    return float(low + (high - low) * (share * total - below[place]) / histogram.counts[place])
 
 
 def histogram_plot(evaluation: Evaluation, guess: float, t: Texts) -> Plot:
-    """Bars of counts over the loss, with the mean and the loss of guessing as lines.
+    """Draw densities over the logarithm of the loss, with the mean and the loss of guessing as lines.
 
-    Bins of different widths are drawn of one width, as those of a logarithmic scale are meant to be.
+    A bar's height is what its bin has for each doubling of the loss, so that the width of a bin does not matter.
     """
     histogram, unit = evaluation.histogram, t[unit_of(evaluation)]
-    plot = Plot(height=200, top=62, right=16, bottom=44, left=58)
     total = int(histogram.counts.sum())
+    message = t["histogram_empty"]
     if total:
-        plot.message = t["histogram_message"].format(
+        message = t["histogram_message"].format(
             unit=unit,
             median=decimal(quantile(histogram, 0.5), 2),
             high=decimal(quantile(histogram, 0.9), 2),
             mean=decimal(evaluation.loss),
             guess=decimal(guess),
         )
-    else:
-        plot.message = t["histogram_empty"]
     if evaluation.count > total:
         left_out = count_text(evaluation, evaluation.count - total, t)
-        plot.message += t["space"] + t["histogram_left_out"].format(count=left_out)
+        message += t["space"] + t["histogram_left_out"].format(count=left_out)
     if not total:
-        return plot
-    even = _even(histogram.edges)
-    edges, counts = (histogram.edges, histogram.counts) if even else _inhabited(histogram)
-    # Most losses of a good model lie in the first of even bins. The few that are large are what one looks for.
-    most = int(counts.max())
-    steep = even and most > 30 * float(np.median(counts[counts > 0]))
-    heights: Linear | Logarithmic = Logarithmic(most) if steep else Linear(0, most)
-    plot.down_ticks(heights)
-    place = _places(edges)
-    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
-        if count:
-            tall = max(2.0, plot.height * heights(float(count)))  # what is there is seen
-            tip = t["histogram_tip"].format(
-                low=decimal(low, 3),
-                high=decimal(high, 3),
-                count=count_text(evaluation, int(count), t),
-                share=percent(count / total),
-            )
-            left = place(low)
-            plot.rect(left, plot.height - tall, place(high) - left, tall, "bar", tip)
-    plot.line(0, plot.height, 1, plot.height, "axis")
-    if even:
-        plot.across_ticks(Linear(float(edges[0]), float(edges[-1])), plot.height)
-    else:
-        for edge in _round_edges(edges):
-            plot.letters(place(edge), plot.height + 18, tick_text(edge), "tick middle")
-    plot.letters(0.5, plot.height + 38, t["histogram_x" if even else "histogram_x_log"], "name middle")
-    plot.letters(0, -50, t["histogram_y_log" if steep else "histogram_y"].format(unit=unit), "name start", dx="-50")
-    rules = [
-        (place(value), -30 + 17 * row, t[kind].format(value=decimal(value, 3)), kind)
-        for row, (kind, value) in enumerate((("mean", evaluation.loss), ("guess", guess)))
-        if edges[0] <= value <= edges[-1]
-    ]
-    for x, y, _, kind in rules:
-        plot.line(x, y - 9, x, plot.height, f"rule {kind}")
-    for x, y, text, kind in rules:
-        side, gap = ("end", "-6") if x > 0.6 else ("start", "6")
-        plot.letters(x, y, text, f"halo {side} {kind}", dx=gap)
-    return plot
-
-
-def _even(edges: Floats) -> bool:
-    steps = np.diff(edges)
-    return bool(np.allclose(steps, steps[0], rtol=1e-3))
-
-
-def _inhabited(histogram: Histogram) -> tuple[Floats, Counts]:
-    """The bins from the first to the last that is not empty, and one more at each side."""
+        return Plot(message)
+    edges = finite_edges(histogram)
+    if edges[0] == 0:
+        edges[0] = edges[1] / 2  # on a logarithmic scale 0 lies nowhere
     used = np.flatnonzero(histogram.counts)
-    first, last = max(0, used[0] - 1), min(len(histogram.counts), used[-1] + 2)
-    return histogram.edges[first : last + 1], histogram.counts[first:last]
-
-
-def _round_edges(edges: Floats) -> list[float]:
-    """Zero and the powers of ten among them, or a few where there are too many; some of any others."""
-    round_ones = [float(x) for x in edges if x == 0 or abs(math.log10(x) - round(math.log10(x))) < 1e-6]
-    if len(round_ones) < 2:
-        round_ones = [float(f"{x:.2g}") for x in edges[:: max(1, len(edges) // 5)]]
-    return round_ones[:: 1 + (len(round_ones) - 1) // 6]
-
-
-def _places(edges: Floats) -> Any:
-    """Where a loss stands, from 0 to 1."""
-    if _even(edges):
-        return Linear(float(edges[0]), float(edges[-1]))
-    shares = np.linspace(0, 1, len(edges))
-    return lambda value: float(np.interp(value, edges, shares))
+    drawing = Drawing(WIDTH - 66, 200, top=62, right=10, bottom=44, left=56, log=True)
+    axes = drawing.axes
+    axes.set_xlim(edges[max(0, used[0] - 1)], edges[min(len(edges) - 1, used[-1] + 2)])
+    density = histogram.counts / np.diff(np.log2(edges))
+    axes.set_ylim(0, density.max())
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.grid(axis="y")
+    for i in used:
+        count = int(histogram.counts[i])
+        tip = t["histogram_tip"].format(
+            low=decimal(histogram.edges[i], 3),
+            high=decimal(histogram.edges[i + 1], 3),
+            count=count_text(evaluation, count, t),
+            share=percent(count / total),
+        )
+        tall = max(density[i], 0.01 * density.max())  # what is there is seen
+        bar = Rectangle((edges[i], 0), edges[i + 1] - edges[i], tall)
+        drawing.mark(axes.add_artist(bar), "bar", tip)
+    drawing.label(-52, 250, t["histogram_y"].format(unit=unit))
+    drawing.text(0.5, 0, t["histogram_x_log"], "name", (0, -38), xycoords="axes fraction", ha="center")
+    low, high = axes.get_xlim()
+    values = (("mean", evaluation.loss), ("guess", guess))
+    rules = [(value, kind, t[kind].format(value=decimal(value, 3))) for kind, value in values if low <= value <= high]
+    pixels = (WIDTH - 66) / math.log(high / low)
+    leftward = any(math.log(high / value) * pixels < 6 + width(text) * COLUMN for value, _, text in rules)
+    # In this order no line crosses the name of another.
+    for row, (value, kind, text) in enumerate(sorted(rules, reverse=leftward)):
+        above = 1.15 - 0.085 * row
+        (line,) = axes.plot([value, value], [0, (above + 0.03) * density.max()])
+        drawing.mark(line, f"rule {kind}")
+        at, ha = ((-6, 0), "right") if leftward else ((6, 0), "left")
+        drawing.text(value, above * density.max(), text, f"halo {kind}", at, ha=ha)
+    return Plot(message, drawing.svg(), widest=WIDTH + 100)
 
 
 def reliability_plot(evaluation: Evaluation, calibration: Calibration, title: str, t: Texts) -> Plot:
-    """What came true over what was claimed, the gap to the diagonal, and below it where the rows lie."""
+    """Draw what came true over the confidence, the gap to the diagonal, and below it where the rows lie."""
     kind = kind_of(evaluation)
-    plot = Plot(height=240, top=30, right=16, bottom=92, left=46, title=title)
     total = int(calibration.counts.sum())
     if not total:
-        plot.message = t["reliability_empty"]
-        return plot
+        return Plot(t["reliability_empty"], title=title)
     shares = calibration.counts / total
     used = np.flatnonzero(calibration.counts)
-    confidence = float((shares * calibration.confidence)[used].sum())
-    accuracy = float((shares * calibration.accuracy)[used].sum())
-    plot.message = t["reliability_message_" + kind].format(
-        confidence=percent(confidence), accuracy=percent(accuracy), error=percent(calibration.error)
+    confidence, accuracy = calibration.confidence[used], calibration.accuracy[used]
+    message = t["reliability_message_" + kind].format(
+        confidence=percent(float(shares[used] @ confidence)),
+        accuracy=percent(float(shares[used] @ accuracy)),
+        error=percent(calibration.error),
     )
-    scale = Linear(0, 1)
-    plot.down_ticks(scale)
-    plot.line(0, plot.height, 1, 0, "ideal")
-    places = [
-        (float(calibration.confidence[i]), plot.height * (1 - float(calibration.accuracy[i])), int(i)) for i in used
-    ]
-    for x, y, _ in places:
-        plot.line(x, plot.height * (1 - x), x, y, "gap")
-    for (x1, y1, _), (x2, y2, _) in pairwise(places):
-        plot.line(x1, y1, x2, y2, "curve")
-    strip, base = 34, plot.height + 46
-    top = float(shares.max())
-    for x, y, i in places:
+    drawing = Drawing(WIDTH - 62, 250, top=30, right=16, bottom=94, left=46)
+    axes, below = drawing.axes, drawing.add_axes(46, 12, WIDTH - 62, 34)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
+    below.set(xlim=(0, 1), ylim=(0, shares.max()), xticks=[], yticks=[])
+    axes.grid(axis="y")
+    drawing.mark(axes.plot([0, 1], [0, 1])[0], "ideal")
+    for x, y in zip(confidence, accuracy, strict=True):
+        drawing.mark(axes.plot([x, x], [x, y])[0], "gap")
+    for ends in pairwise(zip(confidence, accuracy, strict=True)):
+        drawing.mark(axes.plot(*zip(*ends, strict=True))[0], "curve")
+    for i, x, y in zip(used, confidence, accuracy, strict=True):
         tip = t["reliability_tip"].format(
-            confidence=percent(calibration.confidence[i]),
-            accuracy=percent(calibration.accuracy[i]),
-            count=count_text(evaluation, int(calibration.counts[i]), t),
+            confidence=percent(x), accuracy=percent(y), count=count_text(evaluation, int(calibration.counts[i]), t)
         )
-        plot.circle(x, y, 4.5, "dot", tip)
-        low, high = float(calibration.edges[i]), float(calibration.edges[i + 1])
-        tall = max(1.5, strip * shares[i] / top)
-        plot.rect(low, base + strip - tall, high - low, tall, "bar quiet", tip)
-    plot.line(0, plot.height, 1, plot.height, "axis")
-    plot.across_ticks(scale, plot.height)
-    plot.line(0, base + strip, 1, base + strip, "axis")
-    plot.letters(0, -14, t["reliability_y_" + kind], "name start", dx="-38")
-    plot.letters(1, plot.height + 38, t["reliability_x"], "name end")
-    return plot
+        drawing.mark(axes.plot([x], [y], "o")[0], "dot", tip)
+        low, high = calibration.edges[i : i + 2]
+        bar = Rectangle((low, 0), high - low, max(shares[i], 0.04 * shares.max()))
+        drawing.mark(below.add_artist(bar), "bar quiet", tip)
+    drawing.label(-38, 262, t["reliability_y_" + kind])
+    drawing.label(0, -40, t["reliability_x"], "right")
+    return Plot(message, drawing.svg(), title, widest=WIDTH + 60)
 
 
 def per_class_plot(evaluation: Evaluation, order: Sequence[int], t: Texts) -> Plot:
-    """Bars of the mean loss of the first of these classes, the largest first; an infinite loss fills the width."""
-    losses = evaluation.per_class.loss
-    chosen = sorted([i for i in order if not math.isnan(losses[i])][:BARS], key=lambda i: -losses[i])
-    if not chosen:
-        return Plot(height=0, top=0, right=0, bottom=0, left=0, message=t["per_class_figure_none"])
-    numbers = [int(evaluation.per_class.classes[i]) for i in chosen]
-    names = [spoken(evaluation, number, t) for number in numbers]
-    shown = [short(evaluation.name_of(number), NAME_COLUMNS) for number in numbers]
-    longest = max(width(name) for name in shown)
-    pitch, thick = (36, 22) if len(chosen) <= 12 else (28, 18)
-    plot = Plot(height=pitch * len(chosen), top=30, right=64, bottom=6, left=14 + int(longest * COLUMN), narrow=760)
-    finite = [float(losses[i]) for i in chosen if math.isfinite(losses[i])]
-    scale = Linear(0, max([*finite, 0.0]) or 1.0)
-    ends = []
-    for row, (i, name) in enumerate(zip(chosen, names, strict=True)):
-        loss, middle = float(losses[i]), pitch * (row + 0.5)
-        ends.append(scale(loss) if math.isfinite(loss) else 1.0)
-        support = int(evaluation.per_class.support[i])
+    """Draw the mean loss of the first of these classes, the largest first; an infinite loss fills the width."""
+    each = evaluation.per_class
+    known = sorted((i for i in order if not math.isnan(each.loss[i])), key=lambda i: -each.loss[i])
+    if not known:
+        return Plot(t["per_class_figure_none"])
+    worst, best = (spoken(evaluation, int(each.classes[i]), t) for i in (known[0], known[-1]))
+    message = t["per_class_figure_message" if len(known) > 1 else "per_class_figure_one"].format(
+        worst=worst, high=decimal(each.loss[known[0]]), best=best, low=decimal(each.loss[known[-1]])
+    )
+    first = set([i for i in order if not math.isnan(each.loss[i])][:BARS])
+    chosen = [i for i in known if i in first]
+    names = [short(evaluation.name_of(int(each.classes[i])), NAME_COLUMNS) for i in chosen]
+    left = 14 + max(map(width, names)) * COLUMN
+    pitch, thick = (34, 0.62) if len(chosen) <= 12 else (26, 0.66)
+    drawing = Drawing(WIDTH - left - 58, pitch * len(chosen), top=30, right=58, bottom=6, left=left)
+    axes = drawing.axes
+    most = float(max((each.loss[i] for i in chosen if math.isfinite(each.loss[i])), default=0.0)) or 1.0
+    axes.set(xlim=(0, most), ylim=(len(chosen) - 0.5, -0.5), xticks=[])
+    axes.set_yticks(range(len(chosen)), names)
+    drawing.mark(axes.spines["left"], "axis")
+    drawing.mark(axes.spines["bottom"], "none")
+    if math.isfinite(evaluation.loss) and evaluation.loss <= most:
+        drawing.mark(axes.plot([evaluation.loss] * 2, [-0.6, len(chosen) - 0.5])[0], "rule mean")
+        ha = "right" if evaluation.loss > 0.6 * most else "left" if evaluation.loss < 0.2 * most else "center"
+        text = t["mean"].format(value=decimal(evaluation.loss, 3))
+        drawing.text(evaluation.loss, -0.5, text, "mean", (0, 12), ha=ha)
+    for row, i in enumerate(chosen):
+        loss, support = float(each.loss[i]), int(each.support[i])
+        end = min(loss, most)
         count = rows_text(support, t) if evaluation.exclusive else t["yes_count"].format(n=whole(support))
+        name = spoken(evaluation, int(each.classes[i]), t)
         tip = t["per_class_tip"].format(name=name, loss=decimal(loss), count=count)
-        plot.letters(0, middle + 4, shown[row], "tick end", dx="-8")
-        plot.rect(0, middle - thick / 2, max(ends[-1], 0.002), thick, "bar", tip)
-    plot.line(0, 0, 0, plot.height, "axis")
-    if math.isfinite(evaluation.loss) and evaluation.loss <= scale.high:
-        x = scale(evaluation.loss)
-        plot.line(x, -6, x, plot.height, "rule mean")
-        side = "end" if x > 0.6 else "start" if x < 0.2 else "middle"
-        plot.letters(x, -12, t["mean"].format(value=decimal(evaluation.loss, 3)), f"note {side} mean")
-    for row, (i, end) in enumerate(zip(chosen, ends, strict=True)):
-        plot.letters(end, pitch * (row + 0.5) + 4, decimal(losses[i], 3), "halo start", dx="6")
-    if len(chosen) > 1:
-        plot.message = t["per_class_figure_message"].format(
-            worst=names[0], high=decimal(losses[chosen[0]]), best=names[-1], low=decimal(losses[chosen[-1]])
-        )
-    else:
-        plot.message = t["per_class_figure_one"].format(worst=names[0], high=decimal(losses[chosen[0]]))
-    return plot
+        bar = Rectangle((0, row - thick / 2), max(end, 0.002 * most), thick)
+        drawing.mark(axes.add_artist(bar), "bar", tip)
+        drawing.text(end, row, decimal(loss, 3), "halo", (6, -4))
+    return Plot(message, drawing.svg(), widest=WIDTH + 100)
+
+
+def confusion_plot(evaluation: Evaluation, confusion: Confusion, t: Texts) -> tuple[Plot, str, str]:
+    """Draw a heat map of shares of the true class; return what the deepest colours of right and wrong mean too."""
+    kept = most_confused(confusion)
+    matrix, classes = confusion.matrix[np.ix_(kept, kept)], confusion.classes[kept]
+    rows = _rows_of(evaluation, confusion)[kept]
+    shares = matrix / np.maximum(rows, 1)[:, None]
+    message = _confusion_message(evaluation, confusion, matrix, int(rows.sum()), t)
+    if not matrix.any():
+        return Plot(message), percent(0), percent(0)
+    names = [spoken(evaluation, int(index), t) for index in classes]
+    shown = [short(evaluation.name_of(int(index)), NAME_COLUMNS) for index in classes]
+    many, longest = len(kept), max(map(width, shown))
+    cell = 56 if many <= 4 else 36 if many <= 12 else 24
+    upright = longest <= 3
+    drawing = Drawing(
+        cell * many,
+        cell * many,
+        top=46 if upright else 34 + longest * COLUMN * 0.72,
+        right=8 if upright else 8 + max(0, width(shown[-1]) * COLUMN * 0.72 - 20),
+        bottom=6,
+        left=max(62, 14 + longest * COLUMN),
+    )
+    axes = drawing.axes
+    axes.set(xlim=(0, many), ylim=(many, 0), xticks=[])
+    axes.set_yticks(np.arange(many) + 0.5, shown)
+    drawing.mark(axes.spines["bottom"], "none")
+    right = np.eye(many, dtype=bool)
+    scales = {True: float(shares[right].max(initial=0)), False: float(shares[~right].max(initial=0))}
+    for i, j in np.ndindex(matrix.shape):
+        count, share = int(matrix[i, j]), float(shares[i, j])
+        square = axes.add_artist(Rectangle((j, i), 1, 1))
+        if not count:
+            drawing.mark(square, "cell")
+            continue
+        # The letters of a cell stay readable on the deepest colour, which is therefore not the full one.
+        depth = 0.08 + 0.62 * share / scales[i == j]
+        text = "confusion_tip_right" if i == j else "confusion_tip"
+        tip = t[text].format(label=names[i], predicted=names[j], count=rows_text(count, t), share=percent(share))
+        kind = "cell right" if i == j else "cell wrong"
+        drawing.mark(square, kind, tip, **{"fill-opacity": f"{depth:.2f}"})
+        if many <= 12:
+            drawing.text(j + 0.5, i + 0.5, compact(count), "value", (0, -4), ha="center")
+    for j, name in enumerate(shown):
+        turned = {"ha": "center"} if upright else {"rotation": 45, "rotation_mode": "anchor"}
+        drawing.text(j + 0.5, 0, name, "tick", (0 if upright else 4, 8), **turned)
+    drawing.label(0, drawing.height - 20, t["confusion_predicted"])
+    drawing.text(0, 0, t["confusion_true"], "name", (-8, 8), ha="right")
+    widest, narrowest = round(1.2 * drawing.width), round(0.8 * drawing.width)
+    plot = Plot(message, drawing.svg(), widest=widest, narrowest=narrowest)
+    return plot, percent(scales[True]), percent(scales[False])
+
+
+def most_confused(confusion: Confusion) -> Counts:
+    """Return the places of at most `CELLS` classes, those with most confusions, in the order of their numbers."""
+    wrong = confusion.matrix - np.diag(np.diag(confusion.matrix))
+    order = np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")
+    return np.sort(order[:CELLS]).astype(np.int64)
+
+
+def _rows_of(evaluation: Evaluation, confusion: Confusion) -> Counts:
+    """Return how many rows each class of the matrix has, with those taken for a class outside of it."""
+    known = dict(zip(evaluation.per_class.classes.tolist(), evaluation.per_class.support.tolist(), strict=True))
+    inside = confusion.matrix.sum(axis=1).tolist()
+    pairs = zip(confusion.classes.tolist(), inside, strict=True)
+    return np.array([max(known.get(number, 0), at_least) for number, at_least in pairs], np.int64)
+
+
+def _confusion_message(evaluation: Evaluation, confusion: Confusion, matrix: Counts, rows: int, t: Texts) -> str:
+    if not rows:
+        return t["confusion_empty"]
+    right = percent(int(np.trace(matrix)) / rows)
+    if not confusion.common:
+        return t["confusion_message_none"].format(right=right)
+    label, predicted, count = confusion.common[0]
+    return t["confusion_message"].format(
+        right=right,
+        label=spoken(evaluation, label, t),
+        predicted=spoken(evaluation, predicted, t),
+        count=rows_text(count, t),
+    )

@@ -1,10 +1,11 @@
-"""The cells of the tables, each with the value that it is sorted by; long tables are cut, and their captions say so."""
+"""The tables: columns of texts, with keys to sort them by; a long table is cut, and its caption says so."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,173 +18,149 @@ ROWS = 100  # of the other tables
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What is shown, and what it is sorted by: a number, a text, or nothing, which comes last."""
-
-    text: str
-    value: float | str | None = None
-
-    @property
-    def key(self) -> str:
-        """The value for the script."""
-        if isinstance(self.value, str):
-            return self.value
-        return "" if self.value is None or math.isnan(self.value) else repr(float(self.value))
-
-
-@dataclass(frozen=True)
 class Column:
-    """A heading; numbers stand at the right."""
+    """A heading and its cells; numbers stand at the right. `keys` are what the script sorts by, "" for no value."""
 
     text: str
+    cells: list[str]
+    keys: list[str] = field(default_factory=list)
     numeric: bool = True
     heads: bool = False  # its cells are the headings of the rows
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows. A table that can be sorted says by which column it is, the largest first."""
+    """Columns of one length. A table that can be sorted says by which column it is, the largest first."""
 
     name: str
     caption: str
-    columns: tuple[Column, ...]
-    rows: list[list[Cell]]
+    columns: list[Column]
     sorted_by: int | None = None
     empty: str = ""  # what is said instead of a table without rows
 
+    @property
+    def rows(self) -> range:
+        """The numbers of the rows."""
+        return range(len(self.columns[0].cells))
+
+
+def numbers(text: str, values: Iterable[Any], shown: Callable[[Any], str] = decimal, heads: bool = False) -> Column:
+    """Return a column of numbers, and of keys to sort them by."""
+    values = list(values)
+    keys = ["" if math.isnan(value) else repr(float(value)) for value in values]
+    return Column(text, [shown(value) for value in values], keys, heads=heads)
+
 
 def total_losses(evaluation: Evaluation) -> Floats:
-    """What each class adds to the sum of all losses; each question has as many elements as any other."""
+    """Return what each class adds to the sum of all losses; of independent classes, each has as many elements."""
     each = evaluation.per_class
-    # A class that never occurs has no loss: NaN, and adds nothing.
-    losses = np.where(each.support == 0, 0.0, each.loss) if evaluation.exclusive else each.loss
-    return losses * (np.where(each.support == 0, 1, each.support) if evaluation.exclusive else 1)
+    if not evaluation.exclusive:
+        return each.loss
+    return np.where(each.support == 0, 0.0, each.loss) * each.support  # a class that never occurs has the loss NaN
 
 
 def by_total_loss(evaluation: Evaluation) -> list[int]:
-    """Places in `per_class`, the highest total loss first; NaN, which hides what it is, before all numbers."""
-    totals = total_losses(evaluation)
-    return [int(place) for place in np.lexsort((evaluation.per_class.classes, -np.nan_to_num(totals, nan=np.inf)))]
+    """Return places in `per_class`, the highest total loss first; NaN, which hides what it is, before all numbers."""
+    totals = np.nan_to_num(total_losses(evaluation), nan=np.inf)
+    return [int(place) for place in np.lexsort((evaluation.per_class.classes, -totals))]
 
 
 def per_class_table(evaluation: Evaluation, order: Sequence[int], t: Texts) -> Table:
-    """One row a class, at most `CLASSES`."""
-    each, named = evaluation.per_class, evaluation.class_names is not None
+    """Return one row for each class, at most `CLASSES`."""
+    each = evaluation.per_class
+    shown = list(order[:CLASSES])
+    classes = each.classes[shown].tolist()
     totals = total_losses(evaluation)
     with np.errstate(invalid="ignore"):
         shares = totals / (float(totals.sum()) or 1.0)
-    support = "support_exclusive" if evaluation.exclusive else "support_independent"
-    columns = [Column(t["class"], heads=not named)]
+    named = evaluation.class_names is not None
+    columns = [numbers(t["class"], classes, str, heads=not named)]
     if named:
-        columns.append(Column(t["name"], numeric=False, heads=True))
-    sorted_by = len(columns) + 2  # the share
-    columns += [Column(t[key]) for key in (support, "mean_loss", "loss_share", "recall", "precision", "f1")]
-    extra = [(key, values) for key in ("auroc", "average_precision") if (values := getattr(each, key)) is not None]
-    columns += [Column(t[key]) for key, _ in extra]
-    rows = []
-    for i in order[:CLASSES]:
-        number = int(each.classes[i])
-        row = [Cell(str(number), number)]
-        if named:
-            row.append(Cell(evaluation.name_of(number), evaluation.name_of(number)))
-        row.append(Cell(whole(each.support[i]), int(each.support[i])))
-        row.append(Cell(decimal(each.loss[i]), float(each.loss[i])))
-        row.append(Cell(percent(shares[i]), float(shares[i])))
-        row += [Cell(percent(values[i]), float(values[i])) for values in (each.recall, each.precision, each.f1)]
-        row += [Cell(decimal(values[i], 3), float(values[i])) for _, values in extra]
-        rows.append(row)
-    caption = "per_class_caption" if len(rows) == len(order) else "per_class_caption_some"
-    text = t[caption].format(shown=whole(len(rows)), all=whole(len(order)))
-    return Table(t["per_class"], text, tuple(columns), rows, sorted_by=sorted_by, empty=t["per_class_figure_none"])
+        names = [evaluation.name_of(number) for number in classes]
+        columns.append(Column(t["name"], names, names, numeric=False, heads=True))
+    support = t["support_exclusive" if evaluation.exclusive else "support_independent"]
+    columns.append(numbers(support, each.support[shown], whole))
+    columns.append(numbers(t["mean_loss"], each.loss[shown]))
+    columns.append(numbers(t["loss_share"], shares[shown], percent))
+    sorted_by = len(columns) - 1
+    columns += [numbers(t[key], getattr(each, key)[shown], percent) for key in ("recall", "precision", "f1")]
+    for key in ("auroc", "average_precision"):
+        if (values := getattr(each, key)) is not None:
+            columns.append(numbers(t[key], values[shown], lambda value: decimal(value, 3)))
+    caption = t["per_class_caption" if len(shown) == len(order) else "per_class_caption_some"]
+    caption = caption.format(shown=whole(len(shown)), all=whole(len(order)))
+    return Table(t["per_class"], caption, columns, sorted_by, t["per_class_figure_none"])
 
 
 def costliest_table(evaluation: Evaluation, t: Texts) -> Table:
-    """The examples with the largest losses."""
-    exclusive = evaluation.exclusive
-    columns = [Column(t["where_exclusive" if exclusive else "where_independent"], numeric=False, heads=True)]
+    """Return the examples with the highest losses."""
+    exclusive, name_of = evaluation.exclusive, evaluation.name_of
+    kind = "exclusive" if exclusive else "independent"
+    shown = evaluation.costliest[:ROWS]
+
+    def label(value: float) -> str:
+        if not math.isfinite(value):
+            return decimal(value)
+        return name_of(int(value)) if exclusive else f"{value:g}"
+
+    places = [", ".join(map(str, e.index)) if len(e.index) == 1 else f"({', '.join(map(str, e.index))})" for e in shown]
+    columns = [Column(t[f"where_{kind}"], places, numeric=False, heads=True)]
     if not exclusive:
-        columns.append(Column(t["class"], numeric=False))
-    columns.append(Column(t["loss"]))
-    columns += [Column(t["label"], numeric=not exclusive), Column(t["predicted"], numeric=not exclusive)]
-    columns.append(Column(t["confidence"]))
-    rows = []
-    for example in evaluation.costliest[:ROWS]:
-        place = ", ".join(map(str, example.index))
-        row = [Cell(place if len(example.index) == 1 else f"({place})")]
-        if not exclusive:
-            row.append(Cell(evaluation.name_of(example.index[-1]) if len(example.index) > 1 else NOTHING))
-        row.append(Cell(decimal(example.loss)))
-        row.append(Cell(_label(evaluation, example.label)))
-        row.append(Cell(evaluation.name_of(example.predicted) if exclusive else str(example.predicted)))
-        row.append(Cell(percent(example.confidence)))
-        rows.append(row)
-    caption = t["costliest_caption_exclusive" if exclusive else "costliest_caption_independent"]
-    return Table(
-        t["costliest"],
-        caption + _cut(len(rows), len(evaluation.costliest), t),
-        tuple(columns),
-        rows,
-        empty=t["costliest_none"],
-    )
-
-
-def _label(evaluation: Evaluation, label: float) -> str:
-    if not math.isfinite(label):
-        return decimal(label)
-    return evaluation.name_of(int(label)) if evaluation.exclusive else f"{label:g}"
+        names = [name_of(e.index[-1]) if len(e.index) > 1 else NOTHING for e in shown]
+        columns.append(Column(t["class"], names, numeric=False))
+    predicted = [name_of(e.predicted) if exclusive else str(e.predicted) for e in shown]
+    columns += [
+        numbers(t["loss"], [e.loss for e in shown]),
+        Column(t["label"], [label(e.label) for e in shown], numeric=not exclusive),
+        Column(t["predicted"], predicted, numeric=not exclusive),
+        numbers(t["confidence"], [e.confidence for e in shown], percent),
+    ]
+    caption = t[f"costliest_caption_{kind}"] + _cut(len(shown), len(evaluation.costliest), t)
+    return Table(t["costliest"], caption, columns, empty=t["costliest_none"])
 
 
 def _cut(shown: int, all_: int, t: Texts) -> str:
-    if shown == all_:
-        return ""
-    return t["space"] + t["first_of"].format(shown=whole(shown), all=whole(all_))
+    return "" if shown == all_ else t["space"] + t["first_of"].format(shown=whole(shown), all=whole(all_))
 
 
 def confusions_table(evaluation: Evaluation, t: Texts) -> Table | None:
-    """Who was taken for whom, and how often."""
+    """Return which class was predicted for which, and how often."""
     if evaluation.confusion is None:
         return None
     common = evaluation.confusion.common
-    columns = (
-        Column(t["true_class"], numeric=False, heads=True),
-        Column(t["predicted_class"], numeric=False),
-        Column(t["times"]),
-    )
-    rows = [
-        [Cell(evaluation.name_of(label)), Cell(evaluation.name_of(predicted)), Cell(whole(times))]
-        for label, predicted, times in common[:ROWS]
+    shown, name_of = common[:ROWS], evaluation.name_of
+    columns = [
+        Column(t["true_class"], [name_of(label) for label, _, _ in shown], numeric=False, heads=True),
+        Column(t["predicted_class"], [name_of(predicted) for _, predicted, _ in shown], numeric=False),
+        numbers(t["times"], [times for _, _, times in shown], whole),
     ]
-    caption = t["confusions_caption"] + _cut(len(rows), len(common), t)
-    return Table(t["confusions"], caption, columns, rows, empty=t["confusions_none"])
+    caption = t["confusions_caption"] + _cut(len(shown), len(common), t)
+    return Table(t["confusions"], caption, columns, empty=t["confusions_none"])
 
 
 def histogram_table(evaluation: Evaluation, t: Texts) -> Table:
-    """The numbers of the histogram: bins that are not empty."""
+    """Return the bins of the histogram that are not empty."""
     edges, counts = evaluation.histogram.edges, evaluation.histogram.counts
-    total = int(counts.sum())
-    rows = [
-        [Cell(decimal(low)), Cell(decimal(high)), Cell(whole(count)), Cell(percent(count / total))]
-        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
-        if count
+    used = np.flatnonzero(counts)
+    columns = [
+        numbers(t["from"], edges[used], heads=True),
+        numbers(t["to"], edges[used + 1]),
+        numbers(t["count"], counts[used], whole),
+        numbers(t["share"], counts[used] / counts.sum(), percent),
     ]
-    columns = (Column(t["from"], heads=True), Column(t["to"]), Column(t["count"]), Column(t["share"]))
-    return Table(t["histogram"], f"{t['histogram']}. {t['histogram_x']}", columns, rows)
+    return Table(t["histogram"], f"{t['histogram']}. {t['histogram_x']}", columns)
 
 
 def reliability_table(evaluation: Evaluation, titles: Sequence[str], t: Texts) -> Table:
-    """The numbers of both reliability diagrams, one after the other."""
-    rows = []
-    for title, calibration in zip(titles, (evaluation.calibration, evaluation.calibration_at_temperature), strict=True):
-        for i in np.flatnonzero(calibration.counts):
-            low, high = calibration.edges[i], calibration.edges[i + 1]
-            row = [Cell(title), Cell(f"{percent(low)} – {percent(high)}")]
-            row += [Cell(percent(calibration.confidence[i])), Cell(percent(calibration.accuracy[i]))]
-            rows.append([*row, Cell(whole(calibration.counts[i]))])
-    columns = (
-        Column("", numeric=False, heads=True),
-        Column(t["reliability_x"], numeric=False),
-        Column(t["claimed"]),
-        Column(t["came_true"]),
-        Column(t["count"]),
-    )
-    return Table(t["reliability"], t["reliability"], columns, rows)
+    """Return the numbers of both reliability diagrams, one after the other."""
+    both = (evaluation.calibration, evaluation.calibration_at_temperature)
+    bins = [(title, c, i) for title, c in zip(titles, both, strict=True) for i in np.flatnonzero(c.counts)]
+    reach = [f"{percent(c.edges[i])} – {percent(c.edges[i + 1])}" for _, c, i in bins]
+    columns = [
+        Column("", [title for title, _, _ in bins], numeric=False, heads=True),
+        Column(t["reliability_x"], reach, numeric=False),
+        numbers(t["claimed"], [c.confidence[i] for _, c, i in bins], percent),
+        numbers(t["came_true"], [c.accuracy[i] for _, c, i in bins], percent),
+        numbers(t["count"], [c.counts[i] for _, c, i in bins], whole),
+    ]
+    return Table(t["reliability"], t["reliability"], columns)

@@ -1,55 +1,42 @@
-"""Numbers as people read them: few digits, words for what is no number, and never a rounding that hides an error.
-
-And what is counted, and the classes, as they are named within a sentence.
-"""
+"""Numbers, counts and classes as people read them: few digits, and never a rounding that hides an error."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
 
+from withlogits.evaluation.files.errors import printable
 from withlogits.evaluation.report.texts import Texts
 from withlogits.evaluation.results import Evaluation
 
 NOTHING = "–"
 
 
-def _special(value: float | None) -> str | None:
-    if value is None or math.isnan(value):
-        return NOTHING
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return None
-
-
 def decimal(value: float | None, digits: int = 4) -> str:
-    """With as many significant digits; thousands are grouped, what is tiny or huge has an exponent.
+    """Return a number to so many significant digits; thousands are grouped, a tiny or huge one has an exponent.
 
     >>> [decimal(x) for x in (0.0, 0.40760598, 12.3456, 31250.26, 4.1223e-09, float("nan"), float("inf"))]
     ['0', '0.4076', '12.35', '31,250', '4.122e-9', '–', 'inf']
     """
-    value = None if value is None else float(value)
-    if (special := _special(value)) is not None:
-        return special
-    assert value is not None
-    if value == 0:
-        return "0"
-    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # of the rounded value: 9.99996 has that of 10
+    if value is None or math.isnan(value):
+        return NOTHING
+    if value == 0 or math.isinf(value):
+        return f"{value:.0f}".removeprefix("-0") or "0"
+    scientific = f"{value:.{digits - 1}e}"
+    exponent = int(scientific.split("e")[1])  # of the rounded value: 9.99996 has that of 10
     if exponent < -4 or exponent > 6:
-        return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+        return scientific.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     return f"{value:,.{max(0, digits - 1 - exponent)}f}"
 
 
 def percent(value: float | None) -> str:
-    """A share of one in percent; what is not all is never shown as all, nor what is not nothing as nothing.
+    """Return a share of one in percent; a share below 1 is never shown as 100%, one above 0 never as 0%.
 
     >>> [percent(x) for x in (0.0, 1.0, 0.8421, 0.99971, 0.99999, 0.00001, float("nan"))]
     ['0%', '100%', '84.2%', '99.97%', '>99.99%', '<0.01%', '–']
     """
-    value = None if value is None else float(value)
-    if (special := _special(value)) is not None:
-        return special
-    assert value is not None
+    if value is None or not math.isfinite(value):
+        return decimal(value)
     if value in (0, 1):
         return f"{value:.0%}"
     if 0 < value < 0.00005:
@@ -60,7 +47,7 @@ def percent(value: float | None) -> str:
 
 
 def whole(value: float) -> str:
-    """A count, its thousands grouped.
+    """Return a count, its thousands grouped.
 
     >>> whole(1234567)
     '1,234,567'
@@ -69,7 +56,7 @@ def whole(value: float) -> str:
 
 
 def plural(forms: str, count: int) -> str:
-    """`"{n} row|{n} rows"` for this count; a language without a plural has one form.
+    """Fill in `"{n} row|{n} rows"`; a language without a plural has one form.
 
     >>> plural("{n} row|{n} rows", 1), plural("{n} row|{n} rows", 1200)
     ('1 row', '1,200 rows')
@@ -78,8 +65,21 @@ def plural(forms: str, count: int) -> str:
     return (singular if count == 1 else several or singular).format(n=whole(count))
 
 
+def compact(count: int) -> str:
+    """Return a count in at most four characters, for a cell.
+
+    >>> [compact(n) for n in (7, 980, 12345, 999_999, 3_400_000)]
+    ['7', '980', '12k', '1M', '3.4M']
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if round(count / (size / 1000)) >= 1000 and count >= 1000:
+            value = count / size
+            return f"{value:.1f}".removesuffix(".0") + letter if value < 9.95 else f"{value:.0f}{letter}"
+    return str(count)
+
+
 def width(text: str) -> int:
-    """How many columns a text takes; a Chinese character takes two.
+    """Return how many columns a text takes; a Chinese character takes two.
 
     >>> width("cat"), width("猫")
     (3, 2)
@@ -88,11 +88,12 @@ def width(text: str) -> int:
 
 
 def short(text: str, columns: int) -> str:
-    """The text, or as much of it as these columns hold, and an ellipsis.
+    """Return the text, or as much of it as these columns hold and an ellipsis; control characters as escapes.
 
     >>> short("Cardigan Welsh corgi", 10)
     'Cardigan…'
     """
+    text = printable(text)
     if width(text) <= columns:
         return text
     kept = ""
@@ -104,25 +105,25 @@ def short(text: str, columns: int) -> str:
 
 
 def kind_of(evaluation: Evaluation) -> str:
-    """Whose texts are meant."""
+    """Return the ending of the texts for this kind of classes."""
     return "exclusive" if evaluation.exclusive else "independent"
 
 
 def unit_of(evaluation: Evaluation) -> str:
-    """What is counted: rows, or elements if each class is a question of its own."""
+    """Return what is counted: rows, or elements of independent classes."""
     return "rows" if evaluation.exclusive else "elements"
 
 
 def count_text(evaluation: Evaluation, count: int, t: Texts) -> str:
-    """So many rows, or elements."""
+    """Return the count of rows, or of elements, in words."""
     return plural(t[unit_of(evaluation) + "_count"], count)
 
 
 def rows_text(count: int, t: Texts) -> str:
-    """So many rows."""
+    """Return the count of rows in words."""
     return plural(t["rows_count"], count)
 
 
 def spoken(evaluation: Evaluation, index: int, t: Texts) -> str:
-    """The name of a class within a sentence, where a bare number could be anything."""
+    """Return the name of a class within a sentence, where a bare number could be anything."""
     return t["class_number" if evaluation.class_names is None else "class_named"].format(name=evaluation.name_of(index))

@@ -1,4 +1,4 @@
-"""From what a survey has seen to findings: one function a group of codes, and the thresholds with their reasons."""
+"""From what a summary has seen to findings: one function a group of codes, and the thresholds with their reasons."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from withlogits.guide.findings import Finding
 from withlogits.guide.rules.labels import indices, label_rows
 from withlogits.guide.rules.logits import probabilities, values
 from withlogits.guide.rules.pair import agreement
-from withlogits.guide.survey import Survey
+from withlogits.statistics.summary import Summary
 
 
-def findings_of(survey: Survey, axis: int, library: str) -> list[Finding]:
+def findings_of(summary: Summary, axis: int, library: str) -> list[Finding]:
     """Everything that the figures say; `axis` as the caller would write it, `library` "numpy" or "torch"."""
-    found = list(probabilities(survey, library))
-    found += values(survey)
-    found += label_rows(survey, axis) if survey.kind != "sparse" else indices(survey, axis)
+    found = list(probabilities(summary, library))
+    found += values(summary)
+    found += label_rows(summary, axis) if summary.kind != "sparse" else indices(summary, axis)
     if not any(f.severity == "error" for f in found):
-        found += agreement(survey, axis, library)
+        found += agreement(summary, axis, library)
     return found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from withlogits.guide.findings import Finding
 from withlogits.guide.fit import call, finding
 from withlogits.guide.rules.common import FEW_ROWS, options_of, share
-from withlogits.guide.survey import Survey
+from withlogits.statistics.summary import Summary
 
 Array = NDArray[Any]
 
@@ -19,11 +19,11 @@ PADDINGS = (-1, -100, 255)
 IMBALANCE = 50.0
 
 
-def label_rows(survey: Survey, axis: int) -> Iterator[Finding]:
-    z, x = survey.labels, survey.logits
+def label_rows(summary: Summary, axis: int) -> Iterator[Finding]:
+    z, x = summary.labels, summary.logits
     if not z.rows:
         return
-    sums = {k: int(n) for k, n in enumerate(z.of_sum.tolist()) if n}
+    sums = {k: n for k, n in enumerate((z.none, z.one, z.two, z.several - z.two)) if n}
     shown = ", ".join(f"{n:,} rows with {'3 or more' if k == 3 else k} true" for k, n in sums.items())
     if z.odd:
         yield finding(
@@ -39,7 +39,7 @@ def label_rows(survey: Survey, axis: int) -> Iterator[Finding]:
         if rescaled is not None:
             values, fix = rescaled
             yield finding("WL209", "error", f"labels are {values}, where 0 to 1 is expected", fix)
-        elif survey.kind == "sigmoid":
+        elif summary.kind == "sigmoid":
             yield finding(
                 "WL209",
                 "error",
@@ -47,10 +47,10 @@ def label_rows(survey: Survey, axis: int) -> Iterator[Finding]:
                 f"labels = (labels - {z.low:g}) / {z.top - z.low:g}  # if that is what they mean",
             )
         else:
-            yield _no_distribution(survey)
+            yield _no_distribution(summary)
         return
-    if survey.kind == "softmax":
-        if z.binary_rows == z.rows and z.of_sum[2:].sum():
+    if summary.kind == "softmax":
+        if z.binary == z.rows and z.several:
             yield finding(
                 "WL203",
                 "error",
@@ -58,29 +58,29 @@ def label_rows(survey: Survey, axis: int) -> Iterator[Finding]:
                 call("sigmoid"),
             )
         elif z.distributions < z.rows:
-            yield _no_distribution(survey)
-    elif x.classes > 1 and z.binary_rows == z.rows and z.of_sum[1] == z.rows and z.rows >= FEW_ROWS:
+            yield _no_distribution(summary)
+    elif x.classes > 1 and z.one == z.rows and z.rows >= FEW_ROWS:
         yield finding(
             "WL204",
             "warning",
             f"exactly one class is true in each of {z.rows:,} rows: the classes exclude one another",
             call("softmax", **({} if axis == -1 else {"axis": axis})),
         )
-    yield from _counts_of_rows(survey, axis)
+    yield from _counts_of_rows(summary, axis)
 
 
-def _no_distribution(survey: Survey) -> Finding:
-    z = survey.labels
+def _no_distribution(summary: Summary) -> Finding:
+    z = summary.labels
     off = z.rows - z.distributions
-    negative = f", {z.negative_rows:,} with negative entries" if z.negative_rows else ""
-    serious = z.negative_rows > 0 or z.highest_sum > 1.5 or z.lowest_sum < 0.5
+    negative = f", {z.negative:,} with negative entries" if z.negative else ""
+    serious = z.negative > 0 or z.highest_sum > 1.5 or z.lowest_sum < 0.5
     return finding(
         "WL205",
-        "error" if z.negative_rows else "warning",
+        "error" if z.negative else "warning",
         f"{share(off, z.rows)} label rows are no distribution: sums from {z.lowest_sum:.6g} to {z.highest_sum:.6g}"
         f"{negative}",
-        ("labels = labels.clip(0, None); " if z.negative_rows else "")
-        + f"labels = labels / labels.sum({survey.axis}, keepdims=True)"
+        ("labels = labels.clip(0, None); " if z.negative else "")
+        + f"labels = labels / labels.sum({summary.axis}, keepdims=True)"
         + ("  # rows of 0 stand for nothing: leave them out" if z.lowest_sum == 0.0 and serious else ""),
     )
 
@@ -102,8 +102,8 @@ def rescaling(low: float, top: float, values: set[float]) -> tuple[str, str] | N
     return None
 
 
-def indices(survey: Survey, axis: int) -> Iterator[Finding]:
-    y, x = survey.labels, survey.logits
+def indices(summary: Summary, axis: int) -> Iterator[Finding]:
+    y, x = summary.labels, summary.logits
     classes = x.classes
     live = y.rows - y.ignored
     if classes == 1:
@@ -130,7 +130,7 @@ def indices(survey: Survey, axis: int) -> Iterator[Finding]:
                 "WL207",
                 "error",
                 f"{evidence}: it looks like padding",
-                call("sparse", **options_of(survey, axis, ignore_index=value)),
+                call("sparse", **options_of(summary, axis, ignore_index=value)),
             )
         else:
             yield finding(
@@ -146,7 +146,7 @@ def indices(survey: Survey, axis: int) -> Iterator[Finding]:
         yield finding(
             "WL213",
             "warning",
-            f"all {y.rows:,} labels are the ignored {survey.ignore_index}: nothing counts, and the loss is 0",
+            f"all {y.rows:,} labels are the ignored {summary.ignore_index}: nothing counts, and the loss is 0",
             "# leave such batches out, or look at how the padding is made",
             "everything is ignored",
         )
@@ -165,14 +165,14 @@ def indices(survey: Survey, axis: int) -> Iterator[Finding]:
         return
     often = y.counts[present]
     ratio = float(often.max() / often.min())
-    if ratio >= IMBALANCE and often.max() >= 100 and "class_weight" not in survey.options:
+    if ratio >= IMBALANCE and often.max() >= 100 and "class_weight" not in summary.options:
         most, least = int(present[np.argmax(often)]), int(present[np.argmin(often)])
         weights = _class_weights(y.counts)
         yield finding(
             "WL214",
             "note",
             f"class {most} occurs {often.max():,} times and class {least} {often.min():,} times",
-            call("sparse", **options_of(survey, axis, class_weight=weights)),
+            call("sparse", **options_of(summary, axis, class_weight=weights)),
         )
 
 
@@ -190,13 +190,13 @@ def _class_weights(counts: Array, dense_on: int | None = None) -> str:
     return "[" + ", ".join(f"{w:.4g}" for w in balanced.tolist()) + "]"
 
 
-def _counts_of_rows(survey: Survey, axis: int) -> Iterator[Finding]:
+def _counts_of_rows(summary: Summary, axis: int) -> Iterator[Finding]:
     """WL213 and WL214 of labels in the logits' shape."""
-    z, elements = survey.labels, survey.logits.elements
-    if z.rows < FEW_ROWS or z.binary_rows < z.rows:
+    z, elements = summary.labels, summary.logits.elements
+    if z.rows < FEW_ROWS or z.binary < z.rows:
         return
     yes = z.positive
-    if survey.kind == "sigmoid":
+    if summary.kind == "sigmoid":
         if yes in (0.0, float(elements)):
             yield finding(
                 "WL213",
@@ -205,12 +205,12 @@ def _counts_of_rows(survey: Survey, axis: int) -> Iterator[Finding]:
                 "# shuffle the data before it is cut into batches, or look at how labels are read",
                 "only one answer occurs",
             )
-        elif elements / yes - 1.0 >= IMBALANCE and elements >= 100 and "pos_weight" not in survey.options:
+        elif elements / yes - 1.0 >= IMBALANCE and elements >= 100 and "pos_weight" not in summary.options:
             yield finding(
                 "WL214",
                 "note",
                 f"{share(yes, elements)} labels are true, one in {elements / yes:.3g}",
-                call("sigmoid", **options_of(survey, axis, pos_weight=f"{(elements - yes) / yes:.4g}")),
+                call("sigmoid", **options_of(summary, axis, pos_weight=f"{(elements - yes) / yes:.4g}")),
             )
         return
     totals = z.class_totals
@@ -225,7 +225,7 @@ def _counts_of_rows(survey: Survey, axis: int) -> Iterator[Finding]:
             "# shuffle the data before it is cut into batches, or look at how labels are read",
             "only one class occurs",
         )
-    elif "class_weight" in survey.options:
+    elif "class_weight" in summary.options:
         return
     elif len(present) > 1 and totals.max() / totals[present].min() >= IMBALANCE and totals.max() >= 100:
         most, least = int(np.argmax(totals)), int(present[np.argmin(totals[present])])
@@ -233,5 +233,5 @@ def _counts_of_rows(survey: Survey, axis: int) -> Iterator[Finding]:
             "WL214",
             "note",
             f"class {most} occurs {totals[most]:,.0f} times and class {least} {totals[least]:,.0f} times",
-            call("softmax", **options_of(survey, axis, class_weight=_class_weights(totals, axis))),
+            call("softmax", **options_of(summary, axis, class_weight=_class_weights(totals, axis))),
         )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from withlogits.guide.facts import closeness
 from withlogits.guide.findings import Finding
 from withlogits.guide.fit import finding
 from withlogits.guide.rules.common import share
-from withlogits.guide.survey import Survey
+from withlogits.statistics.accumulated import closeness
+from withlogits.statistics.summary import Summary
 
 # By chance a handful of logits may all lie in [0, 1].
 FEW_ELEMENTS, MANY_ELEMENTS = 16, 64
 ABSURD_SPREAD = 100.0  # between the largest and the smallest logit of a row: e^100
 
 
-def probabilities(survey: Survey, library: str) -> Iterator[Finding]:
-    x = survey.logits
-    if survey.kind != "sigmoid" and x.classes == 1:
+def probabilities(summary: Summary, library: str) -> Iterator[Finding]:
+    x = summary.logits
+    if summary.kind != "sigmoid" and x.classes == 1:
         yield finding(
             "WL105",
             "error",
@@ -35,7 +35,7 @@ def probabilities(survey: Survey, library: str) -> Iterator[Finding]:
             "softmax",
             f"logits = {log}  # better: take the softmax off the model",
         )
-    elif x.in_unit and x.top > x.low and _looks_like_sigmoid(survey):
+    elif x.in_unit and x.top > x.low and _looks_like_sigmoid(summary):
         inverse = (  # a probability that has been rounded to 0 or 1 has no finite logit
             "numpy.asarray(logits, numpy.float32).clip(1e-7, 1 - 1e-7); "
             "logits = numpy.log(logits) - numpy.log1p(-logits)"
@@ -50,7 +50,7 @@ def probabilities(survey: Survey, library: str) -> Iterator[Finding]:
             f"logits = {inverse}  # better: take the sigmoid off the model",
         )
     elif x.classes > 1 and x.rows and x.normalized == x.rows and x.top <= closeness(x.dtype, x.classes):
-        harmless = survey.kind != "sigmoid"
+        harmless = summary.kind != "sigmoid"
         yield finding(
             "WL103",
             "note" if harmless else "error",
@@ -60,11 +60,11 @@ def probabilities(survey: Survey, library: str) -> Iterator[Finding]:
             if harmless
             else _odds_of_logarithms(library, "log_softmax"),
         )
-    elif survey.kind == "sigmoid" and _looks_like_log_sigmoid(survey):
+    elif summary.kind == "sigmoid" and _looks_like_log_sigmoid(summary):
         yield finding(
             "WL103",
             "error",
-            f"none of {x.elements:,} logits is above 0, where {survey.labels.positive / x.elements:.0%} of the labels "
+            f"none of {x.elements:,} logits is above 0, where {summary.labels.positive / x.elements:.0%} of the labels "
             f"are true, and the largest is {x.top:.2g}: they went through a log-sigmoid",
             _odds_of_logarithms(library, "logsigmoid"),
         )
@@ -79,22 +79,22 @@ def _odds_of_logarithms(library: str, activation: str) -> str:
     return f"{line}  # better: take {activation} off the model"
 
 
-def _looks_like_log_sigmoid(survey: Survey) -> bool:
+def _looks_like_log_sigmoid(summary: Summary) -> bool:
     """No honest classifier says "no" to everything, and comes as near to 0 as a sure "yes" does in logarithms."""
-    x = survey.logits
-    yes = survey.labels.positive
+    x = summary.logits
+    yes = summary.labels.positive
     return x.elements >= MANY_ELEMENTS and -1e-3 < x.top <= 0.0 and yes >= 0.05 * x.elements and x.low < x.top
 
 
-def _looks_like_sigmoid(survey: Survey) -> bool:
-    x = survey.logits
+def _looks_like_sigmoid(summary: Summary) -> bool:
+    x = summary.logits
     if x.elements < FEW_ELEMENTS:
         return False
     return x.elements >= MANY_ELEMENTS or x.near_ends >= x.elements // 4
 
 
-def values(survey: Survey) -> Iterator[Finding]:
-    x, pair = survey.logits, survey.pair
+def values(summary: Summary) -> Iterator[Finding]:
+    x, pair = summary.logits, summary.pair
     bad = x.nan + x.plus_inf
     if bad:
         where = f"logits[{', '.join(map(str, x.first_odd or ()))}]"
@@ -112,7 +112,7 @@ def values(survey: Survey) -> Iterator[Finding]:
             else "# find the step that made them: a logarithm of 0, a division by 0, a learning rate too high",
             "float16 logits that have overflowed" if overflow else None,
         )
-    elif x.dead_rows and survey.kind != "sigmoid":
+    elif x.dead_rows and summary.kind != "sigmoid":
         yield finding(
             "WL106",
             "error",
@@ -128,16 +128,16 @@ def values(survey: Survey) -> Iterator[Finding]:
         )
     if bad:
         return
-    if x.rows >= 4 and x.alike and survey.labels.rows:
+    if x.rows >= 4 and x.alike and summary.labels.rows:
         yield finding(
             "WL107",
             "warning",
             f"all {x.rows:,} rows of logits are the same to the last bit: the model does not see its input",
             "# look for an input that is constant, weights that are 0, or activations that have died",
         )
-    rows = x.rows if survey.kind != "sparse" else pair.counted
+    rows = x.rows if summary.kind != "sparse" else pair.counted
     spread = x.spread / x.rows if x.rows else 0.0
-    if survey.kind == "sigmoid":
+    if summary.kind == "sigmoid":
         spread = max(abs(x.top), abs(x.low)) if math.isfinite(x.top - x.low) else 0.0
     if rows >= 4 and x.saturated >= 0.99 * rows and spread > ABSURD_SPREAD:
         scale = spread / 10.0

@@ -10,44 +10,45 @@ import numpy as np
 from withlogits.guide.findings import Finding
 from withlogits.guide.fit import call, finding
 from withlogits.guide.rules.common import FEW_ROWS, options_of
-from withlogits.guide.survey import Survey
+from withlogits.statistics.summary import Summary
 
 SURE = 4.0  # standard errors
 SURE_ENOUGH = 3.0  # for a note
 MANY_ROWS = 256
 MANY_CLASSES = 1 << 8
+NEGLIGIBLE = 2.0**-24  # of such a mean loss, the probabilities are 1 to the last bit of a float32
 MISCALIBRATED = 0.05  # share of the loss that the temperature takes away
 
 
-def agreement(survey: Survey, axis: int, library: str) -> Iterator[Finding]:
-    x, pair = survey.logits, survey.pair
+def agreement(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
+    x, pair = summary.logits, summary.pair
     if x.alike or not pair.counted:
         return
-    if survey.kind == "sigmoid":
-        inverted = _is_inverted(survey)
+    if summary.kind == "sigmoid":
+        inverted = _is_inverted(summary)
         if inverted is not None:
             yield finding("WL303", "warning", inverted, "logits = -logits  # or labels = 1 - labels")
             return
     else:
-        permuted = list(_permuted(survey, axis, library))
+        permuted = list(_permuted(summary, axis, library))
         yield from permuted
         if permuted:
             return
-        stepped = list(_stepped(survey, axis))
+        stepped = list(_stepped(summary, axis))
         yield from stepped
         if stepped:
             return
-        shuffled = list(_shuffled(survey))
+        shuffled = list(_shuffled(summary))
         yield from shuffled
         if shuffled:
             return
-    yield from _miscalibrated(survey, axis)
+    yield from _miscalibrated(summary, axis)
 
 
-def _is_inverted(survey: Survey) -> str | None:
+def _is_inverted(summary: Summary) -> str | None:
     """Binary: logits and labels go against one another, and the flipped logits cost far less."""
-    pair, n = survey.pair, survey.pair.counted
-    if n < FEW_ROWS or pair.nan + pair.infinite or survey.options.get("label_smoothing"):
+    pair, n = summary.pair, summary.pair.counted
+    if n < FEW_ROWS or pair.nan + pair.infinite or summary.options.get("label_smoothing"):
         return None
     if pair.sample.x is None:
         return None
@@ -69,9 +70,9 @@ def _is_inverted(survey: Survey) -> str | None:
     )
 
 
-def _permuted(survey: Survey, axis: int, library: str) -> Iterator[Finding]:
+def _permuted(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
     """WL301, and WL303 of two classes: some classes are systematically taken for one another."""
-    matrix = survey.pair.matrix
+    matrix = summary.pair.matrix
     if matrix is None:
         return
     classes = len(matrix)
@@ -106,7 +107,7 @@ def _permuted(survey: Survey, axis: int, library: str) -> Iterator[Finding]:
     if share_then < share_now + 0.1:
         return
     evidence = f"{share_now:.1%} of {total:,} rows are right, and {share_then:.1%} if "
-    dense = survey.kind == "softmax"
+    dense = summary.kind == "softmax"
     if classes == 2:
         turn = "labels = 1 - labels"
         yield finding("WL303", "warning", evidence + "the two classes change places", turn)
@@ -129,17 +130,17 @@ def _permuted(survey: Survey, axis: int, library: str) -> Iterator[Finding]:
     )
 
 
-def _stepped(survey: Survey, axis: int) -> Iterator[Finding]:
+def _stepped(summary: Summary, axis: int) -> Iterator[Finding]:
     """WL302."""
-    pair = survey.pair
+    pair = summary.pair
     n = pair.neighbours
     if n < FEW_ROWS or pair.changes < n // 20:
         return  # where labels hardly change, a step makes no difference
     here = pair.in_place / n
     # the cut is along the last axis of the rows: for logits (N, T, C) that is axis 1, for (N, C, T) axis 2
-    deep = ", :" if axis == -1 and survey.axis > 0 else ""
+    deep = ", :" if axis == -1 and summary.axis > 0 else ""
     before, behind = (f"[..., {cut}{deep}]" for cut in (":-1", "1:"))
-    if survey.kind == "sparse":
+    if summary.kind == "sparse":
         deep = ""
     first, last = (f"[..., {cut}{deep}]" for cut in (":-1", "1:"))
     for name, count, fix in (
@@ -148,7 +149,7 @@ def _stepped(survey: Survey, axis: int) -> Iterator[Finding]:
     ):
         there = count / n
         error = math.sqrt(max(here * (1 - here), there * (1 - there), 1e-4) / n)
-        if there - _by_chance(survey) > 0.2 and there - here > max(0.2, SURE * error):
+        if there - _by_chance(summary) > 0.2 and there - here > max(0.2, SURE * error):
             yield finding(
                 "WL302",
                 "warning",
@@ -158,9 +159,9 @@ def _stepped(survey: Survey, axis: int) -> Iterator[Finding]:
             return
 
 
-def _by_chance(survey: Survey) -> float:
+def _by_chance(summary: Summary) -> float:
     """How often predictions and labels would agree if neither knew of the other, or at most, if labels are counted."""
-    matrix, counts = survey.pair.matrix, survey.labels.counts
+    matrix, counts = summary.pair.matrix, summary.labels.counts
     if matrix is not None and matrix.sum():
         total = float(matrix.sum())
         return float((matrix.sum(axis=0) / total) @ (matrix.sum(axis=1) / total))
@@ -169,20 +170,20 @@ def _by_chance(survey: Survey) -> float:
     return 0.0
 
 
-def _shuffled(survey: Survey) -> Iterator[Finding]:
+def _shuffled(summary: Summary) -> Iterator[Finding]:
     """WL305: right by chance alone, and yet sure, and with each class predicted as often as it occurs.
 
     An untrained model is right by chance too, but it does not know how often each class occurs.
     """
-    matrix = survey.pair.matrix
-    if matrix is None or matrix.sum() < MANY_ROWS or survey.pair.nan + survey.pair.infinite:
+    matrix = summary.pair.matrix
+    if matrix is None or matrix.sum() < MANY_ROWS or summary.pair.nan + summary.pair.infinite:
         return
     total = int(matrix.sum())
     occurs, said = matrix.sum(axis=1) / total, matrix.sum(axis=0) / total
     right, chance = float(np.trace(matrix) / total), float(occurs @ said)
     known = occurs[occurs > 0.0]
     guessing = -float((known * np.log(known)).sum())
-    loss = survey.pair.loss / survey.pair.counted
+    loss = summary.pair.loss / summary.pair.counted
     error = math.sqrt(max(chance * (1.0 - chance), 1e-6) / total)
     differs = 0.5 * float(np.abs(occurs - said).sum())
     if abs(right - chance) > SURE_ENOUGH * error or differs > 0.1 or loss < 1.3 * guessing or len(known) < 2:
@@ -196,14 +197,16 @@ def _shuffled(survey: Survey) -> Iterator[Finding]:
     )
 
 
-def _miscalibrated(survey: Survey, axis: int) -> Iterator[Finding]:
+def _miscalibrated(summary: Summary, axis: int) -> Iterator[Finding]:
     """WL304."""
-    if survey.options.get("label_smoothing") or survey.options.get("temperature", 1.0) != 1.0:
+    if summary.options.get("label_smoothing") or summary.options.get("temperature", 1.0) != 1.0:
         return
     # one step of Newton's method where more would take longer than the loss of everything: it finds most of the gain
-    long = survey.logits.classes > MANY_CLASSES
-    fit = survey.pair.sample.fit(1 if long else 8, MISCALIBRATED / 5, np.float32 if long else np.float64, 1e-2)
+    long = summary.logits.classes > MANY_CLASSES
+    fit = summary.pair.sample.fit(1 if long else 8, MISCALIBRATED / 5, np.float32 if long else np.float64, 1e-2)
     if fit is None:
+        return
+    if fit.loss < NEGLIGIBLE:
         return
     gain = fit.loss - fit.loss_at_temperature
     if gain < MISCALIBRATED * fit.loss or gain < SURE_ENOUGH * fit.gain_error or not math.isfinite(gain):
@@ -217,9 +220,9 @@ def _miscalibrated(survey: Survey, axis: int) -> Iterator[Finding]:
         "note",
         f"the logits are {way}: at temperature {value} the loss falls from {fit.loss:.4g} to "
         f"{fit.loss_at_temperature:.4g} ({gain / fit.loss:.0%}, on {fit.rows:,} "
-        + ("elements" if survey.kind == "sigmoid" else "rows")
+        + ("elements" if summary.kind == "sigmoid" else "rows")
         + ")",
         f"logits = logits / {value}"
-        if survey.kind == "sigmoid"
-        else call(survey.kind, **options_of(survey, axis, temperature=value)),
+        if summary.kind == "sigmoid"
+        else call(summary.kind, **options_of(summary, axis, temperature=value)),
     )

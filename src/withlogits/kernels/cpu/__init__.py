@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from withlogits.kernels.cpu.host_facts import row_facts
-from withlogits.kernels.cpu.host_tallies import count_scores, element_tallies, label_tallies, pair_tallies, row_tallies
 from withlogits.kernels.cpu.layout import Layout
 from withlogits.kernels.cpu.plan import Memory
 from withlogits.kernels.cpu.sigmoid_plan import ElementwiseMap, SigmoidPlan
@@ -14,15 +12,9 @@ NAME = "numba"
 
 __all__ = [
     "NAME",
-    "count_scores",
-    "element_tallies",
-    "label_tallies",
-    "pair_tallies",
     "plan_elementwise",
     "plan_loss",
     "plan_softmax_map",
-    "row_facts",
-    "row_tallies",
 ]
 
 plan_softmax_map, plan_elementwise = SoftmaxMap, ElementwiseMap

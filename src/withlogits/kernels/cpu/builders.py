@@ -11,20 +11,12 @@ MODULES = {
     "RowWeightsSpec": "row_weights",
     "SigmoidSpec": "sigmoid",
     "PoolSpec": "spinning",
-    "FactsSpec": "facts",
-    "TalliesSpec": "tallies",
-    "LabelsSpec": "labels",
-    "PairsSpec": "labels",
-    "ElementsSpec": "elements",
-    "ScoresSpec": "scores",
+    "RowsSpec": "row_statistics",
+    "ElementsSpec": "element_statistics",
+    "ScoresSpec": "element_statistics",
 }
-TRACED = (
-    "softmax",
-    "softmax_float32",
-    "sigmoid",
-    "row_weights",
-    "spinning",
-)  # written in LLVM's language, without Numba
+# Written in LLVM's language, without Numba
+TRACED = ("softmax", "softmax_float32", "sigmoid", "row_weights", "spinning")
 
 
 def module_of(spec: Any) -> str:
@@ -35,5 +27,5 @@ def module_of(spec: Any) -> str:
 def build(spec: Any) -> Callable[..., Any]:
     """Return the builder of a spec's kernel: of (spec, target) if traced, else of (spec,) for Numba."""
     module = import_module(f".{module_of(spec)}", __package__)
-    found: Callable[..., Any] = module.build_pairs if type(spec).__name__ == "PairsSpec" else module.build
+    found: Callable[..., Any] = module.build_scores if type(spec).__name__ == "ScoresSpec" else module.build
     return found

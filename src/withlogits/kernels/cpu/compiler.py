@@ -116,7 +116,7 @@ def new_machine(target: Target) -> Any:
 
     _prepare(target.triple)
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, codemodel="jitdefault", jit=True
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
     )
 
 
@@ -135,7 +135,7 @@ def loaded(code: bytes, name: str, target: Target) -> int:
     import llvmlite.binding as llvm
 
     machine = new_machine(target)  # which the engine then owns
-    engine = _for_ever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine))
+    engine = _for_ever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     found: int = engine.get_function_address(name)

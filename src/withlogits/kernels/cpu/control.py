@@ -11,7 +11,7 @@ Variables are stack slots, which LLVM turns into registers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from llvmlite import ir
 
@@ -20,6 +20,7 @@ from .simd import F64, I64, Value, integer, load
 from .target import Target
 
 Kernel = Callable[[Value, Value, Value], Value]
+Branch = AbstractContextManager[None]
 
 
 class Variable:
@@ -73,7 +74,7 @@ def when(condition: Value) -> Iterator[None]:
 
 
 @contextmanager
-def if_else(condition: Value) -> Iterator[tuple[object, object]]:
+def if_else(condition: Value) -> Iterator[tuple[Branch, Branch]]:
     """Give two context managers: what to run if the condition holds, and what otherwise."""
     with simd.builder().if_else(condition.v) as branches:
         yield branches
@@ -99,8 +100,5 @@ def written(kernel: Kernel, name: str, target: Target) -> str:
     with simd.writing(builder, target):
         builder.ret(kernel(*(Value(argument) for argument in function.args)).v)
     # LLVM must not make calls of memset or memcpy from loops: the object file stands alone
-    return str(module).replace(
-        f'@"{name}"(i64 %".1", i64 %".2", i64 %".3")',
-        f'@"{name}"(i64 %".1", i64 %".2", i64 %".3") nounwind "no-builtins"',
-        1,
-    )
+    head = f'@"{name}"(i64 %".1", i64 %".2", i64 %".3")'
+    return str(module).replace(head, head + ' nounwind "no-builtins"', 1)

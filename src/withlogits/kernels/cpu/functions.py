@@ -1,7 +1,7 @@
 """exp, log1p and tanh for vectors, each with its contract.
 
 Errors are in units in the last place of the result (ulp), the largest seen against mpmath over the stated range;
-`tests/kernels/test_math.py` holds every function to the figure that stands here.
+`tests/kernels/test_functions.py` holds every function to the figure that stands here.
 
 The polynomials are near-minimax fits (Chebyshev interpolation at 40 digits, then rounded), so their coefficients differ
 from the Taylor series in the last digits on purpose.
@@ -43,6 +43,13 @@ LOG1P_FLOAT32 = (
     0.9999999998657495, -0.4999999612139627, 0.33333145512337686, -0.24996389178843487, 0.19963546159118528,
     -0.1644481781513311, 0.13403457249133155, -0.1008180479257159, 0.06350289738777211, -0.029800145490202278,
     0.008925603861739712, -0.0012525852620659762,
+)  # fmt: skip
+
+
+# (log1p(f) − f)/f² for −1/4 ≤ f ≤ 1/2, in float32: together with f its relative error is 5.1e-10
+LOG1P_NEAR = (
+    -0.5, 0.3333336114883423, -0.2500021755695343, 0.19998446106910706, -0.16652031242847443, 0.1429423689842224,
+    -0.1279136836528778, 0.11643395572900772, -0.08733979612588882, 0.03423517197370529,
 )  # fmt: skip
 
 
@@ -167,9 +174,49 @@ def tanh(y: Value) -> tuple[Value, Value]:
     return simd.copysign(-below * inverse, y), e * 4.0 * inverse * inverse
 
 
-def expm1_reduced_float32(x: Value, n: Value) -> tuple[Value, Value]:
-    """e^ρ − 1 for ρ = x − n·ln2, |ρ| ≤ ln2/2, float32, as t and what rounding ρ lost: within 2.4e-8 of it together."""
+def expm1_reduced_float32(x: Value, n: Value, keep: bool = False) -> tuple[Value, Value]:
+    """e^ρ − 1 for ρ = x − n·ln2, |ρ| ≤ ln2/2, float32, as t and what rounding ρ lost: within 2.4e-8 of it together.
+
+    With `keep`, what rounding t lost is kept as well: within 7e-9.
+    """
     high = fma(n, -0.693147182464599609375, x)  # exact: ln2 rounded to float32, and x near n·ln2
     r = fma(n, 1.904654323148236017e-09, high)
     lost = fma(n, 1.904654323148236017e-09, high - r)
-    return fma(r * r, horner(r, EXP_FLOAT32), r), lost
+    square, rest = r * r, horner(r, EXP_FLOAT32)
+    t = fma(square, rest, r)
+    return t, fma(square, rest, r - t) + lost if keep else lost
+
+
+def exp_float32(d: Value) -> tuple[Value, Value]:
+    """exp(d) for d ≤ 0, float32, and what its rounding lost: within 1e-8 of it together; NaN stays NaN.
+
+    The scale is 2^64 too large until the end, so that a subnormal result is rounded from a whole one.
+    """
+    d = simd.larger(simd.constant(-104.5, d.type), d)  # exp of less is 0
+    rounder = 1.5 * 2.0**23 + 127 + 64
+    z = fma(d, LOG2E, rounder)
+    t, lost = expm1_reduced_float32(d, z - rounder, keep=True)
+    scale = simd.bits(simd.bits(z) << 23)
+    e = fma(scale, t, scale)
+    return e * 2.0**-64, fma(scale, lost, fma(scale, t, scale - e)) * 2.0**-64
+
+
+def log1p_pair_float32(e: Value, low: Value) -> tuple[Value, Value]:
+    """log(1 + e + low) for 0 ≤ e ≤ 1, float32, and a correction: within 5.5e-9 of it together."""
+    large = e >= 0.5  # then 1 + e = 2 (1 + f)
+    f = select(large, fma(e, 0.5, -0.5), e)
+    base = select(large, 0.693147182464599609375, simd.constant(0.0, e.type))
+    high = base + f
+    tail = fma(f * f, horner(f, LOG1P_NEAR), f - (high - base))
+    tail = fma(base, -1.904654323148236017e-09 / LN2, tail)  # what ln2 in float32 misses
+    slope = fma(f, fma(f, 0.7, -1.0), 1.0)  # 1/(1 + f), well enough for a correction
+    return high, fma(select(large, low * 0.5, low), slope, tail)
+
+
+def inverse_float32(e: Value, low: Value) -> Value:
+    """1/(1 + e + low) for 0 ≤ e ≤ 1, float32, 0.6 ulp."""
+    d = e + 1.0
+    y = horner(d, RECIPROCAL)
+    y = fma(y, fma(-d, y, 1.0), y)
+    missing = (e - (d - 1.0)) + low
+    return fma(y, fma(-missing, y, fma(-d, y, 1.0)), y)

@@ -95,8 +95,7 @@ def load_lanes(address: Value, llvm: ir.VectorType, lanes: Lanes) -> Value:
             simd.store(simd.load(i * size + address, llvm.element), i * size + copy)
         return simd.load(copy, llvm)
 
-    found: Value = simd.either(readable, lambda: simd.load(address, llvm), copied)
-    return found
+    return simd.either(readable, lambda: simd.load(address, llvm), copied)
 
 
 def store_lanes(x: Value, address: Value, lanes: Lanes) -> None:
@@ -216,7 +215,7 @@ class Tile:
         return simd.scratch(classes * self.step)
 
     def fill(self, tile: Value, address: Value, row_step: Value, n: Value, classes: Value) -> None:
-        """Fill a square from `n` rows of an array; lanes without a row repeat the last. `classes`: the lanes to read."""
+        """Fill a square from the first `classes` of `n` rows; lanes without a row repeat the last."""
         llvm = simd.vector(self.kind.llvm, self.lanes)
         at = [simd.smaller(simd.constant(i, n.type), n - 1) * row_step + address for i in range(self.lanes)]
         for a in at:  # the processor does not see by itself that rows under a mask follow one another
@@ -225,7 +224,7 @@ class Tile:
             simd.store(column, tile + j * self.step)
 
     def empty(self, tile: Value, address: Value, row_step: Value, n: Value, classes: Value) -> None:
-        """Write a square to `n` rows of an array."""
+        """Write a square to the first `classes` of `n` rows."""
         llvm = simd.vector(self.kind.llvm, self.lanes)
         columns = [simd.load(tile + j * self.step, llvm) for j in range(self.lanes)]
         for i, row in enumerate(transposed(columns)):

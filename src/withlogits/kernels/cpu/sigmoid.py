@@ -1,4 +1,4 @@
-"""The sigmoid family and its functions, element by element in float64 arithmetic.
+"""The sigmoid family and its functions, element by element.
 
     e = exp(−|x|)   u = log1p(e)   a = max(−x, 0)   b = max(x, 0)
     P = q z'   z' = (1 − ε) z + ε/2   Q = 1 − z' = (1 − ε)(1 − z) + ε/2
@@ -7,6 +7,12 @@
     d/dz = (1 − ε)(q softplus(−x) − softplus(x)) = (1 − ε)(q a − b + (q − 1) u)
 
 0·inf is 0: an infinite logit costs nothing where its weight is 0.
+
+Where a label is 0 or 1 and nothing is smoothed, nothing cancels: with y = x for 0 and −x for 1, the loss is
+softplus(y) and its gradient ±σ(y), each times its weight. Logits of at most float32 take float32 arithmetic there, in
+half the time: e and u are kept as pairs of which the second part is what rounding the first lost, so that the loss is
+within 1 ulp. Other labels take float64 arithmetic. An element's result depends on its own label alone, not on those
+beside it; a step whose labels are all of one sort takes that arithmetic only.
 
 A job is cut into blocks of BLOCK columns of one row; each block's sum is kept apart, so that sums do not depend on the
 number of threads.
@@ -17,15 +23,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from . import functions, simd
-from .control import Job, Kernel, Variable, loop
-from .job import BLOCK, SIGMOID_JOB, SigmoidSpec
+from .control import Job, Kernel, Variable, loop, when
+from .job import BLOCK, LANES, SIGMOID_JOB, SigmoidSpec
 from .memory import AHEAD, KINDS, Access, some_lanes
-from .simd import F64, I64, Value, fma, select
+from .simd import F32, F64, I32, I64, Value, fma, select
 from .target import Target
 
 INF = float("inf")
-AT_ONCE = 4  # vectors side by side, so that one long chain of instructions need not wait for itself
+AT_ONCE = 4 * LANES  # elements side by side, so that one long chain of instructions need not wait for itself
 WRITTEN = ("o", "g", "h")  # the letters of the arrays that are results
+ELEMENT = {"o": F32, "g": F32, "h": F64, "sum": F64}  # what they are before they are written, of at most float32 logits
+EXACT = ("float32", "float16", "bfloat16", "bool", "int8", "uint8", "int16", "uint16")  # kinds that float32 holds
 
 Parts = Callable[[Value], tuple[Value, Value]]
 CrossEntropy = Callable[..., tuple[Value, Value, Value]]
@@ -93,7 +101,7 @@ def formulas(spec: SigmoidSpec) -> tuple[Parts, Callable[[Value], Value], CrossE
 
 def build(spec: SigmoidSpec, target: Target) -> Kernel:
     """Return the kernel of a loss or activation of the sigmoid family."""
-    elements = _Elements(spec, target)
+    elements = _Elements(spec)  # as many at a time on every target
 
     def kernel(address: Value, start: Value, stop: Value) -> Value:
         job = Job(address, SIGMOID_JOB.names)
@@ -113,9 +121,9 @@ def build(spec: SigmoidSpec, target: Target) -> Kernel:
 class _Elements:
     """The elements of a block: read, computed, written, and summed up."""
 
-    def __init__(self, spec: SigmoidSpec, target: Target) -> None:
+    def __init__(self, spec: SigmoidSpec) -> None:
         self._spec = spec
-        self._lanes = target.float64_lanes * (1 if spec.strided else AT_ONCE)
+        self._lanes = LANES if spec.strided else AT_ONCE
         self._full, self._numbers = simd.vector(F64, self._lanes), simd.vector(I64, self._lanes)
         result = spec.x if spec.result != "loss" else "float64" if spec.x == "float64" else "float32"
         gradient = spec.x if spec.gradient else ""
@@ -127,8 +135,8 @@ class _Elements:
             for letter, kind in kinds.items()
             if kind
         }
-        self._formulas = formulas(spec)
         self._summed = spec.result == "loss" and not spec.kept
+        self._float32 = bool(spec.z) and spec.x != "float64"
 
     def block(self, job: Job, row: Value, begin: Value, end: Value, sum_at: Value) -> None:
         spec, lanes = self._spec, self._lanes
@@ -162,7 +170,11 @@ class _Elements:
             elif name not in WRITTEN or not past_caches:
                 for i in range(0, self._lanes * access.kind.size, 64):
                     simd.prefetch(at[name] + (AHEAD + i), to_write=name in WRITTEN)
-        read = {name: access.read(at[name], n) for name, access in arrays.items() if name not in WRITTEN}
+        read = {
+            name: access.read(at[name], n, 0.0, F32 if self._float32 and access.kind.name in EXACT else F64)
+            for name, access in arrays.items()
+            if name not in WRITTEN
+        }
         for name, value in self._results(job, read).items():
             if name == "sum":
                 exists = None if n is None else some_lanes(n, self._lanes)
@@ -173,14 +185,41 @@ class _Elements:
                 arrays[name].write(value, at[name], n)
 
     def _results(self, job: Job, read: dict[str, Value]) -> dict[str, Value]:
-        """Return what is to be written, by the arrays' letters, and summed up."""
-        spec, x = self._spec, read["x"]
-        parts, _, cross_entropy = self._formulas
-        if "z" not in read:
-            return {"o": activation(spec, x)}
-        weight = simd.splat(job.pos_weight, self._full) if spec.q == "one" else read.get("q")
-        e, u = parts(x)
-        loss, gradient, label_gradient = cross_entropy(x, e, u, read["z"], weight, job.smoothing)
+        """Return what is to be written, by the arrays' letters, and what is to be summed up."""
+        spec = self._spec
+        if not spec.z:
+            return {"o": activation(spec, read["x"])}
+        wide = {name: simd.convert(value, F64) for name, value in read.items()}
+        if spec.q == "one":
+            wide["q"] = simd.splat(job.pos_weight, self._full)
+        if not self._float32:
+            return self._finished(job, wide, *self._in_float64(job, wide))
+        z = read["z"]
+        plain = job.smoothing == 0.0
+        hard = (z == 0.0) | (z == 1.0)
+        names = [name for name in WRITTEN if name in self._arrays] + ["sum"] * self._summed
+        found = {name: Variable(simd.constant(0.0, simd.vector(ELEMENT[name], self._lanes))) for name in names}
+        with when(simd.any_lane(hard) & plain):
+            for name, value in self._in_float32(job, read["x"], z == 1.0, wide).items():
+                found[name].value = simd.convert(value, ELEMENT[name])
+        cancels = bool(spec.label_gradient and spec.q)  # in the labels' gradient
+        with when(simd.any_lane(~hard) | ~plain | cancels):
+            for name, value in self._finished(job, wide, *self._in_float64(job, wide)).items():
+                value = simd.convert(value, ELEMENT[name])
+                found[name].value = value if cancels and name == "h" else select(hard & plain, found[name].value, value)
+        return {name: variable.value for name, variable in found.items()}
+
+    def _in_float64(self, job: Job, read: dict[str, Value]) -> tuple[Value, Value, Value]:
+        """Return loss and gradients."""
+        parts, _, cross_entropy = formulas(self._spec)
+        e, u = parts(read["x"])
+        return cross_entropy(read["x"], e, u, read["z"], read.get("q"), job.smoothing)
+
+    def _finished(
+        self, job: Job, read: dict[str, Value], loss: Value, gradient: Value, label_gradient: Value
+    ) -> dict[str, Value]:
+        """Weight by the samples; the gradients by the reduction, too."""
+        spec = self._spec
         if "s" in read:
             sample = read["s"]
             loss, gradient, label_gradient = (
@@ -192,6 +231,33 @@ class _Elements:
         if spec.label_gradient:
             results["h"] = label_gradient * job.grad_scale
         return results
+
+    def _in_float32(self, job: Job, x: Value, yes: Value, wide: dict[str, Value]) -> dict[str, Value]:
+        """Return the same of labels that are 0 or 1: softplus(y) and σ(y) for y = x or −x, weights in float64."""
+        spec = self._spec
+        turned = select(yes, simd.constant(-(1 << 31), simd.vector(I32, self._lanes)), 0)
+        y = simd.bits(simd.bits(x) ^ turned)
+        e, e_low = functions.exp_float32(-simd.absolute(x))
+        high, low = functions.log1p_pair_float32(e, e_low)
+        high, lost = functions.two_sum(simd.larger(y, simd.constant(0.0, y.type)), high)
+        low = lost + low
+        share = functions.inverse_float32(e, e_low)
+        slope = select(y < 0.0, fma(e, share, e_low * share), share)
+        slope = simd.bits(simd.bits(slope) ^ turned)
+        if not ("q" in wide or "s" in wide):
+            results = {"o": high + low} if spec.kept else {}
+            if self._summed:
+                results["sum"] = simd.convert(high, F64) + simd.convert(low, F64)
+            if spec.gradient:
+                results["g"] = slope * simd.convert(job.grad_scale, F32)
+            if spec.label_gradient:
+                results["h"] = wide["x"] * -job.grad_scale
+            return results
+        loss, gradient = simd.convert(high, F64) + simd.convert(low, F64), simd.convert(slope, F64)
+        if "q" in wide:
+            weight = select(yes, wide["q"], 1.0)
+            loss, gradient = (select(weight == 0.0, 0.0, value * weight) for value in (loss, gradient))
+        return self._finished(job, wide, loss, gradient, -wide["x"])
 
 
 def activation(spec: SigmoidSpec, x: Value) -> Value:

@@ -16,12 +16,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from llvmlite import ir
 
 from .target import Target, host
 
+T = TypeVar("T")
 I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 _SUFFIX = {I1: "i1", I8: "i8", I16: "i16", I32: "i32", I64: "i64", F16: "f16", F32: "f32", F64: "f64"}
@@ -262,8 +263,8 @@ def select(mask: Value, yes: Any, no: Any) -> Value:
     return Value(_builder[-1].select(mask.v, yes.v, yes._with(no)))
 
 
-def either(condition: Value, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-    """Return what one of two functions gives: a value, several, or nothing. The other's instructions are jumped over."""
+def either(condition: Value, yes: Callable[[], T], no: Callable[[], T]) -> T:
+    """Return what one of two functions gives: a value or nothing. The other's instructions are jumped over."""
     builder = _builder[-1]
     with builder.if_else(condition.v) as (then, otherwise):
         with then:
@@ -271,17 +272,12 @@ def either(condition: Value, yes: Callable[[], Any], no: Callable[[], Any]) -> A
         with otherwise:
             second, after_second = no(), builder.block
 
-    def merged(a: Value, b: Value) -> Value:
-        result = builder.phi(a.type)
-        result.add_incoming(a.v, after_first)
-        result.add_incoming(b.v, after_second)
-        return Value(result)
-
-    if first is None:
-        return None
-    if isinstance(first, tuple):
-        return tuple(merged(a, b) for a, b in zip(first, second, strict=True))
-    return merged(first, second)
+    if not isinstance(first, Value) or not isinstance(second, Value):
+        return first
+    result = builder.phi(first.type)
+    result.add_incoming(first.v, after_first)
+    result.add_incoming(second.v, after_second)
+    return Value(result)  # type: ignore[return-value]
 
 
 def larger(a: Value, b: Value) -> Value:
@@ -304,12 +300,20 @@ def fma(a: Value, b: Any, c: Any) -> Value:
     return Value(_intrinsic(f"llvm.fma.{_suffix(a.type)}", a.type, a.v, a._with(b), a._with(c)))
 
 
+def _mask_bits(mask: Value) -> Value:
+    return Value(_builder[-1].bitcast(mask.v, ir.IntType(mask.type.count)))
+
+
 def set_lanes(mask: Value) -> Value:
-    """How many lanes of a mask hold."""
-    n = mask.type.count
-    whole = ir.IntType(n)
-    count = _intrinsic(f"llvm.ctpop.i{n}", whole, _builder[-1].bitcast(mask.v, whole))
+    """Return how many lanes of a mask hold."""
+    raw = _mask_bits(mask)
+    count = _intrinsic(f"llvm.ctpop.i{mask.type.count}", raw.type, raw.v)
     return Value(_builder[-1].zext(count, I64))
+
+
+def any_lane(mask: Value) -> Value:
+    """Return whether some lane of a mask holds."""
+    return _mask_bits(mask) != 0
 
 
 def absolute(x: Value) -> Value:

@@ -26,9 +26,10 @@ from collections.abc import Callable
 
 from . import functions, simd
 from .control import Kernel, Variable
-from .job import SoftmaxSpec
+from .job import LANES, SoftmaxSpec
 from .memory import AHEAD, KINDS, Access, Lanes, some_lanes
-from .rows import INF, Cursor, Losses, Row, Rows, Sums, kernel_of, plus
+from .passes import Losses, Sums, kernel_of
+from .rows import INF, Cursor, Row, Rows, plus
 from .simd import F32, F64, I32, Value, fma, select
 from .target import Target
 
@@ -54,10 +55,10 @@ class Passes:
         self._along = spec.layout == "along"
         self._precise = spec.x == "float64"
         self._mapped = spec.result in ("softmax", "log_softmax")
-        self.count = target.float64_lanes
-        # four vectors side by side where lanes lie along the classes: one alone is a chain of instructions that wait
-        self.lanes = self.count * (4 if self._along and not self._precise else 1)
-        self._full, self._parts = simd.vector(F64, self.lanes), simd.vector(F64, self.count)
+        self.count = self.lanes = self._part = LANES
+        if self._along and not self._precise:  # several vectors: one alone is a chain of instructions that wait
+            self._part, self.lanes = target.float64_lanes, 4 * target.float64_lanes
+        self._full, self._parts = simd.vector(F64, self.lanes), simd.vector(F64, self._part)
         # float32 results need no more than EXP_FLOAT32 unless p − t or m + r cancels, half-precision ones than EXP_HALF
         cancels = (spec.gradient and spec.labels != "index") or spec.label_gradient != "" or spec.result == "logsumexp"
         self._coefficients: tuple[float, ...] = functions.EXP_FLOAT32
@@ -72,9 +73,8 @@ class Passes:
         self._softcap, self._inverse, self._smoothing = (
             rows.job.softcap, rows.job.inverse_temperature, rows.job.smoothing
         )  # fmt: skip
-        self._ahead = [
-            select(rows.classes <= NEAR, together * array.row_step, 0) if array else None for array in (rows.x, rows.z)
-        ]
+        near = rows.classes <= NEAR
+        self._ahead = [(a, select(near, together * a.row_step, 0)) for a in (rows.x, rows.z) if a]
         if not self._spec.gradient:
             return
         self._row_bytes = (rows.whole + 1) * (8 * self.lanes)
@@ -134,7 +134,7 @@ class Passes:
 
     def _split(self, x: Value) -> list[Value]:
         """Cut into single vectors, as sums are kept: wider sums would take the registers that the terms need."""
-        n = self.count
+        n = self._part
         return [simd.shuffle(x, x, list(range(i, i + n))) for i in range(0, x.type.count, n)]
 
     def _folded(self, total: Value, x: Value) -> Value:
@@ -158,7 +158,7 @@ class Passes:
 
     def _labels(self, row: Row, j: Value, y: Value, lanes: Lanes) -> Value:
         """Return the labels of a step; an index label is one-hot."""
-        if row.z is not None:
+        if row.rows.z:
             return row.z.read(j, lanes)
         if self._spec.labels == "none":
             return simd.constant(0.0, self._full)
@@ -187,9 +187,8 @@ class Passes:
         def step(j: Value, lanes: Lanes) -> None:
             s, s_low, k, a, a_low, total, total_low = (totals[name].value for name in SUMS)
             if self._along:  # the next rows, while these are computed
-                for cursor, ahead in zip((row.x, row.z), self._ahead, strict=True):
-                    if cursor is not None:
-                        cursor.prefetch(j, ahead)
+                for array, ahead in self._ahead:
+                    array.cursor(row.turn).prefetch(j, ahead)
             x, _ = self._read(row, j, lanes)
             d, e = self._difference(x, m)
             at_maximum = x == m
@@ -232,7 +231,7 @@ class Passes:
         for name in ("s", "a", "total"):
             high, low = sums[name], sums[f"{name}_low"]
             total, lost = simd.lane(high, 0), simd.lane(low, 0)
-            for i in range(1, self.count):
+            for i in range(1, self._part):
                 if self._precise:
                     total, lost = self._add(total, lost, simd.lane(high, i), simd.lane(low, i))
                 else:
@@ -290,10 +289,10 @@ class Passes:
                 x, slope = self._read(row, j, lanes)
                 d, e = self._difference(x, m)
                 at_maximum = x == m
-            if row.g is not None:
+            if row.rows.g:
                 g = by_logits(j, lanes, at_maximum)
                 self._write(row.g, select(live, g if slope is None else g * slope, 0.0), j, lanes)
-            if row.h is not None:
+            if row.rows.h:
                 assert d is not None
                 h = by_labels(d, e, self._weights(row, j, lanes) if self._summed else None)
                 row.h.write(select(live, h, 0.0), j, lanes)
@@ -330,8 +329,8 @@ class Passes:
         zero = simd.constant(0.0, self._full)
 
         def step(j: Value, lanes: Lanes) -> None:
-            for cursor in (row.g, row.h):
-                if cursor is not None:
-                    cursor.write(zero, j, lanes)
+            for array in (row.rows.g, row.rows.h):
+                if array:
+                    array.cursor(row.turn).write(zero, j, lanes)
 
         row.rows.steps(step)

@@ -30,7 +30,8 @@ from . import functions, simd
 from .control import Kernel, Variable, if_else, loop
 from .job import TILE, SoftmaxSpec
 from .memory import KINDS, Access, Lanes, Tile, some_lanes
-from .rows import INF, Cursor, Losses, Row, Rows, Sums, kernel_of, plus
+from .passes import Losses, Sums, kernel_of
+from .rows import INF, Cursor, Row, Rows, plus
 from .simd import F32, F64, I32, I64, Value, fma, select
 from .target import Target
 
@@ -47,7 +48,7 @@ SUMS = ("s", "k", "a", "total")
 
 
 def term(x: Value, floor: Value, rounder: Value, but: Value | None = None) -> tuple[Value, Value]:
-    """Return exp(x − m)·2^BIAS/F as V, 0 in the lanes `but`, and what V's rounding lost: within 2.4e-8 of it together."""
+    """Return exp(x − m)·2^BIAS/F as V, 0 in the lanes `but`, and what its rounding lost: together within 2.4e-8."""
     x = simd.larger(floor, x)
     z = fma(x, functions.LOG2E, rounder)
     t, lost = functions.expm1_reduced_float32(x, z - rounder)
@@ -79,7 +80,7 @@ class Passes:
         self._keeps = spec.gradient and (self._in_place or spec.layout in ("along", "tiled"))
 
     def begin(self, rows: Rows, together: Value) -> None:
-        self._ahead = [together * array.row_step if array else None for array in (rows.x, rows.z)]
+        self._ahead = [(array, together * array.row_step) for array in (rows.x, rows.z) if array]
         self._row_bytes = (rows.whole + 1) * (4 * self.lanes)
         self._owned = self._scratch = simd.integer(0)
         if self._keeps and self._along:
@@ -139,9 +140,9 @@ class Passes:
         missing = row.g.at if self._in_place else self._nowhere
         if not self._in_place:
             step = select(self._scratch != 0, simd.integer(step), 0)
-        return Cursor(
-            self._plain, select(self._scratch != 0, row.turn * self._row_bytes + self._scratch, missing), step
-        )
+        assert row.turn is not None
+        at = select(self._scratch != 0, row.turn * self._row_bytes + self._scratch, missing)
+        return Cursor(self._plain, at, step)
 
     def sums(self, row: Row) -> None:
         """Take the sums s and k, and of dense labels a = Σ t_j (m − x_j) and T = Σ t_j."""
@@ -158,11 +159,10 @@ class Passes:
             v, low = term(x - shift if steps == 1 else x, floor, rounder, at_maximum)
             if kept is not None:
                 kept.write(v, j, lanes if self._in_place else None)
-            z = row.z.read(j, lanes, 0.0, F64, steps) if row.z else None
+            z = row.z.read(j, lanes, 0.0, F64, steps) if row.rows.z else None
             if self._along:
-                for cursor, ahead in zip((row.x, row.z), self._ahead, strict=True):
-                    if cursor is not None:
-                        cursor.prefetch(j, ahead, steps)
+                for array, ahead in self._ahead:
+                    array.cursor(row.turn).prefetch(j, ahead, steps)
             for i in range(steps):
                 part = list(range(i * self.lanes, (i + 1) * self.lanes))
                 here, at = (simd.shuffle(each, each, part) for each in (x, at_maximum))

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from withlogits import diagnose, reference
+from withlogits import diagnose
 from withlogits.evaluation.meter import Meter
-from withlogits.guide.temperature import SIZE, Sample
+from withlogits.statistics import arrays
+from withlogits.statistics.sample import NEVER, SIZE, Sample
 
 C = 1 << 10
 ROOM = SIZE // C
 
 
 def keys_of(x: Any, loss: Any) -> Any:
-    return reference.row_keys(np.asarray(loss, np.float64), x.sum(axis=1, dtype=np.float64))
+    return arrays.row_keys(np.asarray(loss, np.float64), x.sum(axis=1, dtype=np.float64))
 
 
 @pytest.mark.parametrize("rows", [ROOM - 1, ROOM, 5 * ROOM, 40 * ROOM])
@@ -27,8 +28,8 @@ def test_the_smallest_keys_are_kept(rows: int) -> None:
     y = rng.integers(0, C, rows)
     meter = Meter()
     meter.update(y, x)
-    assert meter._survey is not None
-    sample = meter._survey.pair.sample
+    assert meter._summary is not None
+    sample = meter._summary.pair.sample
     from withlogits import sparse_softmax_cross_entropy_with_logits as loss
 
     keys = np.sort(keys_of(x, loss(labels=y, logits=x)))
@@ -36,12 +37,11 @@ def test_the_smallest_keys_are_kept(rows: int) -> None:
 
 
 def test_a_guess_that_finds_too_little_is_followed_by_certainty() -> None:
+    keys = np.arange(100 * ROOM, dtype=np.uint64) + np.uint64(1 << 63)  # all above any guess
+    keys[::2] = NEVER
     sample = Sample()
-    guess, certain = sample.limits(C, 100 * ROOM)
-    assert guess < certain == (1 << 64) - 1
-    assert not sample.enough(C, ROOM - 1)
-    assert sample.enough(C, ROOM)
-    assert list(sample.limits(C, ROOM)) == [certain]
+    sample.add(np.zeros((len(keys), C)), np.zeros(len(keys)), 1, keys)
+    np.testing.assert_array_equal(np.sort(sample.keys), keys[1 : 2 * ROOM : 2])
 
 
 def test_rows_that_are_all_alike() -> None:
@@ -57,11 +57,18 @@ def test_rows_that_are_all_alike() -> None:
         diagnose(y, x)
 
 
-def test_a_full_sample_asks_for_smaller_keys_alone() -> None:
+def test_a_full_sample_takes_smaller_keys_alone() -> None:
     sample = Sample(size=64 * 3)
     x, z = np.ones((64, 3)), np.zeros(64)
-    sample.add(x, z, 1, np.arange(64), np.arange(64, dtype=np.uint64) + np.uint64(5))
-    assert list(sample.limits(3, 10**6)) == [67]
-    sample.add(x, z, 1, np.arange(2), np.array([1, 2], np.uint64))
-    assert list(sample.limits(3, 10**6)) == [65]
-    assert len(sample.keys) == 64
+    sample.add(x, z, 1, np.arange(64, dtype=np.uint64) + np.uint64(5))
+    sample.add(x[:3] * 2, z[:3], 1, np.array([1, 2, 68], np.uint64))
+    assert sorted(sample.keys.tolist()) == [1, 2, *range(5, 67)]
+    rows, _ = sample.rows()
+    assert rows[:3, 0].tolist() == [2.0, 2.0, 1.0]
+
+
+def test_rows_that_are_in_no_sample() -> None:
+    sample = Sample()
+    sample.add(np.ones((5, 3)), np.zeros(5), 1, np.full(5, NEVER, np.uint64))
+    assert sample.x is None
+    assert sample.fit() is None

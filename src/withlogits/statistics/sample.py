@@ -8,7 +8,6 @@ merge exactly. Where all rows fit into the sample, it is all rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 SIZE = 1 << 17  # logits in a sample
+NEVER = (1 << 64) - 1  # the key of rows that are in no sample
 FEWEST = 50  # rows from which on a temperature means something
 MASKED = -1e9  # what stands for -inf: a class that is ruled out at every temperature, and whose square is finite
 HOTTEST = 8.0  # the logarithm of the temperature is sought between -HOTTEST and HOTTEST
@@ -51,33 +51,31 @@ class Sample:
     def capacity(self, classes: int) -> int:
         return max(64, self.size // max(1, classes))
 
-    def limits(self, classes: int, rows: int) -> Iterator[int]:
-        """Up to which key rows are worth a look: first a guess for so many rows, then what is certain."""
-        room = self.capacity(classes)
+    def _smallest(self, keys: Array, room: int) -> Array:
+        """Which of these keys may be among the smallest of all; NEVER is none."""
+        rows = len(keys)
         if len(self.keys) >= room:
-            yield max(0, int(self.keys.max()) - 1)
-            return
-        if rows > 4 * room:  # keys are spread evenly, unless rows are equal
-            yield (1 << 64) // rows * (room + 8 * math.isqrt(room))
-        yield (1 << 64) - 1
+            chosen = np.flatnonzero(keys < self.keys.max())
+        else:
+            chosen = np.zeros(0, np.int64)
+            if rows > 4 * room:  # keys are spread evenly, unless rows are equal
+                chosen = np.flatnonzero(keys <= np.uint64(NEVER // rows * (room + 8 * math.isqrt(room))))
+            if len(chosen) < room:
+                chosen = np.flatnonzero(keys != np.uint64(NEVER))
+        return chosen if len(chosen) <= room else chosen[np.argpartition(keys[chosen], room - 1)[:room]]
 
-    def enough(self, classes: int, found: int) -> bool:
-        """Whether as many rows as were found below a guess are all that would be kept."""
-        return found >= self.capacity(classes)
-
-    def add(self, x: Array, z: Array, axis: int, chosen: Array, keys: Array) -> None:
-        """The rows with these numbers, and their keys: `reference.row_keys` of two numbers that tell rows apart."""
+    def add(self, x: Array, z: Array, axis: int, keys: Array) -> None:
+        """Take in the rows with the smallest of these keys, which `arrays.row_keys` makes of two of a row's numbers."""
         room = self.capacity(x.shape[axis])
-        if len(chosen) > room:
-            smallest = np.argpartition(keys, room - 1)[:room]
-            chosen, keys = chosen[smallest], keys[smallest]
+        chosen = self._smallest(keys, room)
         if not len(chosen):
             return
+        keys = keys[chosen]
         wide = np.float64 if x.dtype == np.float64 else np.float32
         where = np.unravel_index(chosen, x.shape[:axis] + x.shape[axis + 1 :])
         at = (*where[:axis], slice(None), *where[axis:])
-        rows = _taken(x, at, axis).astype(wide, copy=False)
-        labels = (z[where] if z.ndim < x.ndim else _taken(z, at, axis)).astype(np.float64, copy=False)
+        rows = taken(x, at, axis).astype(wide, copy=False)
+        labels = (z[where] if z.ndim < x.ndim else taken(z, at, axis)).astype(np.float64, copy=False)
         self._keep(keys, rows, labels, room)
 
     def merge(self, other: Sample) -> None:
@@ -156,7 +154,7 @@ class Sample:
         return p.max(axis=1), (predicted == true).astype(np.float64)
 
 
-def _taken(x: Array, at: tuple[Any, ...], axis: int) -> Array:
+def taken(x: Array, at: tuple[Any, ...], axis: int) -> Array:
     """The rows at these places, (n, C): indices on both sides of a slice put their own axis first."""
     rows: Array = x[at]
     apart = 0 < axis < x.ndim - 1

@@ -1,4 +1,4 @@
-"""Blocks that are read by a thread of their own while those before them are looked at."""
+"""Read the next blocks on a background thread."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 WAITING = 1  # blocks that are read and not yet asked for
-LOOK = 0.2  # seconds after which a thread looks whether it is still wanted
+POLL = 0.2  # seconds after which a thread looks whether it is still wanted
 
 
 class _Unwanted(Exception):
     """Nobody asks for the blocks any more."""
 
 
-def ahead(
+def prefetch(
     blocks: Callable[[Callable[[], Array]], Generator[Array]], largest: int, dtype: np.dtype[Any]
 ) -> Generator[Array]:
-    """The same blocks, each valid until the next is asked for; `largest` is the most elements that one has.
+    """Yield the same blocks, each valid until the next is asked for; `largest` is the most elements that one has.
 
-    `blocks` makes the generator of them, and may ask its argument for room to put the next one into; otherwise that is
-    copied. What goes wrong while reading goes wrong here, at its block. Who does not ask for all of them closes this
+    `blocks` makes their generator, and may ask its argument for a buffer to read the next one into; otherwise that is
+    copied. An error while reading is raised here, at its block. A caller that does not take all blocks must close this
     generator, which ends the thread and closes the other.
     """
-    rooms: queue.SimpleQueue[Array] = queue.SimpleQueue()
+    buffers: queue.SimpleQueue[Array] = queue.SimpleQueue()
     for _ in range(WAITING + 2):  # one is looked at, and one is being read
-        rooms.put(np.empty(largest, dtype))
+        buffers.put(np.empty(largest, dtype))
     full: queue.Queue[tuple[Array, Array] | BaseException | None] = queue.Queue(WAITING + 2)
     wanted = threading.Event()
     wanted.set()
     lent: list[Array] = []
 
     def lend() -> Array:
-        lent.append(_next(rooms, wanted))
+        lent.append(_next(buffers, wanted))
         return lent[-1]
 
     def read() -> None:
@@ -49,10 +49,10 @@ def ahead(
                 if lent:
                     full.put((block, lent.pop()))
                     continue
-                room = _next(rooms, wanted)
-                copy = room[: math.prod(block.shape)].reshape(block.shape, order="F" if _fortran(block) else "C")
+                buffer = _next(buffers, wanted)
+                copy = buffer[: math.prod(block.shape)].reshape(block.shape, order="F" if _fortran(block) else "C")
                 np.copyto(copy, block)
-                full.put((copy, room))
+                full.put((copy, buffer))
             full.put(None)
         except BaseException as error:
             full.put(error)
@@ -68,9 +68,9 @@ def ahead(
                 return
             if isinstance(found, BaseException):
                 raise found
-            block, room = found
+            block, buffer = found
             yield block
-            rooms.put(room)
+            buffers.put(buffer)
     finally:
         wanted.clear()
         reader.join()
@@ -80,10 +80,10 @@ def _fortran(block: Array) -> bool:
     return bool(block.flags.f_contiguous and not block.flags.c_contiguous)
 
 
-def _next(rooms: queue.SimpleQueue[Array], wanted: threading.Event) -> Array:
+def _next(buffers: queue.SimpleQueue[Array], wanted: threading.Event) -> Array:
     while wanted.is_set():
         try:
-            return rooms.get(timeout=LOOK)
+            return buffers.get(timeout=POLL)
         except queue.Empty:
             continue
     raise _Unwanted

@@ -1,4 +1,4 @@
-"""Into which bins an evaluation counts."""
+"""The bins of an evaluation."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ class Bins:
     score_octaves: int = 13
 
     @property
+    def losses(self) -> int:
+        """The number of bins of losses."""
+        return 2 * self.octaves + 1
+
+    @property
     def edges(self) -> NDArray[np.float64]:
         """Of the losses' bins: 0, each 2^k and 1.5·2^k, infinity."""
         octaves = 2.0 ** np.arange(self.lowest, self.lowest + self.octaves)[:, None] * [1.0, 1.5]
         return np.concatenate(([0.0], octaves.reshape(-1), [np.inf]))
 
     def scores(self, fraction: int) -> int:
-        """How many bins for scores that are told apart by so many bits behind their exponent."""
+        """The number of bins of scores that are told apart by so many bits behind their exponent."""
         return 2 * ((self.score_octaves << fraction) + 1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from withlogits.evaluation.ahead import ahead
+from withlogits.evaluation.prefetch import prefetch
 
 SHAPES = [(3, 4), (3, 4), (2, 4), (1, 1)]
 
@@ -25,9 +25,9 @@ def blocks(
             for i, shape in enumerate(SHAPES):
                 if i == fail_at:
                     raise OSError("the disk is gone")
-                room = lend() if borrows else own  # one room for all, as a file's blocks have
-                room[:] = i
-                yield room[: shape[0] * shape[1]].reshape(shape, order=order)
+                buffer = lend() if borrows else own  # one buffer for all, as a file's blocks have
+                buffer[:] = i
+                yield buffer[: shape[0] * shape[1]].reshape(shape, order=order)
         finally:
             closed.append(True)
 
@@ -42,7 +42,7 @@ def readers() -> list[str]:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_the_same_blocks(order: Any, borrows: bool) -> None:
     closed: list[bool] = []
-    with closing(ahead(blocks(closed, order=order, borrows=borrows), 12, np.dtype(float))) as found:
+    with closing(prefetch(blocks(closed, order=order, borrows=borrows), 12, np.dtype(float))) as found:
         for i, (block, shape) in enumerate(zip(found, SHAPES, strict=True)):
             assert block.shape == shape
             time.sleep(0.02)  # the thread reads on, and must not touch this one
@@ -52,7 +52,7 @@ def test_the_same_blocks(order: Any, borrows: bool) -> None:
 
 def test_an_error_comes_after_the_blocks_before_it() -> None:
     closed: list[bool] = []
-    found = ahead(blocks(closed, fail_at=2), 12, np.dtype(float))
+    found = prefetch(blocks(closed, fail_at=2), 12, np.dtype(float))
     assert [int(next(found)[0, 0]) for _ in range(2)] == [0, 1]
     with pytest.raises(OSError, match="the disk is gone"):
         next(found)
@@ -63,7 +63,7 @@ def test_an_error_comes_after_the_blocks_before_it() -> None:
 @pytest.mark.parametrize("asked", [1, 2])
 def test_who_stops_early_leaves_nothing_behind(asked: int, borrows: bool) -> None:
     closed: list[bool] = []
-    found = ahead(blocks(closed, borrows=borrows), 12, np.dtype(float))
+    found = prefetch(blocks(closed, borrows=borrows), 12, np.dtype(float))
     for _ in range(asked):
         next(found)
     found.close()

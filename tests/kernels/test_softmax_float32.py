@@ -1,4 +1,4 @@
-"""Index labels in float32 arithmetic: every layout, kind and option against the reference, and what holds bitwise."""
+"""The softmax loss of index labels in float32 arithmetic: every layout, kind and option against the reference, and what holds bitwise."""
 
 from __future__ import annotations
 

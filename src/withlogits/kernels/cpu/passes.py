@@ -1,0 +1,166 @@
+"""The row loop of the softmax family, which takes groups of rows through the passes of a kernel.
+
+The kernels are `softmax_float32.py` and `softmax.py`; each has its own `Passes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from . import functions, simd
+from .control import Job, Kernel, Variable, repeat
+from .job import SOFTMAX_JOB, SoftmaxSpec
+from .rows import Row, Rows, plus
+from .simd import I64, Value, fma, select
+
+NAN = float("nan")
+
+
+class Passes(Protocol):
+    """A kernel's arithmetic. Each pass keeps what the next ones need as numbers of its rows."""
+
+    lanes: int  # elements of a step
+    count: int  # rows of a group
+    group_bytes: int  # of logits that go through all passes together
+
+    def begin(self, rows: Rows, together: Value) -> None:
+        """Before the first group."""
+
+    def maximum(self, row: Row) -> None:
+        """Keep the row's maximum, "m" (float64)."""
+
+    def prepare(self, rows: Rows) -> None:
+        """Between maximum and sums, for all rows of the group."""
+
+    def sums(self, row: Row) -> None:
+        """Keep the row's sums."""
+
+    def collected(self, rows: Rows) -> Sums:
+        """Return the sums of all rows, for the loss."""
+
+    def transformed(self, x: Value) -> Value:
+        """Return logits after softcap and temperature."""
+
+    def prepare_gradient(self, rows: Rows, losses: Losses, x_label: Value | None) -> None:
+        """Between loss and gradient, for all rows of the group."""
+
+    def gradient(self, row: Row) -> None:
+        """Write the row's gradients, or its probabilities."""
+
+    def clear(self, row: Row) -> None:
+        """Write the gradients of a row that does not count: 0."""
+
+    def end(self, rows: Rows) -> None:
+        """After the last group."""
+
+
+@dataclass
+class Sums:
+    """Of every row: s, k, a = Σ t_j (m − x_j), T = Σ t_j, and of float64 logits what their roundings lost.
+
+    `others` is what T − t_j needs at the maximum: the sum of the other targets, or for float64 logits what T's rounding
+    lost.
+    """
+
+    s: Value
+    k: Value
+    a: Value
+    total: Value
+    others: Value
+    s_low: Value
+    a_low: Value
+
+
+@dataclass
+class Losses:
+    """Of every row: its loss and what the gradient needs, in the letters of `softmax.py`."""
+
+    loss: Value
+    r: Value
+    total: Value  # T
+    below: Value  # S·G
+    share: Value  # G
+    most: Value  # has the maximum more than half
+    others: Value
+    m: Value
+    multiple: Value  # of the gradients, by sample weight and reduction
+
+    def factors(self, z_loss: Value) -> tuple[Value, Value]:
+        """Return what multiplies exp(x_j − m), and what stands at an only maximum beside T − t_j."""
+        pull = z_loss * 2.0 * (self.m + self.r)  # in this order: 2 m may be infinite
+        return (self.total + pull) * self.share, fma(pull, self.share, -self.total * self.below)
+
+
+def finish(spec: SoftmaxSpec, sums: Sums, m: Value, x_label: Value | None, w_label: Value, z_loss: Value) -> Losses:
+    """Return the losses of rows from their sums."""
+    precise = spec.x == "float64"
+    tail, lost = functions.two_sum(sums.k - 1.0, sums.s)
+    lost = select(lost + sums.s_low == lost + sums.s_low, lost + sums.s_low, 0.0)
+    tail, lost = functions.two_sum(tail, lost)
+    good = m - m == 0.0  # a row of only −inf, or with +inf, has no loss
+    tail = select(good, tail, NAN)
+    whole, missing = functions.two_sum(tail, simd.constant(1.0, tail.type))
+    share = 1.0 / whole
+    r = functions.log1p(tail, lost, share)
+    if precise:  # what the roundings of tail and of tail + 1 lost
+        share = fma(-(missing + lost) * share, share, share)
+    a, a_low, total, others = sums.a, sums.a_low, sums.total, sums.others
+    if x_label is not None:
+        total = w_label
+        if precise:
+            d, e = functions.two_sum(x_label, -m)
+            a = select(total == 0.0, 0.0, -total * d)
+            a_low = fma(-total, d, -a) - total * e
+            a_low = select(a_low == a_low, a_low, 0.0)
+        else:
+            a = select(total == 0.0, 0.0, (m - x_label) * total)
+    elif precise:
+        rounded = total + others
+        total, others = rounded, (total - rounded) + others
+    size = m + r
+    extra = select(z_loss == 0.0, 0.0, size * size * z_loss)
+    loss = a + (a_low + fma(total, r, extra))
+    if spec.result == "logsumexp":  # beside +inf, and among nothing but −inf, s is 0 unless there is NaN
+        loss = select(good, size, m + sums.s)
+    return Losses(loss, r, total, tail * share, share, tail < 1.0, others, m, multiple=total)
+
+
+def kernel_of(spec: SoftmaxSpec, passes: Passes) -> Kernel:
+    """Return the kernel that takes the rows of a job through these passes."""
+
+    def kernel(address: Value, start: Value, stop: Value) -> Value:
+        job = Job(address, SOFTMAX_JOB.names)
+        rows = Rows(spec, job, passes.lanes, passes.count)
+        numbers, wrong, i = rows.numbers, Variable(simd.integer(0)), Variable(start)
+        together = rows.most_together(passes.group_bytes)
+        passes.begin(rows, together)
+        with repeat(lambda: i.value < stop):
+            rows.begin(i.value, stop, together)
+            sample, y = rows.sample_weights(), rows.indices()
+            counts = (sample != 0.0) & ((y != job.ignore) | (job.has_ignore == 0))
+            valid = (y >= 0) & (y < job.classes)
+            class_ = select(valid, y, 0)
+            wrong.value = wrong.value + simd.across(simd.convert(counts & ~valid & rows.first(), I64), plus)
+            numbers.put("counts", counts)
+            numbers.put("y", y)
+            x_label = passes.transformed(rows.label_logits(class_)) if spec.labels == "index" else None
+
+            rows.visit("counts", passes.maximum)
+            passes.prepare(rows)
+            rows.visit("counts", passes.sums)
+            m, w_label = numbers.all("m"), rows.label_weights(class_)
+            losses = finish(spec, passes.collected(rows), m, x_label, w_label, job.z_loss)
+            rows.put_losses(select(counts, select(valid, losses.loss * sample, NAN), 0.0))
+
+            if rows.writes or rows.h:
+                losses.multiple = sample * job.grad_scale
+                numbers.put("live", counts & valid)
+                passes.prepare_gradient(rows, losses, x_label)
+                rows.visit("live", passes.gradient, passes.clear)
+            rows.end()
+            i.value = i.value + rows.n
+        passes.end(rows)
+        return wrong.value
+
+    return kernel
