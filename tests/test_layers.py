@@ -29,10 +29,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("frameworks",),
     ("dispatch",),
     ("losses", "activations"),
-    ("torch", "compat", "statistics", "guide"),
+    ("statistics",),
+    ("torch", "compat", "guide"),
     ("evaluation",),
-    ("installed", ""),  # "" is the package itself: the public names
-    ("demo", "commands", "cli", "__main__"),
+    ("",),  # the package itself: the public names
+    ("demo", "cli", "__main__"),
 )
 
 # Imports that the rules leave out, with the reason.
@@ -46,11 +47,9 @@ EXEMPT = {
     ("kernels.cpu.simd", "kernels.cpu.traced"),
     # To be mended: the exit code lies in the module that starts the commands, the version in the package itself, and
     # the results of the demo beside what makes them.
-    ("commands", "cli"),
     ("cli.commands", "cli"),
     ("evaluation.report.page", ""),
     ("demo.picture", "demo.story"),
-    ("guide.survey", "evaluation.bins"),
 }
 FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "keras", "optax", "flax"}
 # At import the package may load these, and the standard library.
@@ -186,22 +185,23 @@ def test_kernels_import_no_framework_and_no_adapter() -> None:
         f"{module.name} imports {each.module}"
         for module in modules().values()
         if module.name.startswith("kernels.")
+        and not module.name.startswith("kernels.cuda.")  # whose host code launches Triton's kernels on tensors
         for each in imports(module)
         if (each.ours and each.module.startswith("frameworks"))
         or (not each.ours and each.module.partition(".")[0] in FRAMEWORKS)
     ]
-    # Triton's kernels are launched on tensors, which their host code allocates.
-    assert [text for text in found if not text.startswith("kernels.cuda.")] == []
+    assert found == []
 
 
 def test_one_adapter_imports_no_others() -> None:
+    adapters = {"numpy", "torch", "jax", "tensorflow"}
     found = [
         f"{name} imports {other}"
         for name, others in graph().items()
         for other in others
         if name.startswith("frameworks.")
         and other.startswith("frameworks.")
-        and name.split(".")[1] != other.split(".")[1]
+        and other.split(".")[1] in adapters - {name.split(".")[1]}
     ]
     assert found == []
 
@@ -267,9 +267,9 @@ LONG_FILES = {
     "kernels.cpu.rows": "one row loop, which reads top to bottom",
     "kernels.cpu.simd": "the primitives of the compiled kernels",
 }
-LONG_FUNCTIONS = {"kernels.cpu.tallies.build"}
+LONG_FUNCTIONS: dict[str, str] = {}
 # Whose calls may have more: the arguments of a compiled kernel are positional.
-MANY_ARGUMENTS = ("kernels.", "evaluation.report.confusion", "guide.survey")
+MANY_ARGUMENTS = ("kernels.", "statistics.summary")
 
 
 def test_no_file_is_too_long() -> None:
@@ -285,7 +285,7 @@ def test_no_function_is_too_long() -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
     }
-    assert long - LONG_FUNCTIONS == set()
+    assert long - LONG_FUNCTIONS.keys() == set()
 
 
 def test_no_call_has_too_many_positional_arguments() -> None:

@@ -23,8 +23,8 @@ class Adapter(Protocol):
     ) -> tuple[Any, tuple[Any, ...]]:
         """A loss and the gradients that `wrt` names; `weights` as `options.WEIGHTS`, or None for none at all."""
 
-    def softmax_map(self, x: Any, axis: Any, kind: str) -> Any:
-        """softmax, log_softmax or logsumexp along an axis."""
+    def softmax_map(self, x: Any, axis: Any, kind: str, keepdims: bool = False) -> Any:
+        """softmax, log_softmax or logsumexp over an axis, several (a tuple) or all (None)."""
 
     def elementwise(self, x: Any, kind: str) -> Any:
         """sigmoid, log_sigmoid, softplus or logit of each element."""

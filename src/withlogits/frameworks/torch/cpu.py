@@ -31,7 +31,8 @@ def plan_of(options: Any, labels: Tensor, logits: Tensor) -> Plan:
     found = _plans.get(key)
     if found is None:
         layout = TorchMemory.layout
-        found = keep(_plans, key, cpu.plan_loss(options, TorchMemory, layout(labels), layout(logits)))
+        plan: Plan = cpu.plan_loss(options, TorchMemory, layout(labels), layout(logits))
+        found = keep(_plans, key, plan)
     return found
 
 
@@ -62,7 +63,7 @@ def check_range(family: Family, args: Any) -> None:
     """Raise for a label that contributes and is no class; for kernels that do not look."""
     options = family.options(args)
     if options.sparse:
-        logits, labels, sample_weight = args[0], args[1], args[family.count - 1]
+        logits, labels, sample_weight = args[0], args[1], args[family.operands - 1]
         weight = None if sample_weight is None else sample_weight.numpy()
         given = labels.numpy(), logits.shape[options.axis], options.ignore_index, weight
         if errors.wrong_labels(*given).any():
@@ -71,7 +72,7 @@ def check_range(family: Family, args: Any) -> None:
 
 def _losses(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:
     def run(*args: Any) -> tuple[Tensor, Tensor]:
-        logits, labels, *weights = args[: family.count]
+        logits, labels, *weights = args[: family.operands]
         plan = plan_of(family.options(args), labels, logits)
         arrays = (labels, logits, *kernel_weights(family, *weights))
         return plan.evaluate(arrays, False, False)[0], logits.new_empty(0)
@@ -82,7 +83,7 @@ def _losses(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:
 def _gradients(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:
     def run(upstream: Tensor, stats: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         *args, for_logits, for_labels = rest
-        logits, labels, weight, sample_weight = args[: family.count]
+        logits, labels, weight, sample_weight = args[: family.operands]
         plan = plan_of(family.options(args), labels, logits)
         gradient = plan.gradients.empty() if for_logits else None
         label_gradient = plan.label_gradients.empty() if for_labels and plan.label_gradients else None
