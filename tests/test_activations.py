@@ -118,6 +118,68 @@ def test_numbers_and_lists(engine: Any) -> None:
     assert withlogits.sigmoid([[0.0]]).shape == (1, 1)
 
 
+OVER = [None, (0, 1), (1, -1), (3, 0), (2,), (), (0, 1, 2, 3), 1]
+
+
+def flattened(x: Any, axis: Any) -> tuple[Any, tuple[int, ...]]:
+    """The array with the axes that are summed over as one, the last, and where they were."""
+    axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(i % x.ndim for i in axes)
+    moved = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim))
+    return moved.reshape((*moved.shape[: x.ndim - len(axes)], -1)), axes
+
+
+@pytest.mark.parametrize("axis", OVER)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_several_axes_are_one_axis_of_their_elements(engine: Any, dtype: str, axis: Any) -> None:
+    x = np.random.default_rng(0).normal(0, 3, (2, 3, 4, 5)).astype(dtype)
+    flat, axes = flattened(x, axis)
+    for name in ("softmax", "log_softmax"):
+        got = getattr(withlogits, name)(x, axis=axis)
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(flattened(got, axes)[0], getattr(withlogits, name)(flat))
+    expected = withlogits.logsumexp(flat)
+    got = withlogits.logsumexp(x, axis=axis)
+    assert type(got) is type(expected)
+    np.testing.assert_array_equal(got, expected)
+    kept = withlogits.logsumexp(x, axis=axis, keepdims=True)
+    assert kept.shape == tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    np.testing.assert_array_equal(kept.reshape(np.shape(expected)), expected)
+
+
+def test_a_number_has_no_axis_and_is_its_own_logsumexp(engine: Any) -> None:
+    assert withlogits.logsumexp(3.0, axis=None) == 3.0
+    assert withlogits.softmax(3.0, axis=None) == 1.0
+    assert type(withlogits.log_softmax(3.0, axis=())) is np.float64
+    assert withlogits.logsumexp([[0.0, 0.0]], axis=None, keepdims=True).tolist() == [[np.log(2.0)]]
+
+
+WRONG_AXES: dict[str, tuple[Any, type[Exception], str]] = {
+    "a float": (1.5, TypeError, "axis is 1.5, where an integer is expected"),
+    "a list": ([0], TypeError, "axis is an object of type list, where an integer is expected"),
+    "None among others": ((0, None), TypeError, "axis is None, where an integer is expected"),
+    "one twice": ((0, -2), ValueError, "axis=(0, -2) names an axis twice: pass each once"),
+    "one too large": ((0, 2), ValueError, "axis 2 is outside [-2, 2) for x of shape (3, 4)"),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("case", WRONG_AXES)
+def test_axes_that_are_none(engine: Any, name: str, case: str) -> None:
+    axis, kind, text = WRONG_AXES[case]
+    with pytest.raises(kind) as caught:
+        getattr(withlogits, name)(np.zeros((3, 4)), axis=axis)
+    assert str(caught.value) == text
+
+
+def test_nothing_to_sum_over(engine: Any) -> None:
+    for axis in (None, 0, (1, 0)):
+        with pytest.raises(ValueError, match=r"^x of shape \(0, 3\) without a class: axis 0 has length 0$"):
+            withlogits.logsumexp(np.zeros((0, 3)), axis=axis)
+    assert withlogits.logsumexp(np.zeros((0, 3)), axis=(1,)).shape == (0,)
+    assert withlogits.softmax(np.zeros((0, 3, 2)), axis=(1, 2)).shape == (0, 3, 2)
+
+
 INF = float("inf")
 NAN = float("nan")
 

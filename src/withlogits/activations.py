@@ -1,4 +1,4 @@
-"""The functions around the losses, as accurate as they are: from log-odds to probabilities and back, and logsumexp.
+"""Conversions between log-odds and probabilities, their logarithms, and logsumexp.
 
 Each takes float16, bfloat16, float32 or float64 arrays of any shape and strides (lists and numbers become float64) and
 returns an array of the same dtype; integers and complex numbers are a TypeError. NaN gives NaN.
@@ -6,15 +6,26 @@ returns an array of the same dtype; integers and complex numbers are a TypeError
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from withlogits.dispatch import adapter
+from withlogits.options import Tensor
 
-Array: TypeAlias = Any  # an array of the caller's framework, or what converts to a NumPy array
+Float = TypeVar("Float", bound=np.generic)  # bfloat16 is no np.floating to type checkers
+Axes: TypeAlias = int | tuple[int, ...] | None
 
 
-def logit(p: Array) -> Array:
-    """The log-odds of a probability, log(p / (1 − p)): the inverse of `sigmoid`.
+@overload
+def logit(p: Tensor) -> Tensor: ...
+@overload
+def logit(p: NDArray[Float]) -> NDArray[Float]: ...
+@overload
+def logit(p: ArrayLike) -> Any: ...
+def logit(p: Any) -> Any:
+    """Return the log-odds of a probability, log(p / (1 − p)): the inverse of `sigmoid`.
 
     0 gives −inf and 1 gives inf; outside [0, 1] the result is NaN. Relative accuracy holds near 0 and near 1/2, where
     the result is small.
@@ -26,8 +37,14 @@ def logit(p: Array) -> Array:
     return adapter(p).elementwise(p, "logit")
 
 
-def sigmoid(x: Array) -> Array:
-    """The probability whose log-odds are x, 1 / (1 + exp(−x)).
+@overload
+def sigmoid(x: Tensor) -> Tensor: ...
+@overload
+def sigmoid(x: NDArray[Float]) -> NDArray[Float]: ...
+@overload
+def sigmoid(x: ArrayLike) -> Any: ...
+def sigmoid(x: Any) -> Any:
+    """Return the probability whose log-odds are x, 1 / (1 + exp(−x)).
 
     >>> import withlogits
     >>> withlogits.sigmoid([-1000.0, 0.0, 2.0])
@@ -36,8 +53,14 @@ def sigmoid(x: Array) -> Array:
     return adapter(x).elementwise(x, "sigmoid")
 
 
-def log_sigmoid(x: Array) -> Array:
-    """The logarithm of `sigmoid`, −log(1 + exp(−x)), which stays finite where the probability is 0 to the last bit.
+@overload
+def log_sigmoid(x: Tensor) -> Tensor: ...
+@overload
+def log_sigmoid(x: NDArray[Float]) -> NDArray[Float]: ...
+@overload
+def log_sigmoid(x: ArrayLike) -> Any: ...
+def log_sigmoid(x: Any) -> Any:
+    """Return the logarithm of `sigmoid`, −log(1 + exp(−x)), which is finite where the probability rounds to 0.
 
     >>> import withlogits
     >>> withlogits.log_sigmoid([-1000.0, 0.0, 40.0])
@@ -46,8 +69,14 @@ def log_sigmoid(x: Array) -> Array:
     return adapter(x).elementwise(x, "log_sigmoid")
 
 
-def softplus(x: Array) -> Array:
-    """log(1 + exp(x)) = max(x, 0) + log1p(exp(−|x|)): what a logit x costs if the answer is "no".
+@overload
+def softplus(x: Tensor) -> Tensor: ...
+@overload
+def softplus(x: NDArray[Float]) -> NDArray[Float]: ...
+@overload
+def softplus(x: ArrayLike) -> Any: ...
+def softplus(x: Any) -> Any:
+    """Return log(1 + exp(x)) = max(x, 0) + log1p(exp(−|x|)): the sigmoid loss of a logit x with label 0.
 
     >>> import withlogits
     >>> withlogits.softplus([-40.0, 0.0, 1000.0])
@@ -56,10 +85,17 @@ def softplus(x: Array) -> Array:
     return adapter(x).elementwise(x, "softplus")
 
 
-def softmax(x: Array, *, axis: int = -1) -> Array:
-    """The probabilities of exclusive classes, exp(x_j) / Σ_i exp(x_i) along an axis.
+@overload
+def softmax(x: Tensor, *, axis: Axes = ...) -> Tensor: ...
+@overload
+def softmax(x: NDArray[Float], *, axis: Axes = ...) -> NDArray[Float]: ...
+@overload
+def softmax(x: ArrayLike, *, axis: Axes = ...) -> Any: ...
+def softmax(x: Any, *, axis: Axes = -1) -> Any:
+    """Return the probabilities of exclusive classes, exp(x_j) / Σ_i exp(x_i).
 
-    A logit of −inf has probability 0. A row with NaN or +inf, or of only −inf, gives NaN.
+    `axis` is the axis of the classes, a tuple of axes, or None for all: the probabilities sum to 1 over them. A logit
+    of −inf has probability 0. A row with NaN or +inf, or of only −inf, gives NaN.
 
     >>> import withlogits
     >>> withlogits.softmax([[1000.0, 1000.0, -float("inf")]])
@@ -68,8 +104,16 @@ def softmax(x: Array, *, axis: int = -1) -> Array:
     return adapter(x).softmax_map(x, axis, "softmax")
 
 
-def log_softmax(x: Array, *, axis: int = -1) -> Array:
-    """The logarithm of `softmax`, x_j − logsumexp(x), which is exact where a probability is 1 to the last bit.
+@overload
+def log_softmax(x: Tensor, *, axis: Axes = ...) -> Tensor: ...
+@overload
+def log_softmax(x: NDArray[Float], *, axis: Axes = ...) -> NDArray[Float]: ...
+@overload
+def log_softmax(x: ArrayLike, *, axis: Axes = ...) -> Any: ...
+def log_softmax(x: Any, *, axis: Axes = -1) -> Any:
+    """Return the logarithm of `softmax`, x_j − logsumexp(x), accurate where a probability rounds to 1.
+
+    `axis` is the axis of the classes, a tuple of axes, or None for all.
 
     >>> import withlogits
     >>> withlogits.log_softmax([20.0, 0.0, 0.0])
@@ -78,14 +122,25 @@ def log_softmax(x: Array, *, axis: int = -1) -> Array:
     return adapter(x).softmax_map(x, axis, "log_softmax")
 
 
-def logsumexp(x: Array, *, axis: int = -1) -> Array:
-    """log Σ_j exp(x_j) along an axis, which the result does not have.
+@overload
+def logsumexp(x: Tensor, *, axis: Axes = ..., keepdims: bool = ...) -> Tensor: ...
+@overload
+def logsumexp(x: NDArray[Float], *, axis: None, keepdims: Literal[False] = ...) -> Float: ...
+@overload
+def logsumexp(x: NDArray[Float], *, axis: None, keepdims: Literal[True]) -> NDArray[Float]: ...
+@overload
+def logsumexp(x: NDArray[Float], *, axis: int | tuple[int, ...] = ..., keepdims: bool = ...) -> NDArray[Float]: ...
+@overload
+def logsumexp(x: ArrayLike, *, axis: Axes = ..., keepdims: bool = ...) -> Any: ...
+def logsumexp(x: Any, *, axis: Axes = -1, keepdims: bool = False) -> Any:
+    """Return log Σ_j exp(x_j) over an axis, a tuple of axes, or all of them (None).
 
-    The sum is m + r with m = max x and r = log Σ_j exp(x_j − m); where the two cancel, the error is one rounding of the
-    larger.
+    The result lacks these axes; with `keepdims` it has them with length 1. The sum is m + r with m = max x and
+    r = log Σ_j exp(x_j − m); where the two cancel, the error is one rounding of the larger. It is −inf where all are
+    −inf, and +inf where one is +inf and none is NaN.
 
     >>> import withlogits
     >>> withlogits.logsumexp([[1000.0, 1000.0], [0.0, -float("inf")]])  # shape (2,)
     array([1000.69314718,    0.        ])
     """
-    return adapter(x).softmax_map(x, axis, "logsumexp")
+    return adapter(x).softmax_map(x, axis, "logsumexp", keepdims)

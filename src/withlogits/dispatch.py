@@ -1,16 +1,11 @@
-"""Which adapter serves an array: by its type, without importing a framework that is not there yet."""
+"""Choose the adapter of an array by its type; a framework is loaded at its first array."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from withlogits import errors
+from withlogits.frameworks import framework
 from withlogits.options import Options
-
-# Packages whose arrays are known by the home of their type, without an import. Some convert themselves when asked,
-# which would drop a gradient or copy from a device without a word.
-FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "tensorflow": "TensorFlow", "keras": "Keras"}
-SERVED = frozenset(("PyTorch",))
 
 
 class Adapter(Protocol):
@@ -28,8 +23,8 @@ class Adapter(Protocol):
     ) -> tuple[Any, tuple[Any, ...]]:
         """A loss and the gradients that `wrt` names; `weights` as `options.WEIGHTS`, or None for none at all."""
 
-    def softmax_map(self, x: Any, axis: Any, kind: str) -> Any:
-        """softmax, log_softmax or logsumexp along an axis."""
+    def softmax_map(self, x: Any, axis: Any, kind: str, keepdims: bool = False) -> Any:
+        """softmax, log_softmax or logsumexp over an axis, several (a tuple) or all (None)."""
 
     def elementwise(self, x: Any, kind: str) -> Any:
         """sigmoid, log_sigmoid, softplus or logit of each element."""
@@ -58,24 +53,3 @@ def _found(kind: type) -> Adapter:
     else:
         from withlogits.frameworks import numpy as found
     return _adapters.setdefault(kind, found)
-
-
-def framework(kind: type) -> str | None:
-    """The framework whose array a type is, or inherits from."""
-    for base in kind.__mro__:
-        found = FRAMEWORKS.get(base.__module__.partition(".")[0])
-        if found is not None:
-            return found
-    return None
-
-
-def refuse_other_frameworks(name: str, given: Any, logits_of: str) -> None:
-    """Raise for an array of another framework than that of the logits."""
-    found = framework(type(given))
-    if found is None:
-        return
-    if found not in SERVED:
-        raise errors.not_served(name, found)
-    if name in ("logits", "x", "p"):  # those have chosen the adapter
-        raise errors.no_array_of(name, given, found)
-    raise errors.mixed(name, found, logits_of)

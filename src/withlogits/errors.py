@@ -218,6 +218,10 @@ def axis_out_of_range(name: str, axis: int, shape: Shape) -> ValueError:
     return ValueError(f"axis {axis} is outside [{-len(shape)}, {len(shape)}) for {name} of shape {shape}")
 
 
+def repeated_axis(axes: tuple[Any, ...]) -> ValueError:
+    return ValueError(f"axis={axes} names an axis twice: pass each once")
+
+
 def empty_classes(name: str, axis: int, shape: Shape) -> ValueError:
     return ValueError(f"{name} of shape {shape} without a class: axis {axis} has length 0")
 

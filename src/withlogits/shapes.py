@@ -99,6 +99,15 @@ def class_axis(axis: Any, shape: Shape, name: str = "logits") -> int:
     return position
 
 
+def reduced_axes(axis: Any, shape: Shape, name: str = "x") -> tuple[int, ...]:
+    """Return the axes that `axis` stands for (None for all, an integer or a tuple), counted from the front."""
+    given: tuple[Any, ...] = tuple(range(len(shape))) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple([class_axis(each, shape, name) for each in given])
+    if len(set(axes)) < len(axes):
+        raise errors.repeated_axis(given)
+    return axes
+
+
 def index_labels_keep_axis(labels: Shape, logits: Shape, axis: int) -> bool:
     """Whether index labels keep the class axis with length 1, as (N, 1) for logits (N, C)."""
     if labels == rows(logits, axis):

@@ -127,7 +127,8 @@ def test_options_arrive_as_plain_numbers_and_float64(recorder: Recorder) -> None
         reduction="mean",
     )
     got = recorder.options
-    assert [type(getattr(got, name)) for name in ("label_smoothing", "ignore_index", "temperature", "softcap", "z_loss")] == [
+    names = ("label_smoothing", "ignore_index", "temperature", "softcap", "z_loss")
+    assert [type(getattr(got, name)) for name in names] == [
         float, int, float, float, float,
     ]  # fmt: skip
     assert recorder.weight.dtype == recorder.sample_weight.dtype == np.float64

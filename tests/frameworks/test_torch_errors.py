@@ -120,7 +120,10 @@ ERRORS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     ),
     "a label below 0, kept": (
         "sparse", {"labels": torch.tensor([[0], [-100], [1], [1]]), "reduction": "mean"}, ValueError,
-        "labels[1, 0] = -100 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=-100 (WL207)",
+        (
+            "labels[1, 0] = -100 is outside [0, 3) for logits with 3 classes; "
+            "to skip padding pass ignore_index=-100 (WL207)"
+        ),
     ),
     "labels from 1": (
         "sparse", {"labels": torch.tensor([1, 2, 3, 1], dtype=torch.uint16)}, ValueError,

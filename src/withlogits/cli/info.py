@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from withlogits import __version__, engine
-from withlogits.dispatch import SERVED
+from withlogits.frameworks import SERVED
 
 # A framework may be installed under several names, of which the first that is found counts.
 TENSORFLOW = ("", "-cpu", "-intel", "-macos")

@@ -1,1 +1,33 @@
-"""The adapters: one for each framework, loaded at its first array (see `withlogits.dispatch`)."""
+"""Adapters of array libraries, and the means to tell whose array an object is without importing the library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from withlogits import errors
+
+# Packages whose arrays are recognised by the module of their type. Some convert themselves to NumPy when asked, which
+# would drop a gradient or copy from a device silently.
+FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "tensorflow": "TensorFlow", "keras": "Keras"}
+SERVED = frozenset(("PyTorch",))
+
+
+def framework(kind: type) -> str | None:
+    """Return the framework whose array a type is, or inherits from."""
+    for base in kind.__mro__:
+        found = FRAMEWORKS.get(base.__module__.partition(".")[0])
+        if found is not None:
+            return found
+    return None
+
+
+def refuse_other_frameworks(name: str, given: Any, logits_of: str) -> None:
+    """Raise for an array of another framework than that of the logits."""
+    found = framework(type(given))
+    if found is None:
+        return
+    if found not in SERVED:
+        raise errors.not_served(name, found)
+    if name in ("logits", "x", "p"):  # those have chosen the adapter
+        raise errors.no_array_of(name, given, found)
+    raise errors.mixed(name, found, logits_of)

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import dispatch, engine, errors, options, shapes
+from withlogits import engine, errors, options, shapes
+from withlogits.frameworks import numpy_namespace, refuse_other_frameworks
+from withlogits.frameworks.axes import over_axes
 from withlogits.kernels.cpu import buffers
 from withlogits.kernels.cpu.layout import Layout, address, dense_strides
-from withlogits.kernels.cpu.plan import Allocator
+from withlogits.kernels.cpu.plan import Allocator, Plan
 from withlogits.memo import keep
 from withlogits.options import Options, SoftmaxOptions
 
@@ -76,6 +78,7 @@ class _Call:
     """A loss of arrays that look alike, planned."""
 
     __slots__ = ("_fit", "_logits", "_names", "_plan", "_scalar", "_summed", "_wrt", "quick")
+    quick: Callable[[Array, Array], tuple[Any, tuple[Any, ...]]] | None  # without weights and out
 
     def __init__(self, chosen: Options, wrt: tuple[str, ...], labels: Array, logits: Array) -> None:
         self._wrt, self._logits, self._names = wrt, NumpyMemory.layout(logits), chosen.WEIGHTS
@@ -90,11 +93,13 @@ class _Call:
         label_layout = NumpyMemory.layout(labels)
         if self._summed is not None:
             label_layout = NumpyMemory.layout(labels.astype(np.float64))
-        self._plan = engine.select().plan_loss(chosen, NumpyMemory, label_layout, self._logits)
+        self._plan: Plan = engine.select().plan_loss(chosen, NumpyMemory, label_layout, self._logits)
         for_labels = "labels" in wrt
         self.quick = None if for_labels or self._scalar else self._plan.quick("logits" in wrt)
 
-    def __call__(self, labels: Array, logits: Array, weights: tuple[Any, ...] | None, out: Any) -> Any:
+    def __call__(
+        self, labels: Array, logits: Array, weights: tuple[Any, ...] | None, out: Any
+    ) -> tuple[Any, tuple[Any, ...]]:
         """The loss and the gradients."""
         wrt, shape, fit = self._wrt, self._logits.shape, self._fit
         given = dict(zip(self._names, weights or (None,) * len(self._names), strict=True))
@@ -111,7 +116,7 @@ class _Call:
             labels = labels.astype(np.float64)
         arrays = (labels, logits, *checked)
         value, gradient, label_gradient = self._plan.evaluate(arrays, "logits" in wrt, "labels" in wrt, out)
-        if self._summed is not None:
+        if self._summed is not None and label_gradient is not None:
             dtype = self._summed if self._summed.kind not in "biu" else value.dtype
             label_gradient = _summed_to(label_gradient, labels.shape).astype(dtype)
         if self._scalar:
@@ -150,12 +155,17 @@ def _prepared(options: Options, wrt: tuple[str, ...], labels: Any, logits: Any) 
     return labels, logits, _calls.get(key) or keep(_calls, key, _Call(options, wrt, labels, logits))
 
 
-def softmax_map(x: Any, axis: Any, kind: str) -> Any:
-    """softmax, log_softmax or logsumexp along an axis."""
+def softmax_map(x: Any, axis: Any, kind: str, keepdims: bool = False) -> Any:
+    """softmax, log_softmax or logsumexp over an axis, several (a tuple) or all (None)."""
     try:
-        return _maps[kind, axis, _looks(x)](x)
+        if not keepdims:
+            return _maps[kind, axis, _looks(x)](x)
     except (AttributeError, KeyError, TypeError):
-        x = _logits("x", x)
+        pass
+    x = _logits("x", x)
+    if keepdims or axis is None or isinstance(axis, tuple):
+        result = over_axes(numpy_namespace, x, axis, keepdims, kind, softmax_map)
+        return result if result.ndim else result[()]
     plan = engine.select().plan_softmax_map(kind, axis, NumpyMemory, NumpyMemory.layout(x))
     result = (keep(_maps, (kind, axis, _looks(x)), plan) if x.ndim > 1 and type(axis) is int else plan)(x)
     return result if result.ndim else result[()]
@@ -174,7 +184,7 @@ def elementwise(x: Any, kind: str) -> Any:
 
 def plain_array(name: str, given: Any) -> Array:
     """As a plain, native, aligned array."""
-    dispatch.refuse_other_frameworks(name, given, "NumPy")
+    refuse_other_frameworks(name, given, "NumPy")
     if isinstance(given, np.ma.MaskedArray):
         raise errors.masked(name)
     try:
@@ -190,7 +200,7 @@ def plain_array(name: str, given: Any) -> Array:
 
 
 def _known_name(dtype: np.dtype[Any]) -> str:
-    """The name of a dtype; that of bfloat16 is of a package that need not be there, and is remembered when it is met."""
+    """Return the name of a dtype, and remember bfloat16, whose package need not be installed."""
     if dtype.name == "bfloat16":
         _floats["bfloat16"] = dtype
     return dtype.name

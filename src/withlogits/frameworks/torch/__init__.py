@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from withlogits import errors, shapes
-from withlogits.frameworks.torch import checks, cpu, eager, operators, private, traced
+from withlogits.frameworks.axes import over_axes
+from withlogits.frameworks.torch import checks, cpu, eager, namespace, operators, private, traced
 from withlogits.frameworks.torch.checks import as_tensor, check_labels, check_logits, checked_weight
 from withlogits.frameworks.torch.families import family_of, loss_dtype
 from withlogits.memo import keep
@@ -85,7 +86,7 @@ def _plain_loss(
     weights: tuple[Tensor | None, ...],
     wrt: tuple[str, ...],
     out: Tensor | None,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+) -> tuple[Tensor, tuple[Any, ...]]:
     """The loss of plain CPU tensors, from the kernels."""
     family = family_of(options)
     plan = cpu.plan_of(options, labels, logits)
@@ -105,9 +106,11 @@ def _plain_loss(
 
 
 @traced.checks_shapes
-def softmax_map(x: Any, axis: Any, kind: str) -> Any:
-    """softmax, log_softmax or logsumexp along an axis."""
+def softmax_map(x: Any, axis: Any, kind: str, keepdims: bool = False) -> Any:
+    """softmax, log_softmax or logsumexp over an axis, several (a tuple) or all (None)."""
     check_logits("x", x)
+    if keepdims or axis is None or isinstance(axis, tuple):
+        return over_axes(namespace, x, axis, keepdims, kind, operators.softmax_map)
     return operators.softmax_map(x, shapes.class_axis(axis, tuple(x.shape), "x"), kind)
 
 

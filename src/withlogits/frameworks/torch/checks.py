@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withlogits import dispatch, errors, options
+from withlogits import errors, options
+from withlogits.frameworks import refuse_other_frameworks
 from withlogits.frameworks.torch.namespace import wide_dtype
 
 WORDS = errors.Words(cast="{name}.to(torch.{dtype})", convert="{name}.to(torch.{dtype})", reload="")
@@ -28,7 +29,7 @@ def as_tensor(name: str, given: Any, logits: Tensor) -> Tensor:
     number = isinstance(given, (int, float))
     plain = number or isinstance(given, (list, tuple))
     if not plain:  # of which torch.compile does not see the ancestry
-        dispatch.refuse_other_frameworks(name, given, "PyTorch")
+        refuse_other_frameworks(name, given, "PyTorch")
     try:
         # torch's default dtype would round a float: numbers and lists of them are float64, as with NumPy
         wide = wide_dtype(logits)

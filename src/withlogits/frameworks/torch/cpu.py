@@ -31,7 +31,8 @@ def plan_of(options: Any, labels: Tensor, logits: Tensor) -> Plan:
     found = _plans.get(key)
     if found is None:
         layout = TorchMemory.layout
-        found = keep(_plans, key, cpu.plan_loss(options, TorchMemory, layout(labels), layout(logits)))
+        plan: Plan = cpu.plan_loss(options, TorchMemory, layout(labels), layout(logits))
+        found = keep(_plans, key, plan)
     return found
 
 
@@ -73,7 +74,7 @@ def check_range(family: Family, args: Any) -> None:
 
 def _losses(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:
     def run(*args: Any) -> tuple[Tensor, Tensor]:
-        logits, labels, *weights = args[: family.count]
+        logits, labels, *weights = args[: family.operands]
         plan = plan_of(family.options(args), labels, logits)
         arrays = (labels, logits, *kernel_weights(family, *weights))
         return plan.evaluate(arrays, False, False)[0], logits.new_empty(0)
@@ -84,7 +85,7 @@ def _losses(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:
 def _gradients(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:
     def run(upstream: Tensor, stats: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         *args, for_logits, for_labels = rest
-        logits, labels, weight, sample_weight, *more = args[: family.count]
+        logits, labels, weight, sample_weight, *more = args[: family.operands]
         plan = plan_of(family.options(args), labels, logits)
         gradient = plan.gradients.empty() if for_logits else None
         label_gradient = plan.label_gradients.empty() if for_labels and plan.label_gradients else None

@@ -37,7 +37,7 @@ from withlogits.options import Options
 
 HALF = torch.float16  # a mean's gradient would vanish in it before a loss scale reaches it
 PLAIN = frozenset((Tensor, torch.nn.Parameter))
-Adapted = Callable[..., tuple[Any, ...]]
+Adapted = Callable[..., Tensor]
 
 
 def no_transforms() -> bool:
@@ -127,7 +127,7 @@ def loss(call: Call, labels: Tensor, logits: Tensor, weights: tuple[Tensor | Non
     if not wanted:
         found: Tensor = value
         return found
-    kept = (logits, labels, dx)
+    kept: tuple[Any, ...] = (logits, labels, dx)
     if dz is not None or any(weight is not None for weight in weights):
         kept = (logits, labels, dx, dz, *weights)
     found = _node(logits, labels if for_labels else None, (value, kept, None, call))

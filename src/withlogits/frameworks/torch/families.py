@@ -44,7 +44,7 @@ class Family(NamedTuple):
         return f"Tensor logits, Tensor labels, {weights}{operator_schema(self.kind)}"
 
     @property
-    def count(self) -> int:
+    def operands(self) -> int:
         """How many of the operator's arguments are arrays."""
         return 2 + len(self.kind.WEIGHTS)
 
@@ -53,7 +53,7 @@ class Family(NamedTuple):
 
         There an index to ignore has 64 signed bits, whatever the labels' dtype.
         """
-        options = self.checked((*args[self.count :], "none"))
+        options = self.checked((*args[self.operands :], "none"))
         ignored = getattr(options, "ignore_index", None)
         if ignored is not None and ignored < 0 and args[1].dtype == torch.uint64:
             options = self.checked(field_values(replace(options, ignore_index=ignored + 2**64)))
@@ -61,7 +61,7 @@ class Family(NamedTuple):
 
     def formula(self, args: Any) -> Any:
         """The loss of an operator's arguments by the formulas."""
-        return self.loss(namespace, self.arrays(*args[: self.count]), self.kind(*args[self.count :]))
+        return self.loss(namespace, self.arrays(*args[: self.operands]), self.kind(*args[self.operands :]))
 
 
 SOFTMAX = Family("softmax_rows", SoftmaxOptions, formulas.Softmax, SoftmaxArrays, softmax_options)

@@ -116,7 +116,7 @@ def _shape_check(names: list[str]) -> Callable[[Callable[..., Any]], Callable[..
 
 
 def _batching(operator: Any) -> Callable[..., Any]:
-    """A rule for vmap: the batch becomes the first axis of every array; what has a number for each class takes a loop."""
+    """Return a rule for vmap: the batch becomes the first axis of every array; what is (C,) takes a loop."""
     names = [argument.name for argument in operator._schema.arguments]
     axis = names.index("axis") if "axis" in names else None
 
@@ -229,7 +229,7 @@ class _Derivatives:
 
 def _define(family: Family) -> tuple[Any, Any]:
     """Define a family's loss and its gradient as operators, with derivatives of every order."""
-    n = family.count
+    n = family.operands
 
     def total(x: Tensor, args: Any) -> Tensor:
         """Sum what belongs to one loss."""
@@ -321,11 +321,13 @@ LOSSES = {family: _define(family)[0] for family in (SOFTMAX, SIGMOID)}
 
 
 def _softmax_map(x: Tensor, axis: int, kind: str) -> Tensor:
-    return formulas.softmax_map(namespace, x, axis, kind)
+    found: Tensor = formulas.softmax_map(namespace, x, axis, kind)
+    return found
 
 
 def _elementwise(x: Tensor, kind: str) -> Tensor:
-    return formulas.elementwise(namespace, x, kind)
+    found: Tensor = formulas.elementwise(namespace, x, kind)
+    return found
 
 
 def _softmax_map_shapes(x: Tensor, axis: int, kind: str) -> Tensor:

@@ -62,9 +62,14 @@ Outcome: TypeAlias = tuple[Any, Array | None, Array | None]  # a loss and its gr
 class Plan(Protocol):
     """What the layouts and options of a loss decide. Arrays go as (labels, logits, *weights)."""
 
-    losses: Allocator
-    gradients: Allocator
-    label_gradients: Allocator | None
+    @property
+    def losses(self) -> Allocator: ...
+
+    @property
+    def gradients(self) -> Allocator: ...
+
+    @property
+    def label_gradients(self) -> Allocator | None: ...
 
     def evaluate(
         self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None, /

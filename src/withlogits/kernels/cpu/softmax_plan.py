@@ -214,7 +214,7 @@ class SoftmaxPlan:
         return softmax_kernel(self._options, fit.axis, "loss", parts)
 
     def quick(self, for_logits: bool) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None:
-        """The value and the gradient of few rows without weights, where finding the way takes Python longer than the arithmetic."""
+        """Return a function for the value and the gradient of few rows without weights, with little overhead."""
         options, memory, empty, number = self._options, self._memory, self.losses.empty, self._memory.scalar
         if not 0 < self.count <= FEW:
             return None
