@@ -53,8 +53,9 @@ class SoftmaxOptions:
     z_loss: float = 0.0
     reduction: Reduction = "none"
 
-    WEIGHTS: ClassVar = ("class_weight", "sample_weight")  # the arrays that accompany labels and logits
-    PER_CLASS: ClassVar = ("class_weight",)  # of these, those of shape (C,)
+    # The arrays that accompany labels and logits; of these, those of shape (C,)
+    WEIGHTS: ClassVar = ("class_weight", "sample_weight")
+    PER_CLASS: ClassVar = ("class_weight",)
 
     @classmethod
     def checked(cls, given: tuple[Any, ...]) -> SoftmaxOptions:
@@ -190,6 +191,11 @@ def field_names(options: type[Options] | Options, without: str = "reduction") ->
 def field_values(options: Options, without: str = "") -> tuple[Any, ...]:
     """The values of the options, in the order of the fields."""
     return tuple([getattr(options, f.name) for f in fields(options) if f.name != without])
+
+
+def weights_in_order(options: Options, **given: Any) -> tuple[Any, ...]:
+    """The arrays that accompany labels and logits, in the order of `WEIGHTS`; None for those that are not given."""
+    return tuple([given.get(name) for name in options.WEIGHTS])
 
 
 def operator_schema(options: type[Options]) -> str:

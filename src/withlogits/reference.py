@@ -44,12 +44,12 @@ class FormulaPlan:
         self, arrays: tuple[Any, ...], for_logits: bool, for_labels: bool, out: Array | None = None
     ) -> tuple[Any, Array | None, Array | None]:
         """Return the loss, reduced, with the gradients of the reduced loss."""
-        labels, logits, weight, sample_weight = arrays
+        labels, logits, weight, sample_weight, *more = arrays
         shape = logits.shape if self._fit is None else self._fit.loss_shape
         if sample_weight is not None:
             sample_weight = np.broadcast_to(sample_weight, shape)
         with np.errstate(all="ignore"):
-            loss, losses, weights = self._losses(logits, labels, weight, sample_weight)
+            loss, losses, weights = self._losses(logits, labels, weight, sample_weight, *more)
             value, divisor = self._reduced(losses, weights)
             share = np.full(losses.shape, 1.0 / divisor if divisor else 0.0)
             if self._fit is None:
@@ -66,7 +66,9 @@ class FormulaPlan:
             gradient = out
         return value, gradient, label_gradient
 
-    def _losses(self, logits: Array, labels: Array, weight: Any, sample_weight: Any) -> tuple[Any, Floats, Floats]:
+    def _losses(
+        self, logits: Array, labels: Array, weight: Any, sample_weight: Any, *more: Any
+    ) -> tuple[Any, Floats, Floats]:
         """Return the loss object, the losses of rows or elements, and what each adds to the divisor of a mean."""
         fit = self._fit
         if fit is None:
@@ -81,7 +83,7 @@ class FormulaPlan:
                 sample_weight = sample_weight.squeeze(fit.axis)
         elif fit.one_row:
             labels = np.broadcast_to(labels, logits.shape)
-        arrays = SoftmaxArrays(logits, labels, weight, sample_weight)
+        arrays = SoftmaxArrays(logits, labels, weight, sample_weight, *more)
         softmax = formulas.Softmax(numpy_namespace, arrays, self._chosen)
         if not (softmax.valid | ~softmax.unmasked).all():
             counts = None if sample_weight is None else sample_weight.reshape(given.shape)

@@ -37,7 +37,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from withlogits.frameworks import torch as front
 from withlogits.frameworks.torch import traced
-from withlogits.options import REDUCTIONS, sigmoid_options, softmax_options
+from withlogits.options import REDUCTIONS, sigmoid_options, softmax_options, weights_in_order
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -316,12 +316,13 @@ def _softmax(
     weight = None if weight is None else _constant(weight)
     loss: Tensor
     try:
-        loss = front.loss(options, labels, logits, None if weight is None else (weight, None))[0]
+        weights = None if weight is None else weights_in_order(options, class_weight=weight)
+        loss = front.loss(options, labels, logits, weights)[0]
     except ValueError:
         classes = logits.shape[axis : axis + 1]
         if weight is None or weight.shape != classes or not _of_any_sign(logits, classes, weight):
             raise
-        loss = traced.loss(options, labels, logits, weight, None)
+        loss = traced.loss(options, labels, logits, *weights_in_order(options, class_weight=weight))
     return loss
 
 

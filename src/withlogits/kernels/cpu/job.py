@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from withlogits.options import SoftmaxOptions
+
 LANES = 8  # float64 lanes of a vector
 WIDE = 16  # elements that are counted together: the arithmetic of one vector waits, and that of another goes on
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
@@ -30,7 +32,8 @@ class SoftmaxSpec:
     gradient: bool = False
     label_gradient: str = ""  # the kind of its elements, if wanted
     weighted: bool = False  # class weights in a sum over classes
-    transformed: bool = False  # temperature or softcap
+    transformed: bool = False  # temperature, softcap, or an array of classes that changes logits
+    per_class: tuple[str, ...] = ()  # the names of these arrays
 
     @property
     def float32(self) -> bool:
@@ -101,15 +104,16 @@ class Fields:
         return struct.Struct("=" + "".join("d" if name.endswith(".") else "q" for name in names.split())).pack
 
 
-# x logits, z labels (dense, or indices), g gradient of the logits, h of the labels, s sample weights, w class weights
+# x logits, z labels (dense, or indices), g gradient of the logits, h of the labels, s sample weights; then
+# the arrays of classes by their names
 SOFTMAX_JOB = Fields(
     "classes inner x_outer x_row x_class z_outer z_row z_class g_outer g_row g_class h_outer h_row h_class "
     "s_outer s_row w_class ignore has_ignore wide stream allocate release "
-    "smoothing. inverse_temperature. softcap. z_loss.",
-    "x z g h s loss w grad_scale. kappa.",
+    "smoothing. temperature. inverse_temperature. softcap. z_loss.",
+    f"x z g h s loss {' '.join(SoftmaxOptions.PER_CLASS)} grad_scale. kappa.",
 )
-# z labels, s sample weights, w class weights; out a float64 for each row
-ROW_WEIGHTS_JOB = Fields("classes inner z_outer z_row z_class s_outer s_row ignore has_ignore", "z s out w")
+# z labels, s sample weights; out a float64 for each row
+ROW_WEIGHTS_JOB = Fields("classes inner z_outer z_row z_class s_outer s_row ignore has_ignore", "z s out class_weight")
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights
 SIGMOID_JOB = Fields(
     "columns x_row x_column z_row z_column o_row o_column g_row g_column h_row h_column q_row q_column s_row s_column "

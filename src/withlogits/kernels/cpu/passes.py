@@ -6,7 +6,7 @@ The kernels are `softmax_float32.py` and `softmax.py`; each has its own `Passes`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from . import functions, simd
 from .control import Job, Kernel, Variable, if_else, repeat
@@ -39,8 +39,8 @@ class Passes(Protocol):
     def collected(self, rows: Rows) -> Sums:
         """Return the sums of all rows, for the loss."""
 
-    def transformed(self, x: Value) -> Value:
-        """Return logits after softcap and temperature."""
+    def label_logits(self, rows: Rows, y: Value) -> tuple[Value, Value | None]:
+        """Return each row's logit of its label after all options, and what its rounding lost (None: nothing)."""
 
     def prepare_gradient(self, rows: Rows, losses: Losses, x_label: Value | None) -> None:
         """Between loss and gradient, for all rows of the group."""
@@ -92,7 +92,15 @@ class Losses:
         return (self.total + pull) * self.share, fma(pull, self.share, -self.total * self.below)
 
 
-def finish(spec: SoftmaxSpec, sums: Sums, m: Value, x_label: Value | None, w_label: Value, z_loss: Value) -> Losses:
+class Label(NamedTuple):
+    """Of every row: the logit of its index label, what roundings of it and of the maximum lost, and its weight."""
+
+    x: Value | None
+    lost: Value | None
+    weight: Value
+
+
+def finish(spec: SoftmaxSpec, sums: Sums, m: Value, label: Label, z_loss: Value) -> Losses:
     """Return the losses of rows from their sums."""
     precise = spec.x == "float64"
     tail, lost = functions.two_sum(sums.k - 1.0, sums.s)
@@ -106,15 +114,16 @@ def finish(spec: SoftmaxSpec, sums: Sums, m: Value, x_label: Value | None, w_lab
     if precise:  # what the roundings of tail and of tail + 1 lost
         share = fma(-(missing + lost) * share, share, share)
     a, a_low, total, others = sums.a, sums.a_low, sums.total, sums.others
-    if x_label is not None:
-        total = w_label
+    if label.x is not None:
+        total = label.weight
         if precise:
-            d, e = functions.two_sum(x_label, -m)
+            d, e = functions.two_sum(label.x, -m)
+            e = e if label.lost is None else e + label.lost
             a = select(total == 0.0, 0.0, -total * d)
             a_low = fma(-total, d, -a) - total * e
             a_low = select(a_low == a_low, a_low, 0.0)
         else:
-            a = select(total == 0.0, 0.0, (m - x_label) * total)
+            a = select(total == 0.0, 0.0, (m - label.x) * total)
     elif precise:
         rounded = total + others
         total, others = rounded, (total - rounded) + others
@@ -163,13 +172,14 @@ def _group(rows: Rows, passes: Passes, wrong: Variable) -> None:
     wrong.value = wrong.value + simd.across(simd.convert(unmasked & ~valid & rows.first(), I64), plus)
     numbers.put("unmasked", unmasked)
     numbers.put("y", y)
-    x_label = passes.transformed(rows.label_logits(label)) if spec.labels == "index" else None
+    x_label, x_low = passes.label_logits(rows, label) if spec.labels == "index" else (None, None)
 
     rows.visit("unmasked", passes.maximum)
     passes.prepare(rows)
     rows.visit("unmasked", passes.sums)
     m, w_label = numbers.all("m"), rows.label_weights(label)
-    losses = finish(spec, passes.collected(rows), m, x_label, w_label, job.z_loss)
+    lost = None if x_low is None else x_low - numbers.all("m_low")
+    losses = finish(spec, passes.collected(rows), m, Label(x_label, lost, w_label), job.z_loss)
     rows.put_losses(select(unmasked, select(valid, losses.loss * sample, NAN), 0.0))
 
     if rows.writes or rows.h:

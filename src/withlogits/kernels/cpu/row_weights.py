@@ -37,12 +37,14 @@ def build(spec: RowWeightsSpec, target: Target) -> Kernel:
                 sample = select((job.has_ignore != 0) & (y == job.ignore), zero, sample)
                 if spec.weighted:  # a label that is no class is refused by the loss
                     valid = (y >= 0) & (y < job.classes)
-                    weight.value = simd.load(job.w + select(valid, y, 0) * 8, F64)
+                    weight.value = simd.load(job.class_weight + select(valid, y, 0) * 8, F64)
             elif spec.weighted:
                 with when(sample != zero):
                     weight.value = simd.constant(zero, F64)
                     with loop(0, job.classes) as j:
-                        weight.value = weight.value + simd.load(job.w + j * 8, F64) * label(at + j * job.z_class)
+                        weight.value = weight.value + simd.load(job.class_weight + j * 8, F64) * label(
+                            at + j * job.z_class
+                        )
             simd.store(select(sample == zero, zero, sample * weight.value), job.out + i * 8)
         return simd.integer(0)
 

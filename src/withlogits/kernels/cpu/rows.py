@@ -181,14 +181,16 @@ class Row:
     def put(self, name: str, value: Value) -> None:
         self.rows.numbers.put_one(name, self.turn, value)
 
-    def class_weights(self, j: Value, lanes: Lanes) -> Value | None:
-        """Return the class weights of step j, if there are any."""
-        if not self.rows.spec.weighted:
-            return None
-        at, count = self.rows.job.w, self.rows.lanes
+    def of_classes(self, name: str, j: Value, lanes: Lanes) -> Value:
+        """Return the numbers of step j of an array of classes, float64."""
+        at, count = getattr(self.rows.job, name), self.rows.lanes
         if self.rows.along:
             return Access(KINDS["float64"], count, False).read(j * (8 * count) + at, lanes)
         return simd.splat(simd.load(j * 8 + at, F64), simd.vector(F64, count))
+
+    def class_weights(self, j: Value, lanes: Lanes) -> Value | None:
+        """Return the class weights of step j, if there are any."""
+        return self.of_classes("class_weight", j, lanes) if self.rows.spec.weighted else None
 
     def targets(self, z: Value, w: Value | None) -> Value:
         """Return t_j = w_j ((1 − ε) z_j + ε/C)."""
@@ -348,9 +350,13 @@ class Rows:
         job = self.job
         return simd.either(
             job.w_class == 0,
-            lambda: self.splat(simd.load(job.w, F64)),
-            lambda: self.gathered(KINDS["float64"], y * job.w_class + job.w, F64),
+            lambda: self.splat(simd.load(job.class_weight, F64)),
+            lambda: self.of_labels("class_weight", y),
         )
+
+    def of_labels(self, name: str, y: Value) -> Value:
+        """Return each row's number of its label from an array of classes, float64."""
+        return self.gathered(KINDS["float64"], y * 8 + getattr(self.job, name), F64)
 
     def put_losses(self, loss: Value) -> None:
         """Write a loss a row, side by side: float64, or rounded once to float32."""

@@ -23,6 +23,7 @@ the cases where speed pays for the extra care have their own kernel, `softmax_fl
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from . import functions, simd
 from .control import Kernel, Variable
@@ -43,6 +44,14 @@ SUMS = ("s", "s_low", "k", "a", "a_low", "total", "total_low")
 def build(spec: SoftmaxSpec, target: Target) -> Kernel:
     """Return the kernel of a loss or activation."""
     return kernel_of(spec, Passes(spec, target))
+
+
+class Logit(NamedTuple):
+    """A logit after all options, what its rounding lost, and its derivative by the logit as given; None: 0, and 1."""
+
+    x: Value
+    low: Value | None
+    slope: Value | None
 
 
 class Passes:
@@ -70,9 +79,9 @@ class Passes:
         self._kept = Access(KINDS["float64"], self.lanes, False)
 
     def begin(self, rows: Rows, together: Value) -> None:
-        self._softcap, self._inverse, self._smoothing = (
-            rows.job.softcap, rows.job.inverse_temperature, rows.job.smoothing
-        )  # fmt: skip
+        job = rows.job
+        self._softcap, self._smoothing = job.softcap, job.smoothing
+        self._temperature, self._inverse = job.temperature, job.inverse_temperature
         near = rows.classes <= NEAR
         self._ahead = [(a, select(near, together * a.row_step, 0)) for a in (rows.x, rows.z) if a]
         if not self._spec.gradient:
@@ -93,22 +102,31 @@ class Passes:
         if rows.writes and self._along:
             simd.either(rows.job.stream != 0, simd.fence, lambda: None)
 
-    def transformed(self, x: Value) -> Value:
-        return self._logit(x)[0]
-
-    def _logit(self, x: Value) -> tuple[Value, Value | None]:
-        """Return x' = softcap·tanh(x/softcap)/τ and its derivative; a softcap of 0 stands for none."""
+    def _logit(self, x: Value) -> Logit:
+        """Return softcap·tanh(x/softcap)/τ; a softcap of 0 stands for none, and infinities keep their meaning."""
         if not self._spec.transformed:
-            return x, None
-        none = self._softcap == 0.0
-        tanh, slope = functions.tanh(x / select(none, 1.0, self._softcap))
-        # infinities keep their meaning
-        x = select((simd.absolute(x) == INF) | none, x, tanh * self._softcap)
-        return x * self._inverse, select(none, simd.constant(1.0, x.type), slope) * self._inverse
+            return Logit(x, None, None)
+        none, low = self._softcap == 0.0, None
+        cap = select(none, 1.0, self._softcap)
+        inner = x / cap
+        tanh, slope = functions.tanh(inner)
+        keep, capped = (simd.absolute(x) == INF) | none, tanh * cap
+        if self._precise:
+            lost = fma(-inner, cap, x) * slope + fma(tanh, cap, -capped)
+            low = select(keep, 0.0, lost)
+        x, slope = select(keep, x, capped), select(none, simd.constant(1.0, x.type), slope) * self._inverse
+        if low is None:
+            return Logit(x * self._inverse, None, slope)
+        y = x / self._temperature
+        low = (fma(-y, self._temperature, x) + low) / self._temperature
+        return Logit(y, select(low == low, low, 0.0), slope)
 
-    def _read(self, row: Row, j: Value, lanes: Lanes) -> tuple[Value, Value | None]:
-        """Return the logits of a step and their derivatives: all that passes know of options that change logits."""
+    def _read(self, row: Row, j: Value, lanes: Lanes) -> Logit:
+        """Return the logits of a step: all that passes know of options that change logits."""
         return self._logit(row.x.read(j, lanes, -INF))
+
+    def label_logits(self, rows: Rows, y: Value) -> tuple[Value, Value | None]:
+        return self._logit(rows.label_logits(y))[:2]
 
     def maximum(self, row: Row) -> None:
         """Take the maximum before the transformations: both are monotone."""
@@ -119,15 +137,30 @@ class Passes:
             m.value = simd.larger(row.x.read(j, lanes, -INF, element), m.value)  # NaN: the answer is m, and s will tell
 
         row.rows.steps(step)
-        top = simd.across(m.value, simd.larger) if self._along else m.value
-        row.put("m", self.transformed(simd.convert(top, F64)))
+        top = self._logit(simd.convert(simd.across(m.value, simd.larger) if self._along else m.value, F64))
+        self._put_maximum(row, top)
+
+    def _put_maximum(self, row: Row, top: Logit) -> None:
+        row.put("m", top.x)
+        if top.low is not None:
+            row.put("m_low", top.low)
+
+    def _maximum(self, row: Row) -> Logit:
+        return Logit(row.number("m"), row.number("m_low") if self._precise and self._spec.transformed else None, None)
 
     def prepare(self, rows: Rows) -> None:
         pass
 
-    def _difference(self, x: Value, m: Value) -> tuple[Value, Value | None]:
+    def _difference(self, x: Logit, m: Logit) -> tuple[Value, Value | None]:
         """Return x − m as the rounded difference and what rounding lost (float64 logits; exact enough otherwise)."""
-        return functions.two_sum(x, -m) if self._precise else (x - m, None)
+        if not self._precise:
+            return x.x - m.x, None
+        d, e = functions.two_sum(x.x, -m.x)
+        return d, e if x.low is None or m.low is None else e + (x.low - m.low)
+
+    def _is_maximum(self, x: Logit, m: Logit) -> Value:
+        same = x.x == m.x
+        return same if x.low is None or m.low is None else same & (x.low == m.low)
 
     def _exponential(self, d: Value, e: Value | None) -> tuple[Value, Value]:
         return functions.exp_pair(d, e, self._coefficients, BIAS, to_zero=self._precise)
@@ -168,7 +201,7 @@ class Passes:
 
     def sums(self, row: Row) -> None:
         """Take the sums s, k, a = Σ t_j (m − x_j) and T = Σ t_j."""
-        m, y = row.number("m"), row.number("y")
+        m, y = self._maximum(row), row.number("y")
         totals = {name: Variable(simd.constant(0.0, self._parts)) for name in SUMS}
         kept = self._kept_at(row) if self._spec.gradient else None
 
@@ -177,9 +210,9 @@ class Passes:
             if self._along:  # the next rows, while these are computed
                 for array, ahead in self._ahead:
                     array.cursor(row.turn).prefetch(j, ahead)
-            x, _ = self._read(row, j, lanes)
+            x = self._read(row, j, lanes)
             d, e = self._difference(x, m)
-            at_maximum = x == m
+            at_maximum = self._is_maximum(x, m)
             if self._spec.result == "logsumexp":  # an infinite maximum is no NaN
                 d = select(at_maximum, 0.0, d)
             scale, t = self._exponential(d, e)
@@ -244,16 +277,16 @@ class Passes:
         row.rows.steps(self._mapping(row) if self._mapped else self._differentiation(row))
 
     def _differentiation(self, row: Row) -> Callable[[Value, Lanes], None]:
-        m, y, multiple = row.number("m"), row.number("y"), row.number("multiple")
+        m, y, multiple = self._maximum(row), row.number("y"), row.number("multiple")
         factor, beside, mass, most = row.number("factor"), row.number("beside"), row.number("mass"), row.flag("most")
         others, r, live = row.number("others"), row.number("r"), row.flag("live")
         kept = self._kept_at(row) if self._spec.gradient else None
 
         def by_logits(j: Value, lanes: Lanes, at_maximum: Value | None) -> Value:
             def again() -> Value:
-                x, _ = self._read(row, j, lanes)
+                x = self._read(row, j, lanes)
                 scale, t = self._exponential(*self._difference(x, m))
-                return select(x == m, 0.0, fma(scale, t, scale))
+                return select(self._is_maximum(x, m), 0.0, fma(scale, t, scale))
 
             assert kept is not None
             term = simd.either(self._keeping, lambda: kept.read(j, None), again)
@@ -274,9 +307,10 @@ class Passes:
         def step(j: Value, lanes: Lanes) -> None:
             slope = d = e = at_maximum = None
             if not self._marked:
-                x, slope = self._read(row, j, lanes)
+                x = self._read(row, j, lanes)
+                slope = x.slope
                 d, e = self._difference(x, m)
-                at_maximum = x == m
+                at_maximum = self._is_maximum(x, m)
             if row.rows.g:
                 g = by_logits(j, lanes, at_maximum)
                 self._write(row.g, select(live, g if slope is None else g * slope, 0.0), j, lanes)
@@ -288,10 +322,10 @@ class Passes:
         return step
 
     def _mapping(self, row: Row) -> Callable[[Value, Lanes], None]:
-        m, r, share = row.number("m"), row.number("r"), row.number("share")
+        m, r, share = self._maximum(row), row.number("r"), row.number("share")
 
         def step(j: Value, lanes: Lanes) -> None:
-            d, e = self._difference(row.x.read(j, lanes, -INF), m)
+            d, e = self._difference(self._read(row, j, lanes), m)
             if self._spec.result == "log_softmax":
                 result = d - r if e is None else d - (r - e)
             else:

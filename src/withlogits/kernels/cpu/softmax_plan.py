@@ -40,14 +40,14 @@ class Parts(NamedTuple):
     gradient: Strides | None = None  # of an array like the logits
     label_gradient: Layout | None = None
     sample_weight: Strides | None = None  # of float64, one for each row
-    weighted: bool = False  # by class
+    per_class: tuple[str, ...] = ()  # the names of the arrays (C,) of float64
     losses: str = "float64"  # their dtype; they lie side by side
 
 
 def softmax_kernel(options: SoftmaxOptions, axis: int, result: str, parts: Parts) -> Kernel:
     """The kernel for arrays like these; `result` is "loss" or the name of a map."""
     x, z, h = parts.logits, parts.labels, parts.label_gradient
-    classes, nothing = x.shape[axis], (0,) * (len(x.shape) - 1)
+    classes, nothing, weighted = x.shape[axis], (0,) * (len(x.shape) - 1), "class_weight" in parts.per_class
     labels = (
         "none" if z is None else "dense" if not options.sparse else "smooth" if options.label_smoothing else "index"
     )
@@ -73,8 +73,9 @@ def softmax_kernel(options: SoftmaxOptions, axis: int, result: str, parts: Parts
         result=result,
         gradient=parts.gradient is not None and result == "loss",
         label_gradient="" if h is None else h.dtype,
-        weighted=parts.weighted and labels in ("smooth", "dense"),
-        transformed=options.temperature != 1.0 or options.softcap is not None,
+        weighted=weighted and labels in ("smooth", "dense"),
+        transformed=options.temperature != 1.0 or options.softcap is not None or bool(parts.per_class[weighted:]),
+        per_class=parts.per_class[weighted:],
     )
     if all(steps[i][1] == sizes[i] for i in present):
         spec = replace(spec, layout="across")
@@ -85,10 +86,15 @@ def softmax_kernel(options: SoftmaxOptions, axis: int, result: str, parts: Parts
     ignored = options.ignore_index
     head = SOFTMAX_JOB.plan(
         classes, inner, *(n for i in range(4) for n in (*steps[i], class_steps[i])), *steps[4],
-        8 if parts.weighted else 0, ignored or 0, ignored is not None, parts.losses == "float64", streaming, *heap(),
-        options.label_smoothing, 1.0 / options.temperature, options.softcap or 0.0, options.z_loss,
+        8 if weighted else 0, ignored or 0, ignored is not None, parts.losses == "float64", streaming, *heap(),
+        options.label_smoothing, options.temperature, 1.0 / options.temperature, options.softcap or 0.0, options.z_loss,
     )  # fmt: skip
     return Kernel(spec, head, count, count * classes, 1 if spec.layout == "along" else 16, offsets)
+
+
+def _per_class(arrays: tuple[Array, ...]) -> tuple[Array | None, ...]:
+    """The arrays of classes, in the order of `SoftmaxOptions.PER_CLASS`."""
+    return arrays[2], *arrays[4:]
 
 
 class SoftmaxPlan:
@@ -120,7 +126,7 @@ class SoftmaxPlan:
         self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None
     ) -> Outcome:
         """The loss, reduced, with the gradients of the reduced loss; `out` takes that of the logits."""
-        labels, _, class_weight, sample_weight = arrays
+        labels, _, class_weight, sample_weight, *_ = arrays
         reduction = self._options.reduction
         if out is not None and self._options.sparse:
             self._check_range(labels, sample_weight)  # before anything is written into the caller's own memory
@@ -179,9 +185,8 @@ class SoftmaxPlan:
         kappa: float,
     ) -> None:
         """Fill the losses (at the address `loss`) and the gradients, times `scale`."""
-        labels, logits, class_weight, sample_weight = arrays
-        memory, kernel = self._memory, self._kernel(loss_kind, arrays, gradient, label_gradient)
-        address = memory.address
+        labels, logits, _, sample_weight, *_ = arrays
+        kernel, address = self._kernel(loss_kind, arrays, gradient, label_gradient), self._memory.address
         moving = (
             address(logits),
             address(labels),
@@ -189,28 +194,34 @@ class SoftmaxPlan:
             0 if label_gradient is None else address(label_gradient),
             ONE_AT if sample_weight is None else address(sample_weight),
         )
-        weights = ONE_AT if class_weight is None else address(class_weight)
+        per_class = [ONE_AT if array is None else address(array) for array in _per_class(arrays)]
         size = 8 if loss_kind == "float64" else 4
-        wrong = kernel.run_blocks(SOFTMAX_JOB.fill, moving, (weights, scale, kappa), loss, size)
+        wrong = kernel.run_blocks(SOFTMAX_JOB.fill, moving, (*per_class, scale, kappa), loss, size)
         if wrong:
             raise self.label_out_of_range(labels, sample_weight)
 
     def _kernel(
         self, loss_kind: str, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None
     ) -> Kernel:
-        memory, (_, _, class_weight, sample_weight) = self._memory, arrays
+        names = zip(SoftmaxOptions.PER_CLASS, _per_class(arrays), strict=True)
+        strides = self._memory.strides
         key = (
-            loss_kind, class_weight is not None, self._row_strides(sample_weight),
-            None if gradient is None else memory.strides(gradient), label_gradient is not None,
+            loss_kind, tuple([name for name, array in names if array is not None]), self._row_strides(arrays[3]),
+            None if gradient is None else strides(gradient), label_gradient is not None,
         )  # fmt: skip
         return self._kernels.get(key) or keep(self._kernels, key, self._new_kernel(*key))
 
     def _new_kernel(
-        self, loss_kind: str, weighted: bool, sample: Strides | None, gradient: Strides | None, for_labels: bool
+        self,
+        loss_kind: str,
+        per_class: tuple[str, ...],
+        sample: Strides | None,
+        gradient: Strides | None,
+        for_labels: bool,
     ) -> Kernel:
         fit, h = self.fit, self.label_gradients
         label_gradient = h.layout if for_labels and h is not None else None
-        parts = Parts(self._logits, self._label_layout, gradient, label_gradient, sample, weighted, loss_kind)
+        parts = Parts(self._logits, self._label_layout, gradient, label_gradient, sample, per_class, loss_kind)
         return softmax_kernel(self._options, fit.axis, "loss", parts)
 
     def quick(self, for_logits: bool) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None:
@@ -220,18 +231,19 @@ class SoftmaxPlan:
             return None
         reduced, dtype = options.reduction != "none", self.losses.layout.dtype
         strides = self.gradients.layout.strides if for_logits else None
-        kernel = self._new_kernel("float64" if reduced else dtype, False, None, strides, False)
+        kernel = self._new_kernel("float64" if reduced else dtype, (), None, strides, False)
         if not (kernel.whole and kernel.small):
             return None
         divisor = float(self.count) if options.reduction == "mean" else 1.0
         counted = self.divisor if options.reduction == "mean" and options.ignore_index is not None else None
         few, address, new_gradient = self._few, memory.address, self.gradients.empty
-        fill, run, one = SOFTMAX_JOB.fill, kernel.run, ONE_AT
+        fill, run, one, nones = SOFTMAX_JOB.fill, kernel.run, ONE_AT, (None,) * len(SoftmaxOptions.WEIGHTS)
+        per_class = (one,) * len(SoftmaxOptions.PER_CLASS)
 
         def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
             gradient, g, by = None, 0, divisor
             if counted is not None:
-                by = counted((labels, logits, None, None)) or math.inf
+                by = counted((labels, logits, *nones)) or math.inf
             if for_logits:
                 gradient = new_gradient()
                 g = address(gradient)
@@ -241,7 +253,7 @@ class SoftmaxPlan:
             else:
                 value = empty()
                 at = address(value)
-            if run(fill(address(logits), address(labels), g, 0, one, at, one, 1.0 / by, 0.0)):
+            if run(fill(address(logits), address(labels), g, 0, one, at, *per_class, 1.0 / by, 0.0)):
                 raise self.label_out_of_range(labels)
             if reduced:
                 value = number(sum(losses[:]) / by, dtype)
@@ -328,5 +340,6 @@ class SoftmaxMap:
             rows = result if alone else np.empty(self._count, self._rows)
             at = memory.address(rows) if alone else address(rows)
             moving = (memory.address(x), 0, 0 if alone else memory.address(result), 0, ONE_AT)
-            kernel.run_blocks(SOFTMAX_JOB.fill, moving, (ONE_AT, 1.0, 0.0), at, self._rows.itemsize)
+            per_class = (ONE_AT,) * len(SoftmaxOptions.PER_CLASS)
+            kernel.run_blocks(SOFTMAX_JOB.fill, moving, (*per_class, 1.0, 0.0), at, self._rows.itemsize)
         return memory.cast(result, self._dtype) if alone else result
