@@ -189,6 +189,8 @@ def elementwise(x: Any, kind: str) -> Any:
 def plain_array(name: str, given: Any) -> Array:
     """As a plain, native, aligned array."""
     refuse_other_frameworks(name, given, "NumPy")
+    if given is None:
+        raise errors.none_given(name)
     if isinstance(given, np.ma.MaskedArray):
         raise errors.masked(name)
     try:
