@@ -54,7 +54,7 @@ class _Lease(np.ndarray[Any, Any]):
     """The bytes behind a result; results are views of it, so it is deleted after the last of them."""
 
     # Defaults, since at interpreter exit the globals of this module may be None already.
-    def __del__(self, kind: type = mmap.mmap, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+    def __del__(self, kind: type[mmap.mmap] = mmap.mmap, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         block: Any = self.base
         if type(block) is kind and not is_finalizing():
             _free.append(block)
