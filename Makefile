@@ -4,6 +4,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 ARGS ?=
+TORCH ?=
 
 .DEFAULT_GOAL := help
 # Two pips must not write into one environment at once.
@@ -11,38 +12,47 @@ ARGS ?=
 .DELETE_ON_ERROR:
 .PHONY: help demo test bench docs lint format clean distclean
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  ARGS=... goes to the tool: make test ARGS='-k softmax'; PYTHON=... picks the Python that .venv is made from"
+	@echo "  ARGS=...   is passed to the tool: make test ARGS='-k softmax'"
+	@echo "  TORCH=...  runs on that version of PyTorch: make test TORCH=2.10.0"
+	@echo "  PYTHON=... names the Python that .venv is made from"
 
-demo: $(VENV)/.demo ## train on real digits, and see what the right loss is worth
+demo: $(VENV)/.demo ## train on handwritten digits, with the right and the wrong loss
 	$(VENV)/bin/withlogits demo $(ARGS)
 
-test: $(VENV)/.test ## all tests, doctests too
+test: $(VENV)/.test ## run all tests, doctests too
 	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
-bench: $(VENV)/.bench ## measure against the other libraries, and write docs/results (installs some gigabytes)
+bench: $(VENV)/.bench ## measure beside the other libraries and write docs/results (installs some gigabytes)
 	$(PY) -m benchmarks $(ARGS)
 
-docs: $(VENV)/.docs $(VENV)/.test ## run the code in the pages and build them into docs/_build/html
+docs: $(VENV)/.docs $(VENV)/.test ## run the code in the pages and build docs/_build/html
 	$(PY) -m pytest tests/test_docs.py
 	$(PY) -m sphinx -W --keep-going -b html docs docs/_build/html $(ARGS)
 
-lint: $(VENV)/.lint ## ruff, its formatter, and mypy
+lint: $(VENV)/.lint ## run ruff, its formatter and mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-format: $(VENV)/.lint ## let ruff rewrite what it can
+format: $(VENV)/.lint ## rewrite what ruff can
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-clean: ## remove what the targets made, but for .venv
+clean: ## remove what the targets made, except .venv
 	rm -rf docs/_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove .venv too
 	rm -rf $(VENV)
+
+# Which PyTorch .venv holds: another version than pyproject.toml's stays until a target runs without TORCH.
+TORCH_STAMP := $(VENV)/.torch-$(or $(TORCH),pinned)
+
+$(TORCH_STAMP): $(VENV)/.made
+	@rm -f $(VENV)/.torch-*
+	@touch $@
 
 # One stamp for each set of packages, so that a repeat starts at once and a changed pyproject.toml installs again.
 $(VENV)/.demo: INSTALL := -e '.[cli]'
@@ -50,9 +60,10 @@ $(VENV)/.test: INSTALL := -e . --group test
 $(VENV)/.lint: INSTALL := -e . --group lint
 $(VENV)/.docs: INSTALL := -e . --group docs
 $(VENV)/.bench: INSTALL := -e . --group bench
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.made pyproject.toml
-	@echo "installing into $(VENV) what this needs: pip install $(INSTALL)"
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.bench: $(VENV)/.made $(TORCH_STAMP) pyproject.toml
+	@echo "installing into $(VENV): pip install $(INSTALL)$(if $(TORCH), and then torch==$(TORCH))"
 	@$(PY) -m pip install --quiet $(INSTALL)
+	@$(if $(TORCH),$(PY) -m pip install --quiet 'torch==$(TORCH)')
 	@touch $@
 
 # Dependency groups need pip 25.1. python3 may be too old where a newer one stands beside it, and a name on the PATH
@@ -65,7 +76,7 @@ $(VENV)/.made:
 	    fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	    echo "withlogits needs Python 3.11 or newer, and $(or $(PYTHON),python3) is none." >&2; \
+	    echo "withlogits needs Python 3.11 or newer, which $(or $(PYTHON),python3) is not." >&2; \
 	    echo "Install one, or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
 	    exit 1; \
 	fi; \

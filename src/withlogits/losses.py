@@ -18,10 +18,9 @@ ever forming p. What they share:
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, Unpack, overload
+from typing import Any, Literal, NamedTuple, Protocol, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +40,7 @@ from withlogits.options import (
     Tensor,
     WeightedKeywords,
     Wrt,
+    by_keyword,
     defaults_of,
     field_names,
     keywords_of,
@@ -49,16 +49,6 @@ from withlogits.options import (
     softmax_options,
     wrt_names,
 )
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _by_keyword(function: F) -> F:
-    """Show a loss without the place where it catches positional arguments."""
-    given = inspect.signature(function)
-    keywords = [p for p in given.parameters.values() if p.kind is p.KEYWORD_ONLY]
-    function.__signature__ = given.replace(parameters=keywords)  # type: ignore[attr-defined]
-    return function
 
 
 @overload
@@ -73,7 +63,7 @@ def sigmoid_cross_entropy_with_logits(
 def sigmoid_cross_entropy_with_logits(
     *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["sum", "mean"], **options: Unpack[SigmoidKeywords]
 ) -> np.floating[Any]: ...
-@_by_keyword
+@by_keyword
 def sigmoid_cross_entropy_with_logits(
     *positional: Any,
     labels: Any = REQUIRED,
@@ -148,7 +138,7 @@ def weighted_cross_entropy_with_logits(
 def weighted_cross_entropy_with_logits(
     *, labels: ArrayLike, logits: ArrayLike, **options: Unpack[WeightedKeywords]
 ) -> NDArray[Any]: ...
-@_by_keyword
+@by_keyword
 def weighted_cross_entropy_with_logits(
     *positional: Any,
     labels: Any = REQUIRED,
@@ -192,7 +182,7 @@ def softmax_cross_entropy_with_logits(
 def softmax_cross_entropy_with_logits(
     *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["sum", "mean"], **options: Unpack[SoftmaxKeywords]
 ) -> np.floating[Any]: ...
-@_by_keyword
+@by_keyword
 def softmax_cross_entropy_with_logits(
     *positional: Any,
     labels: Any = REQUIRED,
@@ -295,7 +285,7 @@ def sparse_softmax_cross_entropy_with_logits(
 def sparse_softmax_cross_entropy_with_logits(
     *, labels: ArrayLike, logits: ArrayLike, reduction: Literal["sum", "mean"], **options: Unpack[SparseKeywords]
 ) -> np.floating[Any]: ...
-@_by_keyword
+@by_keyword
 def sparse_softmax_cross_entropy_with_logits(
     *positional: Any,
     labels: Any = REQUIRED,

@@ -139,6 +139,7 @@ class SparseKeywords(SparseSettings, _AtCalls, total=False):
 
 
 Options: TypeAlias = SoftmaxOptions | SigmoidOptions
+Function = TypeVar("Function", bound=Callable[..., Any])
 AnyOptions = TypeVar("AnyOptions", SoftmaxOptions, SigmoidOptions)
 
 _softmax: dict[tuple[Any, ...], SoftmaxOptions] = {}
@@ -197,6 +198,14 @@ def operator_schema(options: type[Options]) -> str:
         f.name: "int" if f.name == "axis" else SUFFIX[str(f.type)] for f in fields(options) if f.name != "reduction"
     }
     return ", ".join(f"{kind} {name}" for name, kind in kinds.items())
+
+
+def by_keyword(function: Function) -> Function:
+    """Show a function without the place where it catches positional arguments."""
+    given = inspect.signature(function)
+    shown = [p for p in given.parameters.values() if p.kind is not p.VAR_POSITIONAL]
+    function.__signature__ = given.replace(parameters=shown)  # type: ignore[attr-defined]
+    return function
 
 
 def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -202,23 +202,15 @@ def sigmoid_misfit(labels: Shape, logits: Shape) -> ValueError:
     return errors.label_shape(labels, logits)
 
 
-def check_class_weight(name: str, shape: Shape, classes: int) -> None:
-    """A weight for each class, (C,)."""
-    if shape != (classes,):
-        raise errors.class_weight_shape(name, shape, classes)
-
-
-def check_weight(name: str, shape: Shape, target: Shape, of: str) -> None:
-    """A weight that broadcasts to `target`, the shape of the loss or the logits (`of`)."""
+def check_weight(name: str, shape: Shape, logits: Shape, fit: SoftmaxFit | None) -> None:
+    """Weights of classes are (C,); those of losses and elements broadcast. `fit` is None for the sigmoid family."""
+    if fit is not None and name in SoftmaxOptions.PER_CLASS:
+        if shape != (logits[fit.axis],):
+            raise errors.class_weight_shape(name, shape, logits[fit.axis])
+        return
+    target, of = (logits, "logits") if name == "pos_weight" else (logits if fit is None else fit.loss_shape, "loss")
     if not broadcasts(shape, target):
         raise errors.weight_shape(name, shape, target, of)
-
-
-def check_pos_weight(shape: Shape, logits: Shape) -> None:
-    """A weight that broadcasts to the logits; not one for each class that fits the width of images just as well.
-
-    Sequences, (N, T, C), are let be: their length may be C by chance, and their last axis is that of the classes.
-    """
-    check_weight("pos_weight", shape, logits, "logits")
-    if len(shape) == 1 and len(logits) > 3 and 1 < shape[0] == logits[1] == logits[-1]:
+    # Sequences, (N, T, C), are let be: their length may be C by chance, and their last axis is that of the classes.
+    if name == "pos_weight" and len(shape) == 1 and len(logits) > 3 and 1 < shape[0] == logits[1] == logits[-1]:
         raise errors.ambiguous_pos_weight(shape, logits)

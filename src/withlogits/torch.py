@@ -36,6 +36,7 @@ from withlogits.options import (
     SoftmaxOptions,
     SoftmaxSettings,
     SparseSettings,
+    by_keyword,
     defaults_of,
     field_names,
     integer_if_possible,
@@ -90,7 +91,9 @@ class _Loss(nn.Module):
                 narrow = weight.to(torch.float32)
                 weight = narrow if narrow.is_meta or bool((narrow == weight).all()) else weight
             if name in SoftmaxOptions.PER_CLASS:
-                shapes.check_class_weight(name, tuple(weight.shape), weight.shape[-1] if weight.dim() else 1)
+                classes = weight.shape[-1] if weight.dim() else 1
+                if weight.shape != (classes,):
+                    raise errors.class_weight_shape(name, tuple(weight.shape), classes)
         self.register_buffer(name, weight)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
@@ -106,6 +109,7 @@ class _Loss(nn.Module):
 
         def __call__(self, *, labels: Tensor, logits: Tensor, sample_weight: Any = None) -> Tensor: ...
 
+    @by_keyword
     def forward(
         self, *positional: Any, labels: Tensor = REQUIRED, logits: Tensor = REQUIRED, sample_weight: Any = None
     ) -> Tensor:

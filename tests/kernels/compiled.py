@@ -11,12 +11,12 @@ import numpy as np
 
 from withlogits.kernels.cpu import compiler, control, simd
 from withlogits.kernels.cpu.simd import F32, F64, I64, Value
-from withlogits.kernels.cpu.target import host
+from withlogits.kernels.cpu.target import Target, host
 
 _count = itertools.count()
 
 
-def runner(step: Callable[[Value, Value], None]) -> Callable[..., None]:
+def runner(step: Callable[[Value, Value], None], target: Target | None = None) -> Callable[..., None]:
     """Compile `step(job, i)`; the answer runs it for i in range(count) on a job of integers and array addresses."""
 
     def kernel(job: Value, start: Value, stop: Value) -> Value:
@@ -24,7 +24,7 @@ def runner(step: Callable[[Value, Value], None]) -> Callable[..., None]:
             step(job, i)
         return simd.integer(0)
 
-    name, target = f"test_{next(_count)}", host()
+    name, target = f"test_{next(_count)}", target or host()
     address = compiler.loaded(compiler.optimized(control.written(kernel, name, target), target), name, target)
     call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
 

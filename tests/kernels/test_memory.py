@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
-from collections.abc import Callable
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from llvmlite import ir
 
 from kernels.compiled import runner, slot
 from withlogits.kernels.cpu import simd
-from withlogits.kernels.cpu.memory import KINDS, Access, Tile
+from withlogits.kernels.cpu.memory import KINDS, Access, Tile, load_lanes, store_lanes
 from withlogits.kernels.cpu.simd import F32, F64, I64, Value
+from withlogits.kernels.cpu.target import host
 
 LANES = 8
 INTEGERS = [name for name in KINDS if "int" in name]
@@ -265,3 +271,53 @@ def test_rows_that_go_backwards_are_turned_too() -> None:
     result = np.zeros_like(memory)
     empty(1, result[::-1], -result.strides[0], 8, 8, tile)
     np.testing.assert_array_equal(result, memory)
+
+
+@functools.cache
+def first_lanes(size: int, lanes: int, masks: bool) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The first n lanes read from an address, and written to one: job (address, n, vector)."""
+    target, llvm = replace(host(), masks=masks), simd.vector(ir.IntType(8 * size), lanes)
+
+    def read(job: Value, _: Value) -> None:
+        simd.store(load_lanes(slot(job, 0), llvm, slot(job, 1)), slot(job, 2))
+
+    def write(job: Value, _: Value) -> None:
+        store_lanes(simd.load(slot(job, 2), llvm), slot(job, 0), slot(job, 1))
+
+    return runner(read, target), runner(write, target)
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[int]:
+    """The address of a page whose neighbour behind it must not be touched."""
+    with mmap.mmap(-1, 2 * mmap.PAGESIZE) as memory:
+        held = (ctypes.c_char * len(memory)).from_buffer(memory)
+        protect, start = ctypes.CDLL(None).mprotect, ctypes.addressof(held)
+        assert protect(ctypes.c_void_p(start + mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+        yield start
+        assert protect(ctypes.c_void_p(start + mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), 3) == 0
+        del held
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pages are guarded by POSIX's mprotect")
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("lanes", [8, 16])
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_the_first_lanes_at_the_end_of_memory(guarded: int, size: int, lanes: int, masks: bool) -> None:
+    """Nothing behind them is read, and nothing beside them written."""
+    read, write = first_lanes(size, lanes, masks)
+    page = np.ctypeslib.as_array((ctypes.c_uint8 * mmap.PAGESIZE).from_address(guarded))
+    x = np.arange(1, lanes * size + 1, dtype=np.uint8)
+    for n in range(lanes + 1):
+        for end in (mmap.PAGESIZE, mmap.PAGESIZE // 2):
+            page[:] = 0
+            at = guarded + end - n * size
+            write(1, at, n, x)
+            expected = np.zeros(mmap.PAGESIZE, np.uint8)
+            expected[end - n * size : end] = x[: n * size]
+            np.testing.assert_array_equal(page, expected)
+            if n == 0:  # only written
+                continue
+            got = np.zeros_like(x)
+            read(1, at, n, got)
+            np.testing.assert_array_equal(got[: n * size], x[: n * size])

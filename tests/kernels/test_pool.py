@@ -210,7 +210,7 @@ def compute_all_along(seconds: float, threads: int, shapes: list[tuple[int, int]
     def one(me: int) -> None:
         mine = me % len(work)
         try:
-            while time.monotonic() < stop:
+            while not done[me] or time.monotonic() < stop:  # once at least, however busy the machine is
                 for compute, result in zip(work[mine], expected[mine], strict=True):
                     assert_result(compute(), result)
                     done[me] += 1

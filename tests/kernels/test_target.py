@@ -70,6 +70,9 @@ def test_an_unknown_target_is_refused() -> None:
     code = "from withlogits.kernels.cpu.target import host\ntry: host()\nexcept ValueError as error: print(error)"
     out = run(code, env=environment(WITHLOGITS_TARGET="pentium"))
     assert out.startswith("WITHLOGITS_TARGET='pentium' names no target; known are haswell, ")
+    if host().architecture == "x86_64":
+        out = run(code, env=environment(WITHLOGITS_TARGET="neon"))
+        assert out == "WITHLOGITS_TARGET='neon' is a target for aarch64; this machine is x86_64\n"
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -77,11 +77,11 @@ class NumpyMemory:
 class _Call:
     """A loss of arrays that look alike, planned."""
 
-    __slots__ = ("_fit", "_logits", "_plan", "_scalar", "_summed", "_wrt", "quick")
+    __slots__ = ("_fit", "_logits", "_names", "_plan", "_scalar", "_summed", "_wrt", "quick")
     quick: Callable[[Array, Array], tuple[Any, tuple[Any, ...]]] | None  # without weights and out
 
     def __init__(self, chosen: Options, wrt: tuple[str, ...], labels: Array, logits: Array) -> None:
-        self._wrt, self._logits = wrt, NumpyMemory.layout(logits)
+        self._wrt, self._logits, self._names = wrt, NumpyMemory.layout(logits), chosen.WEIGHTS
         fit = None
         if isinstance(chosen, SoftmaxOptions):
             fit = shapes.softmax_fit(chosen, labels.shape, logits.shape, labels.dtype.name)
@@ -102,23 +102,19 @@ class _Call:
     ) -> tuple[Any, tuple[Any, ...]]:
         """The loss and the gradients."""
         wrt, shape, fit = self._wrt, self._logits.shape, self._fit
-        first, sample_weight = weights or (None, None)
-        if first is not None:
-            first = _weight("pos_weight" if fit is None else "class_weight", first)
-            if fit is None:
-                shapes.check_pos_weight(first.shape, shape)
-            else:
-                shapes.check_class_weight("class_weight", first.shape, shape[fit.axis])
-        given_weight = sample_weight
-        if sample_weight is not None:
-            sample_weight = _weight("sample_weight", sample_weight, keep_float32=fit is None)
-            shapes.check_weight("sample_weight", sample_weight.shape, shape if fit is None else fit.loss_shape, "loss")
+        given = dict(zip(self._names, weights or (None,) * len(self._names), strict=True))
+        checked: list[Array | None] = []
+        for name, weight in given.items():
+            array = None
+            if weight is not None:
+                array = _weight(name, weight, keep_float32=fit is None and name == "sample_weight")
+                shapes.check_weight(name, array.shape, shape, fit)
+            checked.append(array)
         if out is not None:
-            of_first = "pos_weight" if fit is None else "class_weight"
-            _check_out(out, wrt, logits, labels=labels, sample_weight=given_weight, **{of_first: first})
+            _check_out(out, wrt, logits, labels=labels, **given)
         if self._summed is not None:
             labels = labels.astype(np.float64)
-        arrays = labels, logits, first, sample_weight
+        arrays = (labels, logits, *checked)
         value, gradient, label_gradient = self._plan.evaluate(arrays, "logits" in wrt, "labels" in wrt, out)
         if self._summed is not None and label_gradient is not None:
             dtype = self._summed if self._summed.kind not in "biu" else value.dtype

@@ -134,12 +134,12 @@ def recommended(summary: Summary, labels: Given) -> Recommendation:
 
 def recommended_by(summary: Summary) -> Recommendation:
     """Of labels that have been seen block by block, by what was counted."""
-    facts, classes = summary.labels, summary.logits.classes
+    labels, classes = summary.labels, summary.logits.classes
     if summary.kind != "sparse":
-        return of_statistics(facts, (facts.rows, facts.classes), -1)
-    why = f"{ONE_NUMBER}: {classes:,} classes, {facts.rows:,} labels"
+        return of_statistics(labels, (labels.rows, labels.classes), -1)
+    why = f"{ONE_NUMBER}: {classes:,} classes, {labels.rows:,} labels"
     options = {} if summary.ignore_index is None else {"ignore_index": summary.ignore_index}
-    return Recommendation("sparse", why, f"({facts.rows},) {facts.dtype}, class numbers", call("sparse", **options))
+    return Recommendation("sparse", why, f"({labels.rows},) {labels.dtype}, class numbers", call("sparse", **options))
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Statistics of logits and labels, which the guide judges and an evaluation reports: counted block by block, merged.
 
-`statistics()` names what computes them here: compiled kernels, or NumPy.
+`backend()` is what computes them in this process: compiled kernels, or NumPy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from withlogits import engine
 
 
 def backend() -> ModuleType:
-    """The functions of `arrays`, compiled if this process's engine is."""
+    """Return the module with the functions of `arrays`, compiled if this process's engine is."""
     if engine.select().NAME == "reference":
         from withlogits.statistics import arrays
 

@@ -85,8 +85,8 @@ def row_statistics(
             found["labels"] = y
         if bins is not None:
             found["within"] = np.array([_number(live & (s["above"] < k)) for k in bins.within])
-            claimed = np.exp(np.minimum(-rest, 0.0))
-            found["confidence"] = reliability(claimed[live], right[live].astype(np.float64), bins)
+            probabilities = np.exp(np.minimum(-rest, 0.0))
+            found["confidence"] = reliability(probabilities[live], right[live].astype(np.float64), bins)
             found["histogram"] = loss_histogram(loss[live], bins)
     return found
 
@@ -150,14 +150,14 @@ def element_statistics(x: Array, z: Array, *, bins: Bins, floor: float, binary: 
         no, yes = (np.maximum(a, 0.0) + rest for a in (wide, -wide))  # the losses of either label
         loss = np.where(labels == 0.0, 0.0, labels * yes) + np.where(labels == 1.0, 0.0, (1.0 - labels) * no)
         finite, true, said = np.isfinite(loss), labels > 0.5, wide > 0.0
-        claimed = np.where(wide < 0.0, e, 1.0) / (1.0 + e)
+        probabilities = np.where(wide < 0.0, e, 1.0) / (1.0 + e)
         return {
             "loss": float(loss[finite].sum()),
             "nan": _number(np.isnan(loss)),
             "infinite": _number(np.isinf(loss)),
             "class_loss": loss.sum(axis=0),
             "answers": np.array([np.count_nonzero(mask, axis=0) for mask in (true, said, true & said)]),
-            "confidence": reliability(claimed.reshape(-1), labels.reshape(-1), bins),
+            "confidence": reliability(probabilities.reshape(-1), labels.reshape(-1), bins),
             "histogram": loss_histogram(loss.reshape(-1), bins),
             "listed": np.flatnonzero(loss >= floor),
         }
@@ -189,12 +189,14 @@ def row_keys(first: Array, second: Array) -> Array:
     return h
 
 
-def reliability(claimed: Floats, true: Floats, bins: Bins) -> Floats:
+def reliability(probabilities: Floats, true: Floats, bins: Bins) -> Floats:
     """(3, B): how many probabilities lie in each of `bins.confidence` bins over [0, 1], their sum, what came true."""
-    known = ~np.isnan(claimed)
-    claimed, true = claimed[known], true[known]
-    place = np.clip((claimed * bins.confidence).astype(np.int64), 0, bins.confidence - 1)
-    return np.array([np.bincount(place, weights, bins.confidence) for weights in (None, claimed, true)], np.float64)
+    known = ~np.isnan(probabilities)
+    probabilities, true = probabilities[known], true[known]
+    place = np.clip((probabilities * bins.confidence).astype(np.int64), 0, bins.confidence - 1)
+    return np.array(
+        [np.bincount(place, weights, bins.confidence) for weights in (None, probabilities, true)], np.float64
+    )
 
 
 def loss_histogram(loss: Floats, bins: Bins) -> Array:

@@ -1,4 +1,4 @@
-"""The temperature that makes logits honest, fitted on a sample of rows that does not depend on how rows came.
+"""A sample of rows that does not depend on the order in which they come, and the temperature that fits it best.
 
 A row's place in the sample is decided by a hash of its numbers (their sum, and the loss): the rows with the
 smallest hashes are kept, whatever the order in which they came and however they were split among processes. So samples
@@ -25,7 +25,7 @@ SIZE = 1 << 17  # logits in a sample
 NEVER = (1 << 64) - 1  # the key of rows that are in no sample
 FEWEST = 50  # rows from which on a temperature means something
 MASKED = -1e9  # what stands for -inf: a class that is ruled out at every temperature, and whose square is finite
-HOTTEST = 8.0  # the logarithm of the temperature is sought between -HOTTEST and HOTTEST
+MAX_LOG_TEMPERATURE = 8.0  # its logarithm is sought between minus this and this
 
 
 class Fit(NamedTuple):
@@ -122,7 +122,7 @@ class Sample:
         x, z = self.rows(kind)
         if x.min() == -np.inf:
             x = np.where(np.isneginf(x), MASKED, x)
-        u, low, high = 0.0, -HOTTEST, HOTTEST
+        u, low, high = 0.0, -MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE
         if self.independent:
             x, z = x.reshape(-1, 1), z.reshape(-1, 1)
         before = _losses(x, z, 1.0, self.independent)
@@ -143,7 +143,7 @@ class Sample:
         return Fit(float(np.exp(-u)), float(before.mean()), float(after.mean()), error, len(x))
 
     def confidences(self, temperature: float) -> tuple[Floats, Floats]:
-        """What is claimed for each row's prediction, and did it come true; independent: for "yes", and the label."""
+        """Return each prediction's probability and whether it is right; independent: that of "yes" and the label."""
         x, z = self.rows()
         scaled = x / temperature
         if self.independent:
@@ -167,12 +167,12 @@ def _losses(x: Floats, z: Floats, beta: float, independent: bool) -> Floats:
     scaled = x if beta == 1.0 else x * beta
     if independent:
         return np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=scaled)).reshape(-1)
-    own = np.take_along_axis(scaled, z.astype(np.intp)[:, None], 1)[:, 0] if z.ndim == 1 else _weighted(z, scaled)
+    own = np.take_along_axis(scaled, z.astype(np.intp)[:, None], 1)[:, 0] if z.ndim == 1 else _row_products(z, scaled)
     total = 1.0 if z.ndim == 1 else z.sum(axis=1)
     return np.asarray(logsumexp(scaled, axis=1)) * total - own
 
 
-def _weighted(z: Floats, x: Floats) -> Floats:
+def _row_products(z: Floats, x: Floats) -> Floats:
     found: Floats = np.einsum("ij,ij->i", z, x)
     return found
 
@@ -183,13 +183,13 @@ def _derivatives(x: Floats, z: Floats, beta: float, independent: bool) -> tuple[
         p = np.asarray(probability(x * beta))
         first, second = ((p - z) * x).mean(), (p * (1 - p) * x * x).mean()
     else:
-        claimed = np.asarray(softmax(x if beta == 1.0 else x * beta, axis=1))
-        claimed *= x
-        expected = claimed.sum(axis=1)
-        spread = _weighted(claimed, x) - expected * expected
+        weighted = np.asarray(softmax(x if beta == 1.0 else x * beta, axis=1))
+        weighted *= x
+        expected = weighted.sum(axis=1)
+        spread = _row_products(weighted, x) - expected * expected
         if z.ndim == 1:
             wanted, total = np.take_along_axis(x, z.astype(np.intp)[:, None], 1)[:, 0], np.ones(len(x))
         else:
-            wanted, total = _weighted(z, x), z.sum(axis=1)
+            wanted, total = _row_products(z, x), z.sum(axis=1)
         first, second = (expected * total - wanted).mean(), (spread * total).mean()
     return float(beta * first), float(beta * first + beta * beta * second)

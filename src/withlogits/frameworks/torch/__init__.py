@@ -49,7 +49,7 @@ def loss(
             call = None
         if call is not None and not logits.is_neg() and not labels.is_neg():
             return call(labels, logits), ()
-    return _loss(options, labels, logits, weights or (None, None), wrt, out)
+    return _loss(options, labels, logits, weights or (None,) * len(options.WEIGHTS), wrt, out)
 
 
 @traced.checks_shapes
@@ -62,10 +62,9 @@ def _loss(
     check_logits("logits", logits)
     check_labels(labels, logits, sparse=getattr(options, "sparse", False))
     fit = _fit(options, labels, logits)
-    weights = _checked_weights(fit, weights, logits, plain)
+    weights = _checked_weights(options.WEIGHTS, fit, weights, logits, plain)
     if out is not None:
-        names = family_of(options).kind.WEIGHTS
-        checks.check_out(out, wrt, logits, labels=labels, **dict(zip(names, weights, strict=True)))
+        checks.check_out(out, wrt, logits, labels=labels, **dict(zip(options.WEIGHTS, weights, strict=True)))
     # the divisor of such a mean depends on the labels too: autograd has to go through it
     entangled = fit is not None and weights[0] is not None and not fit.options.sparse and options.reduction == "mean"
     if plain and not (entangled and labels.requires_grad and not wrt) and not (fit and fit.one_row and "labels" in wrt):
@@ -96,7 +95,7 @@ def _plain_loss(
     if not wrt:
         call = eager.Call(plan, family, options, _adapted(options, fit))
         key = (options, *_looks(logits), logits.stride(), *_looks(labels), labels.stride())
-        if weights == (None, None) and key not in _quick:
+        if key not in _quick and all(weight is None for weight in weights):
             keep(_quick, key, eager.quick(call))
         return eager.loss(call, labels, logits, weights), ()
     arrays = (labels.detach(), logits.detach(), *cpu.kernel_weights(family, *weights))
@@ -151,28 +150,22 @@ def _fit(options: Options, labels: Tensor, logits: Tensor) -> SoftmaxFit | None:
 
 
 def _checked_weights(
-    fit: SoftmaxFit | None, weights: tuple[Any, ...], logits: Tensor, plain: bool
+    names: tuple[str, ...], fit: SoftmaxFit | None, weights: tuple[Any, ...], logits: Tensor, plain: bool
 ) -> tuple[Tensor | None, ...]:
-    weight, sample_weight = weights
-    shape = tuple(logits.shape)
-    if weight is not None and fit is not None:
-        weight = checked_weight("class_weight", weight, logits, plain)
-        shapes.check_class_weight("class_weight", tuple(weight.shape), shape[fit.axis])
-    elif weight is not None:
-        weight = checked_weight("pos_weight", weight, logits, plain)
-        shapes.check_pos_weight(tuple(weight.shape), shape)
-    if sample_weight is not None:
-        sample_weight = checked_weight("sample_weight", sample_weight, logits, plain)
-        of = shape if fit is None else fit.loss_shape
-        shapes.check_weight("sample_weight", tuple(sample_weight.shape), of, "loss")
-    return weight, sample_weight
+    checked: list[Tensor | None] = []
+    for name, given in zip(names, weights, strict=True):
+        weight = None if given is None else checked_weight(name, given, logits, plain)
+        if weight is not None:
+            shapes.check_weight(name, tuple(weight.shape), tuple(logits.shape), fit)
+        checked.append(weight)
+    return tuple(checked)
 
 
 def _adapted(given: Options, fit: SoftmaxFit | None) -> Callable[..., Tensor]:
     """What calls a function of (options, labels, logits, *weights) with arguments in the form of the operators."""
 
     def call(function: Callable[..., Tensor], labels: Tensor, logits: Tensor, weights: Any) -> Tensor:
-        weight, sample_weight = weights
+        weight, sample_weight, *more = weights
         if fit is None:
             weight = None if weight is None else weight.expand(logits.shape)
             sample_weight = None if sample_weight is None else sample_weight.expand(logits.shape)
@@ -186,7 +179,7 @@ def _adapted(given: Options, fit: SoftmaxFit | None) -> Callable[..., Tensor]:
             if labels.dtype.is_floating_point:
                 labels = labels.to(loss_dtype(logits))  # its gradient is summed over the rows, and rounded only then
             labels = labels.expand(logits.shape)
-        value = function(fit.options, labels, logits, weight, sample_weight)
+        value = function(fit.options, labels, logits, weight, sample_weight, *more)
         return value.unsqueeze(fit.axis) if fit.keeps_axis and fit.options.reduction == "none" else value
 
     return call

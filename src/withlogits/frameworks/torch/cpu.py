@@ -36,14 +36,16 @@ def plan_of(options: Any, labels: Tensor, logits: Tensor) -> Plan:
     return found
 
 
-def kernel_weights(family: Family, weight: Tensor | None, sample_weight: Tensor | None) -> tuple[Tensor | None, ...]:
+def kernel_weights(
+    family: Family, weight: Tensor | None, sample_weight: Tensor | None, *per_class: Tensor | None
+) -> tuple[Tensor | None, ...]:
     """Weights as the kernels read them: float64, those of classes side by side, those of elements float32 too."""
     if weight is not None:
         weight = weight.to(torch.float64)
         weight = weight.contiguous() if family is SOFTMAX else weight
     if sample_weight is not None and (family is SOFTMAX or sample_weight.dtype != torch.float32):
         sample_weight = sample_weight.to(torch.float64)
-    return weight, sample_weight
+    return weight, sample_weight, *[None if each is None else each.to(torch.float64).contiguous() for each in per_class]
 
 
 def or_nothing(pair: tuple[Tensor | None, Tensor | None], like: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +65,7 @@ def check_range(family: Family, args: Any) -> None:
     """Raise for a label that contributes and is no class; for kernels that do not look."""
     options = family.options(args)
     if options.sparse:
-        logits, labels, sample_weight = args[0], args[1], args[family.operands - 1]
+        logits, labels, sample_weight = args[0], args[1], args[3]
         weight = None if sample_weight is None else sample_weight.numpy()
         given = labels.numpy(), logits.shape[options.axis], options.ignore_index, weight
         if errors.wrong_labels(*given).any():
@@ -83,12 +85,12 @@ def _losses(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:
 def _gradients(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:
     def run(upstream: Tensor, stats: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
         *args, for_logits, for_labels = rest
-        logits, labels, weight, sample_weight = args[: family.operands]
+        logits, labels, weight, sample_weight, *more = args[: family.operands]
         plan = plan_of(family.options(args), labels, logits)
         gradient = plan.gradients.empty() if for_logits else None
         label_gradient = plan.label_gradients.empty() if for_labels and plan.label_gradients else None
-        weight, factor = kernel_weights(family, weight, share(upstream, sample_weight, family))
-        plan.fill((labels, logits, weight, factor), gradient, label_gradient)
+        weights = kernel_weights(family, weight, share(upstream, sample_weight, family), *more)
+        plan.fill((labels, logits, *weights), gradient, label_gradient)
         return or_nothing((gradient, label_gradient), logits)
 
     return run

@@ -87,15 +87,15 @@ class Loss(torch.autograd.Function):
         if small is not None and not elsewhere and upstream.item() == 1.0:
             return small.clone() if kept else small, None, None
         logits, labels, dx, *more = ctx.saved_tensors
-        dz, weight, sample_weight = more or (None, None, None)
         call: Call = ctx.call
-        arrays = labels, logits, weight, sample_weight
+        dz, weight, sample_weight, *rest = more or (None,) * (1 + len(call.options.WEIGHTS))
+        arrays = (labels, logits, weight, sample_weight, *rest)
         for_logits, for_labels, _ = ctx.needs_input_grad
         if elsewhere:
             return *_differentiated(call, arrays, (for_logits, for_labels), upstream), None
         scale = 1.0
         if call.options.reduction == "none":
-            arrays = labels, logits, weight, share(upstream, sample_weight, call.family)
+            arrays = (labels, logits, weight, share(upstream, sample_weight, call.family), *rest)
         else:
             scale = upstream.item()
             if scale == 1.0 and (dx is not None or dz is not None):
@@ -128,7 +128,7 @@ def loss(call: Call, labels: Tensor, logits: Tensor, weights: tuple[Tensor | Non
         found: Tensor = value
         return found
     kept: tuple[Any, ...] = (logits, labels, dx)
-    if dz is not None or weights != (None, None):
+    if dz is not None or any(weight is not None for weight in weights):
         kept = (logits, labels, dx, dz, *weights)
     found = _node(logits, labels if for_labels else None, (value, kept, None, call))
     return found
@@ -145,7 +145,7 @@ def quick(call: Call) -> Callable[[Tensor, Tensor], Tensor] | None:
     def run(labels: Tensor, logits: Tensor) -> Tensor:
         nonlocal with_gradient
         if labels.requires_grad:
-            return loss(call, labels, logits, (None, None))
+            return loss(call, labels, logits, (None,) * len(call.options.WEIGHTS))
         if not (logits.requires_grad and torch.is_grad_enabled()):
             value: Tensor = alone(labels, logits)[0]
             return value

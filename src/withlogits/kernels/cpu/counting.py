@@ -29,21 +29,21 @@ class Figures(Protocol):
     def losses(self) -> int: ...
 
 
-def count_figures(spec: Figures, out: Value, live: Value, claimed: Value, true: Value, loss: Value) -> Value:
+def count_figures(spec: Figures, out: Value, live: Value, probability: Value, true: Value, loss: Value) -> Value:
     """Count probabilities by what came true of them, and losses, in their bins; returns the bins of probabilities.
 
     The last bin of each kind is for what does not count. Places and numbers go through memory, where each lane is read
     by itself: that takes fewer instructions than to take them out of vectors.
     """
-    n = claimed.type.count
-    known = live & (claimed == claimed)
-    claimed = select(known, claimed, 0.0)
-    place = _between(convert(claimed * float(spec.confidence), I32), spec.confidence - 1)
+    n = probability.type.count
+    known = live & (probability == probability)
+    probability = select(known, probability, 0.0)
+    place = _between(convert(probability * float(spec.confidence), I32), spec.confidence - 1)
     place = select(known, place, spec.confidence)
     octave = convert(simd.bits(loss) >> 51, I32) - (((1023 + spec.lowest) << 1) - 1)
     octave = select(live & (simd.absolute(loss) < INF), _between(octave, spec.losses - 1), spec.losses)
     numbers, entries, octaves = simd.scratch(8 * n), simd.scratch(4 * n), simd.scratch(4 * n)
-    simd.store(claimed, numbers)
+    simd.store(probability, numbers)
     simd.store((place << 1) + convert(true, I32), entries)
     simd.store(octave, octaves)
     for i in range(n):

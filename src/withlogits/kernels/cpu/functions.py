@@ -177,7 +177,7 @@ def tanh(y: Value) -> tuple[Value, Value]:
 def expm1_reduced_float32(x: Value, n: Value, keep: bool = False) -> tuple[Value, Value]:
     """e^ρ − 1 for ρ = x − n·ln2, |ρ| ≤ ln2/2, float32, as t and what rounding ρ lost: within 2.4e-8 of it together.
 
-    With `keep`, what rounding t lost is kept as well: within 7e-9.
+    With `keep`, what rounding t lost is kept as well: within 1.1e-8.
     """
     high = fma(n, -0.693147182464599609375, x)  # exact: ln2 rounded to float32, and x near n·ln2
     r = fma(n, 1.904654323148236017e-09, high)
@@ -188,9 +188,9 @@ def expm1_reduced_float32(x: Value, n: Value, keep: bool = False) -> tuple[Value
 
 
 def exp_float32(d: Value) -> tuple[Value, Value]:
-    """exp(d) for d ≤ 0, float32, and what its rounding lost: within 1e-8 of it together; NaN stays NaN.
+    """exp(d) for d ≤ 0, float32, and what its rounding lost: within 1.5e-8 of it together; NaN stays NaN.
 
-    The scale is 2^64 too large until the end, so that a subnormal result is rounded from a whole one.
+    The scale is 2^64 too large until the end, so that a subnormal result is rounded from a whole one, to 0.76 ulp.
     """
     d = simd.larger(simd.constant(-104.5, d.type), d)  # exp of less is 0
     rounder = 1.5 * 2.0**23 + 127 + 64
@@ -202,7 +202,10 @@ def exp_float32(d: Value) -> tuple[Value, Value]:
 
 
 def log1p_pair_float32(e: Value, low: Value) -> tuple[Value, Value]:
-    """log(1 + e + low) for 0 ≤ e ≤ 1, float32, and a correction: within 5.5e-9 of it together."""
+    """log(1 + e + low) for 0 ≤ e ≤ 1, float32, and a correction: within 3.6e-8 of it together.
+
+    With `exp_float32` the sum of both is within 0.98 ulp of softplus, over all float32 (tried one by one).
+    """
     large = e >= 0.5  # then 1 + e = 2 (1 + f)
     f = select(large, fma(e, 0.5, -0.5), e)
     base = select(large, 0.693147182464599609375, simd.constant(0.0, e.type))

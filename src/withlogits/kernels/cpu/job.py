@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LANES = 8  # float64 lanes of a vector
+WIDE = 16  # elements that are counted together: the arithmetic of one vector waits, and that of another goes on
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
 TILE = 128  # classes that a tile has room for
@@ -81,9 +82,9 @@ class PoolSpec:
 # The slots of the pool's control block, one cache line each where two threads write:
 # OPEN    1 while a job may be entered          INSIDE  how many workers are in it
 # NEXT    the first row nobody has taken        WRONG   labels out of range so far
-# STOP, GRAIN, KERNEL, JOB, YIELD               written by the leader while nobody is inside
+# STOP, CHUNK, KERNEL, JOB, YIELD               written by the leader while nobody is inside
 OPEN, INSIDE, NEXT, WRONG, STOP = 0, 64, 128, 192, 256
-GRAIN, KERNEL, JOB, YIELD = STOP + 8, STOP + 16, STOP + 24, STOP + 32
+CHUNK, KERNEL, JOB, YIELD = STOP + 8, STOP + 16, STOP + 24, STOP + 32
 CONTROL_BYTES = 320
 
 

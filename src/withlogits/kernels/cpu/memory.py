@@ -81,7 +81,7 @@ def some_lanes(lanes: Value, count: int) -> Value:
 
 
 def load_lanes(address: Value, llvm: ir.VectorType, lanes: Lanes) -> Value:
-    """Load the lanes that exist; the others are 0, or whatever lies behind them on the same page of memory."""
+    """Load the lanes that exist (at least one); the others are 0, or what lies behind them on the same page."""
     if lanes is None:
         return simd.load(address, llvm)
     if isinstance(lanes.type, ir.VectorType) or simd.target().masks:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from . import functions, simd
-from .control import Job, Kernel, Variable, repeat
+from .control import Job, Kernel, Variable, if_else, repeat
 from .job import SOFTMAX_JOB, SoftmaxSpec
 from .rows import Row, Rows, plus
 from .simd import I64, Value, fma, select
@@ -132,35 +132,48 @@ def kernel_of(spec: SoftmaxSpec, passes: Passes) -> Kernel:
     def kernel(address: Value, start: Value, stop: Value) -> Value:
         job = Job(address, SOFTMAX_JOB.names)
         rows = Rows(spec, job, passes.lanes, passes.count)
-        numbers, wrong, i = rows.numbers, Variable(simd.integer(0)), Variable(start)
+        wrong, i = Variable(simd.integer(0)), Variable(start)
         together = rows.most_together(passes.group_bytes)
         passes.begin(rows, together)
         with repeat(lambda: i.value < stop):
             rows.begin(i.value, stop, together)
-            sample, y = rows.sample_weights(), rows.indices()
-            counts = (sample != 0.0) & ((y != job.ignore) | (job.has_ignore == 0))
-            valid = (y >= 0) & (y < job.classes)
-            class_ = select(valid, y, 0)
-            wrong.value = wrong.value + simd.across(simd.convert(counts & ~valid & rows.first(), I64), plus)
-            numbers.put("counts", counts)
-            numbers.put("y", y)
-            x_label = passes.transformed(rows.label_logits(class_)) if spec.labels == "index" else None
-
-            rows.visit("counts", passes.maximum)
-            passes.prepare(rows)
-            rows.visit("counts", passes.sums)
-            m, w_label = numbers.all("m"), rows.label_weights(class_)
-            losses = finish(spec, passes.collected(rows), m, x_label, w_label, job.z_loss)
-            rows.put_losses(select(counts, select(valid, losses.loss * sample, NAN), 0.0))
-
-            if rows.writes or rows.h:
-                losses.multiple = sample * job.grad_scale
-                numbers.put("live", counts & valid)
-                passes.prepare_gradient(rows, losses, x_label)
-                rows.visit("live", passes.gradient, passes.clear)
+            if rows.each is None or simd.target().masks:
+                _group(rows, passes, wrong)
+            else:  # whole vectors without masks, where these take time
+                with if_else(rows.n == rows.count) as branches:
+                    for branch, lanes in zip(branches, (None, rows.n), strict=True):
+                        with branch:
+                            rows.each = lanes
+                            _group(rows, passes, wrong)
             rows.end()
             i.value = i.value + rows.n
         passes.end(rows)
         return wrong.value
 
     return kernel
+
+
+def _group(rows: Rows, passes: Passes, wrong: Variable) -> None:
+    """Take the group in hand through the passes; adds the number of its labels that are out of range to `wrong`."""
+    spec, job, numbers = rows.spec, rows.job, rows.numbers
+    sample, y = rows.sample_weights(), rows.indices()
+    unmasked = (sample != 0.0) & ((y != job.ignore) | (job.has_ignore == 0))
+    valid = (y >= 0) & (y < job.classes)
+    label = select(valid, y, 0)
+    wrong.value = wrong.value + simd.across(simd.convert(unmasked & ~valid & rows.first(), I64), plus)
+    numbers.put("unmasked", unmasked)
+    numbers.put("y", y)
+    x_label = passes.transformed(rows.label_logits(label)) if spec.labels == "index" else None
+
+    rows.visit("unmasked", passes.maximum)
+    passes.prepare(rows)
+    rows.visit("unmasked", passes.sums)
+    m, w_label = numbers.all("m"), rows.label_weights(label)
+    losses = finish(spec, passes.collected(rows), m, x_label, w_label, job.z_loss)
+    rows.put_losses(select(unmasked, select(valid, losses.loss * sample, NAN), 0.0))
+
+    if rows.writes or rows.h:
+        losses.multiple = sample * job.grad_scale
+        numbers.put("live", unmasked & valid)
+        passes.prepare_gradient(rows, losses, x_label)
+        rows.visit("live", passes.gradient, passes.clear)

@@ -17,12 +17,12 @@ import threading
 import time
 
 from . import compiler
-from .job import CONTROL_BYTES, GRAIN, JOB, KERNEL, NEXT, STOP, WRONG, YIELD, PoolSpec
+from .job import CHUNK, CONTROL_BYTES, JOB, KERNEL, NEXT, STOP, WRONG, YIELD, PoolSpec
 
 SPIN_SECONDS = 50e-6
 WAKE = 150_000  # from this much work on, parked threads are worth waking
 NO_CORE = -1
-GRAINS = 8  # pieces a thread gets of a job, so that nobody waits long for the last one
+CHUNKS = 8  # of a job for each thread, so that nobody waits long for the last one
 
 
 class Pool:
@@ -71,11 +71,10 @@ class Pool:
             if not wake and all(worker.parked for worker in self._workers):
                 return _alone(kernel, job, count)
             slots = self._slots
-            pieces = self.threads * (GRAINS if wake else 2)
-            grain = -(-count // (pieces * multiple)) * multiple
+            chunks = self.threads * (CHUNKS if wake else 2)
+            slots[CHUNK // 8] = -(-count // (chunks * multiple)) * multiple
             slots[NEXT // 8] = slots[WRONG // 8] = 0
             slots[STOP // 8] = count
-            slots[GRAIN // 8] = grain
             slots[KERNEL // 8] = kernel
             block = ctypes.create_string_buffer(job, len(job))
             slots[JOB // 8] = ctypes.addressof(block)

@@ -3,9 +3,6 @@
 CHUNK rows at a time are scanned for what each row is like, and counted while that is in the nearest cache. NaN is
 passed over by all but a row's total; of a row of nothing but NaN, top is −inf, low is inf and first is 0. A total is a
 plain sum in float64.
-
-Extremes are those of integers in the order of the floats: LLVM vectorises these, and of float sums it may change the
-order. `first` is then looked for where the maximum was found.
 """
 
 from __future__ import annotations
@@ -13,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numba import njit
 
 from . import functions, simd
 from .counting import FLOATS, INTEGERS, count, count_figures
 from .job import LANES, TILE
-from .memory import KINDS, Access, Tile
-from .scalars import bits32, bits64, float32_of, float64_of, load_float, load_integer, loader, store_float
+from .memory import KINDS, Access, Tile, widen
+from .rows import turning
 from .simd import F32, F64, I32, I64, Value, absolute, convert, select, traced
 from .statistics import COUNTS, EXTREMES, ROWS_JOB, SUMS, RowsSpec
 
 CHUNK = 64  # rows
-BLOCK = 256  # classes that are scanned before the place of the maximum is noted
 CERTAIN = 40.0  # a logit beyond it is a probability of 0 or 1 to the last bit
 INF = float("inf")
 NEVER = -1  # the largest key: of rows that are in no sample
@@ -39,7 +34,7 @@ SLOT |= {name: 8 * (LANES * (len(EXTREMES) + len(SUMS)) + i) for i, name in enum
 
 def build(spec: RowsSpec) -> Callable[[int, int, int], int]:
     dense, exclusive, room = bool(spec.z), bool(spec.loss), 6 * CHUNK * 8
-    load_x = loader(KINDS[spec.x], F64)
+    kind = KINDS[spec.x]
     scan_x, scan_z = scanner(spec.x, spec.x_layout), scanner(spec.z or spec.x, spec.z_layout)
     begin, count_labels, count_pair, count_row = (
         traced(_begin),
@@ -53,6 +48,18 @@ def build(spec: RowsSpec) -> Callable[[int, int, int], int]:
     def scratch() -> Value:
         return simd.scratch(2 * room)
 
+    @traced
+    def clear(room: Value) -> None:
+        for r in range(0, CHUNK, LANES):
+            simd.store(simd.constant(0.0, FLOATS), room + 8 * (OWN + r))
+
+    @traced
+    def pick(row: Value, class_step: Value, room: Value, labels: Value, z: Value) -> None:
+        """The row's own logit, of its class."""
+        y = convert(simd.load(labels + 8 * FIRST, F64), I64) if dense else simd.load(z, I64)
+        own = widen(simd.load(y * class_step + row, kind.llvm), kind, F64)
+        simd.store(own, room + 8 * OWN)
+
     def kernel(job: int, start: int, stop: int) -> int:
         (
             rows, grain, out_step, classes, inner, x_outer, x_row, x_class, z_outer, z_row, z_class,
@@ -60,9 +67,8 @@ def build(spec: RowsSpec) -> Callable[[int, int, int], int]:
         ) = unpack(job)  # fmt: skip
         logits = scratch()
         labels = logits + room
-        for r in range(CHUNK):
-            store_float(logits, OWN + r, 0.0)
-            store_float(labels, OWN + r, 0.0)
+        clear(logits)
+        clear(labels)
         for piece in range(start, stop):
             i, end, out = piece * grain, min(rows, piece * grain + grain), out_at + piece * out_step
             begin(out)
@@ -77,8 +83,7 @@ def build(spec: RowsSpec) -> Callable[[int, int, int], int]:
                         count_labels(out, labels, r, n, label_close)
                 if exclusive:
                     for r in range(n):
-                        y = int(load_float(labels, FIRST + r)) if dense else load_integer(z, i + r)
-                        store_float(logits, OWN + r, load_x(x_at + r * x_row + y * x_class, 0))
+                        pick(x_at + r * x_row, x_class, logits + r * 8, labels + r * 8, z + (i + r) * 8)
                 scan_x(x_at, n, classes, x_row, x_class, logits)
                 for r in range(0, n, LANES):
                     if exclusive:
@@ -234,70 +239,18 @@ def _whole(x: Value) -> Value:
 
 
 def scanner(name: str, layout: str) -> Callable[..., Any]:
-    """Writes what rows are like to a room; `layout` as in `RowsSpec`."""
-    return scanner_along(name) if layout == "along" else scanner_across(name, layout == "tiled")
+    """Writes what rows are like to a room, from vectors along a row's classes or of a class in several rows.
 
-
-def is_narrow(name: str) -> bool:
-    """Whether a float32 holds every element of this kind."""
-    return name in ("float16", "bfloat16", "float32", "bool", "int8", "uint8", "int16", "uint16")
-
-
-def scanner_along(name: str) -> Callable[..., Any]:
-    """Of rows whose classes lie side by side, one after another."""
-    kind, narrow = KINDS[name], is_narrow(name)
-    load = loader(kind, F32 if narrow else F64)
-    element = np.float32 if narrow else np.float64
-    ordered, float_of, lowest, highest = ordering(narrow)
-
-    @njit(error_model="numpy", fastmath={"reassoc"})
-    def scan_block(row: int, begin: int, end: int, threshold: float) -> Any:
-        top, low, total, above = lowest, highest, 0.0, np.int32(0)
-        for j in range(begin, end):
-            x = load(row, j)
-            place = ordered(x)
-            top = max(top, place if x == x else lowest)
-            low = min(low, place if x == x else highest)
-            total += np.float64(x)
-            above += np.int32(x > threshold)
-        return top, low, total, above
-
-    @njit(error_model="numpy")
-    def scan_along(x: int, rows: int, classes: int, row_step: int, class_step: int, room: int) -> None:
-        for r in range(rows):
-            row, threshold = x + r * row_step, element(load_float(room, OWN + r))
-            top, low, total, above, where = lowest, highest, 0.0, 0, 0
-            for begin in range(0, classes, BLOCK):
-                block_top, block_low, part, more = scan_block(row, begin, min(begin + BLOCK, classes), threshold)
-                low, total, above = min(low, block_low), total + part, above + more
-                if block_top > top:
-                    top, where = block_top, begin
-            most_of = float_of(top) if top > lowest else element(-INF)
-            least_of = float_of(low) if low < highest else element(INF)
-            if most_of == 0.0:
-                where = 0  # -0.0, which is as large, may come before 0.0
-            if most_of > -INF:
-                while load(row, where) != most_of:
-                    where += 1
-            else:
-                where = 0
-            store_float(room, TOP + r, np.float64(most_of))
-            store_float(room, LOW + r, np.float64(least_of))
-            store_float(room, TOTAL + r, total)
-            store_float(room, FIRST + r, np.float64(where))
-            store_float(room, ABOVE + r, np.float64(above))
-
-    found: Callable[..., Any] = scan_along
-    return found
-
-
-def scanner_across(name: str, tiled: bool) -> Callable[..., Any]:
-    """Of several rows at once, whose elements of a class lie side by side, or are turned so in a tile."""
-    kind, narrow = KINDS[name], is_narrow(name)
-    element, integer, lanes = (F32, I32, 2 * LANES) if narrow else (F64, I64, LANES)
+    One pass is enough for `first`, since each lane remembers where its own maximum was. What float32 holds is compared
+    in float32, in half the time.
+    """
+    along, tiled, kind = layout == "along", layout == "tiled", KINDS[name]
+    narrow = name in ("float16", "bfloat16", "float32", "bool", "int8", "uint8", "int16", "uint16")
+    element, integer, lanes = (F32, I32, 2 * LANES) if narrow else (F64, I64, 2 * LANES if along else LANES)
     full, double, numbers = (simd.vector(llvm, lanes) for llvm in (element, F64, integer))
-    access, tile, flags = Access(kind, lanes, False), Tile(kind, lanes), simd.vector(I64, lanes)
-    size = kind.size
+    access, tile, size = Access(kind, lanes, False), Tile(kind, lanes), kind.size
+    fill, _ = turning(tile if tiled else None)
+    step = tile.step if tiled else lanes * size
 
     @traced
     def square() -> Value:
@@ -305,75 +258,57 @@ def scanner_across(name: str, tiled: bool) -> Callable[..., Any]:
 
     @traced
     def first_lanes(n: Value) -> Value:
-        return simd.lane_numbers(flags) < n
-
-    @traced
-    def fill(tile_at: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        tile.fill(tile_at, address, row_step, n, mask)
+        return simd.lane_numbers(simd.vector(I64, lanes)) < n
 
     @traced
     def begin(room: Value) -> tuple[Value, ...]:
-        zero = simd.constant(0, numbers)
-        threshold = convert(simd.load(room + 8 * OWN, double), element)
-        return (
-            simd.constant(-INF, full),
-            simd.constant(INF, full),
-            simd.constant(0.0, double),
-            zero,
-            zero,
-            zero,
-            threshold,
-        )
+        zero, own = simd.constant(0, numbers), simd.load(room + 8 * OWN, F64 if along else double)
+        at = simd.lane_numbers(numbers) if along else zero
+        threshold = convert(simd.splat(own, double) if along else own, element)
+        low, top, total = simd.constant(INF, full), simd.constant(-INF, full), simd.constant(0.0, double)
+        return top, low, total, zero, zero, at, threshold
 
     @traced
     def visit(
         top: Value, low: Value, total: Value, first: Value, above: Value, at: Value, threshold: Value, x_at: Value,
         there: Value,
     ) -> tuple[Value, ...]:  # fmt: skip
+        """One step; `at` is each lane's place in its row."""
         x = access.read(x_at, there, float("nan"), element)
         first, above = select(x > top, at, first), above + convert(x > threshold, integer)
-        return simd.larger(x, top), simd.smaller(x, low), total + convert(x, F64), first, above, at + 1
+        total = total + convert(select(there, x, 0.0), F64)
+        return simd.larger(x, top), simd.smaller(x, low), total, first, above, at + (lanes if along else 1)
 
     @traced
     def keep(room: Value, top: Value, low: Value, total: Value, first: Value, above: Value) -> None:
+        if along:
+            highest = simd.across(top, simd.larger)
+            nowhere = simd.constant((1 << 31) - 1, numbers)
+            first = simd.across(select(top == highest, first, nowhere), simd.smaller)
+            total, above = (simd.across(x, lambda a, b: a + b) for x in (total, above))
+            top, low = highest, simd.across(low, simd.smaller)
         for what, x in ((TOP, top), (LOW, low), (TOTAL, total), (FIRST, first), (ABOVE, above)):
             simd.store(convert(x, F64), room + 8 * what)
 
-    step = tile.step
-
     @njit(error_model="numpy")
     def scan(x: int, rows: int, classes: int, row_step: int, class_step: int, room: int) -> None:
-        turned, next_class = square(), step if tiled else class_step
-        for r in range(0, rows, lanes):
+        turned, next_step = square(), step if along or tiled else class_step
+        whole = classes // lanes if along else classes
+        everything, last = first_lanes(lanes), first_lanes(classes - whole * lanes)
+        for r in range(0, rows, 1 if along else lanes):
             n, x_at = min(lanes, rows - r), x + r * row_step
-            there = first_lanes(n)
+            there = everything if along else first_lanes(n)
             if tiled:
                 for j in range(0, classes, lanes):
                     fill(turned + j * step, x_at + j * size, row_step, n, first_lanes(classes - j))
                 x_at = turned
             top, low, total, first, above, at, threshold = begin(room + r * 8)
-            for _ in range(classes):
+            for _ in range(whole):
                 top, low, total, first, above, at = visit(top, low, total, first, above, at, threshold, x_at, there)
-                x_at += next_class
+                x_at += next_step
+            if along and whole * lanes < classes:
+                top, low, total, first, above, at = visit(top, low, total, first, above, at, threshold, x_at, last)
             keep(room + r * 8, top, low, total, first, above)
 
     found: Callable[..., Any] = scan
     return found
-
-
-def ordering(narrow: bool) -> tuple[Callable[..., Any], Callable[..., Any], Any, Any]:
-    """Integers in the order of the floats: to them, back, and the smallest and largest, which are no numbers."""
-    integer, width = (np.int32, 31) if narrow else (np.int64, 63)
-    bits, turned = (bits32, float32_of) if narrow else (bits64, float64_of)
-    shift, mask = integer(width), integer((1 << width) - 1)
-
-    @njit(error_model="numpy")
-    def ordered(x: Any) -> Any:
-        b = bits(x)
-        return integer(b ^ ((b >> shift) & mask))
-
-    @njit(error_model="numpy")
-    def float_of(b: Any) -> Any:
-        return turned(integer(b ^ ((b >> shift) & mask)))
-
-    return ordered, float_of, integer(-(1 << width)), mask

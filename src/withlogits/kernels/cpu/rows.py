@@ -17,7 +17,7 @@ from . import simd
 from .control import Job, Variable, if_else, loop, when
 from .job import TILE, SoftmaxSpec
 from .memory import KIND_BYTES, KINDS, Access, Kind, Lanes, Tile
-from .simd import F64, I1, I64, Value, select
+from .simd import F64, I1, I64, Value, fma, select
 
 INF = float("inf")
 
@@ -180,6 +180,20 @@ class Row:
 
     def put(self, name: str, value: Value) -> None:
         self.rows.numbers.put_one(name, self.turn, value)
+
+    def class_weights(self, j: Value, lanes: Lanes) -> Value | None:
+        """Return the class weights of step j, if there are any."""
+        if not self.rows.spec.weighted:
+            return None
+        at, count = self.rows.job.w, self.rows.lanes
+        if self.rows.along:
+            return Access(KINDS["float64"], count, False).read(j * (8 * count) + at, lanes)
+        return simd.splat(simd.load(j * 8 + at, F64), simd.vector(F64, count))
+
+    def targets(self, z: Value, w: Value | None) -> Value:
+        """Return t_j = w_j ((1 − ε) z_j + ε/C)."""
+        t = fma(z, 1.0 - self.rows.job.smoothing, self.rows.share)
+        return t if w is None else t * w
 
 
 class Rows:

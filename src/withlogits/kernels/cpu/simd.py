@@ -462,5 +462,5 @@ def pause() -> None:
     """Tell the processor that this is a spin loop (a hint; nothing where there is none)."""
     if target().architecture == "x86_64":
         _intrinsic("llvm.x86.sse2.pause", ir.VoidType())
-    elif target().architecture == "aarch64":
+    elif target().architecture in ("aarch64", "arm64"):
         _intrinsic("llvm.aarch64.hint", ir.VoidType(), ir.Constant(I32, 1))

@@ -148,14 +148,6 @@ class Passes:
         total, error = functions.two_sum(total, x)
         return total, lost + error if x_low is None else lost + (error + x_low)
 
-    def _weights(self, row: Row, j: Value, lanes: Lanes) -> Value | None:
-        if not self._spec.weighted:
-            return None
-        at = row.rows.job.w
-        if self._along:
-            return Access(KINDS["float64"], self.lanes, False).read(j * (8 * self.lanes) + at, lanes)
-        return simd.splat(simd.load(j * 8 + at, F64), self._full)
-
     def _labels(self, row: Row, j: Value, y: Value, lanes: Lanes) -> Value:
         """Return the labels of a step; an index label is one-hot."""
         if row.rows.z:
@@ -170,17 +162,13 @@ class Passes:
             here = y == j
         return select(here, simd.constant(1.0, self._full), 0.0)
 
-    def _target(self, z: Value, w: Value | None, share: Value) -> Value:
-        t = fma(z, 1.0 - self._smoothing, share)
-        return t if w is None else t * w
-
     def _kept_at(self, row: Row) -> Cursor:
         at = self._memory if row.turn is None else row.turn * select(self._keeping, self._row_bytes, 0) + self._memory
         return Cursor(self._kept, at, self._kept_step)
 
     def sums(self, row: Row) -> None:
         """Take the sums s, k, a = Σ t_j (m − x_j) and T = Σ t_j."""
-        m, y, share = row.number("m"), row.number("y"), row.rows.share
+        m, y = row.number("m"), row.number("y")
         totals = {name: Variable(simd.constant(0.0, self._parts)) for name in SUMS}
         kept = self._kept_at(row) if self._spec.gradient else None
 
@@ -203,7 +191,7 @@ class Passes:
             # x + −0 is x: the add becomes a masked one
             k = self._folded(k, select(at_maximum, simd.constant(1.0, self._full), -0.0))
             if self._summed:
-                weight = self._target(self._labels(row, j, y, lanes), self._weights(row, j, lanes), share)
+                weight = row.targets(self._labels(row, j, y, lanes), row.class_weights(j, lanes))
                 if lanes is not None:
                     weight = select(some_lanes(lanes, self.lanes), weight, 0.0)
                 if self._precise:
@@ -256,7 +244,7 @@ class Passes:
         row.rows.steps(self._mapping(row) if self._mapped else self._differentiation(row))
 
     def _differentiation(self, row: Row) -> Callable[[Value, Lanes], None]:
-        m, y, share, multiple = row.number("m"), row.number("y"), row.rows.share, row.number("multiple")
+        m, y, multiple = row.number("m"), row.number("y"), row.number("multiple")
         factor, beside, mass, most = row.number("factor"), row.number("beside"), row.number("mass"), row.flag("most")
         others, r, live = row.number("others"), row.number("r"), row.flag("live")
         kept = self._kept_at(row) if self._spec.gradient else None
@@ -272,7 +260,7 @@ class Passes:
             if at_maximum is None:
                 at_maximum = term == 0.0
             labels = self._labels(row, j, y, lanes)
-            goal = self._target(labels, self._weights(row, j, lanes), share) if self._summed else labels * mass
+            goal = row.targets(labels, row.class_weights(j, lanes)) if self._summed else labels * mass
             g = fma(select(at_maximum, 1.0 / UNBIAS, term), factor * UNBIAS, -goal)
             rest = others if self._summed and not self._precise else (mass - goal) + others
             return select(at_maximum & most, rest + beside, g) * multiple
@@ -294,7 +282,7 @@ class Passes:
                 self._write(row.g, select(live, g if slope is None else g * slope, 0.0), j, lanes)
             if row.rows.h:
                 assert d is not None
-                h = by_labels(d, e, self._weights(row, j, lanes) if self._summed else None)
+                h = by_labels(d, e, row.class_weights(j, lanes) if self._summed else None)
                 row.h.write(select(live, h, 0.0), j, lanes)
 
         return step

@@ -171,7 +171,7 @@ class Passes:
                 k.value = k.value + simd.set_lanes(at) if self._along else select(at, k.value + 1.0, k.value)
                 if z is not None:
                     labels = simd.shuffle(z, z, part)
-                    weights = self._weights(row, j + i, lanes)
+                    weights = row.class_weights(j + i, lanes)
                     a.value, total.value = self._costs(row, a.value, total.value, here, m, labels, weights, lanes)
 
         row.rows.steps(
@@ -186,21 +186,11 @@ class Passes:
         for name, value in results.items():
             row.put(name, simd.across(value, plus) if self._along and name != "k" else value)
 
-    def _weights(self, row: Row, j: Value, lanes: Lanes) -> Value | None:
-        if not self._spec.weighted:
-            return None
-        at = row.rows.job.w
-        if self._along:
-            return Access(KINDS["float64"], self.lanes, False).read(j * (8 * self.lanes) + at, lanes)
-        return simd.splat(simd.load(j * 8 + at, F64), self._double)
-
     def _costs(
         self, row: Row, a: Value, total: Value, x: Value, m: Value, z: Value, w: Value | None, lanes: Lanes
     ) -> tuple[Value, Value]:
         """Return Σ t_j (m − x_j) and T with some lanes more."""
-        t = fma(z, 1.0 - row.rows.job.smoothing, row.rows.share)
-        if w is not None:
-            t = t * w
+        t = row.targets(z, w)
         if lanes is not None:
             t = select(some_lanes(lanes, self.lanes), t, 0.0)
         d = simd.convert(m, F64) - simd.convert(x, F64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import simd
 from .control import Kernel, Variable, repeat, when
-from .job import GRAIN, INSIDE, JOB, KERNEL, NEXT, OPEN, STOP, WRONG, YIELD, PoolSpec
+from .job import CHUNK, INSIDE, JOB, KERNEL, NEXT, OPEN, STOP, WRONG, YIELD, PoolSpec
 from .simd import I64, Value, select
 from .target import Target
 
@@ -23,13 +23,13 @@ def build(spec: PoolSpec, target: Target) -> Kernel:
 
 def work(control: Value, chunks: Variable | None = None) -> None:
     """Take chunks of the job and run the kernel on them until none is left."""
-    stop, grain, kernel, job = (simd.load(control + slot, I64) for slot in (STOP, GRAIN, KERNEL, JOB))
-    start = Variable(simd.atomic_add(control + NEXT, grain))
+    stop, size, kernel, job = (simd.load(control + slot, I64) for slot in (STOP, CHUNK, KERNEL, JOB))
+    start = Variable(simd.atomic_add(control + NEXT, size))
     with repeat(lambda: start.value < stop):
-        bad = simd.call(kernel, job, start.value, simd.smaller(start.value + grain, stop))
+        bad = simd.call(kernel, job, start.value, simd.smaller(start.value + size, stop))
         with when(bad != 0):
             simd.atomic_add(control + WRONG, bad)
-        start.value = simd.atomic_add(control + NEXT, grain)
+        start.value = simd.atomic_add(control + NEXT, size)
         if chunks is not None:
             chunks.value = chunks.value + 1
 

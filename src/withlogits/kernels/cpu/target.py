@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 X86, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
@@ -58,9 +58,12 @@ def host() -> Target:
     """Return this machine's target, or the one that the environment variable WITHLOGITS_TARGET names."""
     import llvmlite.binding as llvm
 
-    chosen = os.environ.get(VARIABLE)
+    triple, chosen = llvm.get_process_triple(), os.environ.get(VARIABLE)
     if not chosen:
-        return of_features(llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+        return of_features(triple, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
     if chosen not in NAMED:
         raise ValueError(f"{VARIABLE}={chosen!r} names no target; known are {', '.join(NAMED)}")
-    return NAMED[chosen]
+    target, architecture = NAMED[chosen], triple.split("-")[0]
+    if target.architecture != architecture:
+        raise ValueError(f"{VARIABLE}={chosen!r} is a target for {target.architecture}; this machine is {architecture}")
+    return replace(target, triple=triple)
