@@ -160,3 +160,9 @@ def test_an_error_of_the_engine_keeps_its_text(
         monkeypatch.setattr(plan, name, fail)
     with pytest.raises(ValueError, match=r"^the engine's own text$"):
         sparse(labels=labels, logits=logits, temperature=1.5)
+
+
+@pytest.mark.parametrize("weight", [[HUGE, 1.0, 1.0], [HUGE, 1, 1]])
+def test_a_weight_beyond_floats(weight: Any, array: Any) -> None:
+    with pytest.raises(TypeError, match=r"^class_weight (cannot be made an array: |has dtype object, where real)"):
+        sparse(labels=array(Y), logits=array(X), class_weight=weight)

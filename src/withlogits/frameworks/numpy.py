@@ -191,7 +191,7 @@ def plain_array(name: str, given: Any) -> Array:
         raise errors.masked(name)
     try:
         array: Array = np.asarray(given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise errors.no_array(name, error) from None
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))

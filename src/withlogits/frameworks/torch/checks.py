@@ -42,7 +42,7 @@ def as_tensor(name: str, given: Any, logits: Tensor) -> Tensor:
         if plain and made.is_floating_point():
             made = torch.as_tensor(given, dtype=wide, device=logits.device)
         return made
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise errors.no_array(name, error) from None
 
 
