@@ -12,6 +12,7 @@ from withlogits.losses import (
     value_and_grad,
     weighted_cross_entropy_with_logits,
 )
+from withlogits.version import __version__
 
 if TYPE_CHECKING:
     from withlogits.evaluation.evaluate import evaluate as evaluate
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from withlogits.guide import checked as checked
     from withlogits.guide import diagnose as diagnose
     from withlogits.guide import recommend as recommend
-
-__version__ = "0.1.0"
 
 # Loaded at first need: who only computes losses does not wait for them.
 _LATER = {

@@ -1,4 +1,4 @@
-"""Which engine computes: the compiled kernels, or, where Numba cannot be had, the reference in plain NumPy."""
+"""Choose the engine: the compiled kernels or, without Numba, the reference in plain NumPy; and set its limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _chosen: ModuleType | None = None
 
 
 def select() -> ModuleType:
-    """The engine of this process; said once if it is the slow one and nobody asked for it."""
+    """Return the engine of this process; warn once if it is the slow one and was not asked for."""
     global _chosen
     if _chosen is None:
         _chosen = _choose()
@@ -46,7 +46,7 @@ def _choose() -> ModuleType:
 
 
 def _missing() -> str | None:
-    """Why the compiled engine cannot be had."""
+    """Return why the compiled engine is not available, or None if it is."""
     for name in ("numba", "llvmlite"):
         try:
             found = importlib.util.find_spec(name)
@@ -58,7 +58,7 @@ def _missing() -> str | None:
 
 
 def set_num_threads(threads: int) -> None:
-    """How many threads a call may use from now on, the calling one included.
+    """Set how many threads a call may use, including the calling one.
 
     Raises
     ------
@@ -79,17 +79,20 @@ def set_num_threads(threads: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads a call may use: WITHLOGITS_NUM_THREADS, or all cores this process may use, unless set."""
+    """Return how many threads a call may use.
+
+    The default is WITHLOGITS_NUM_THREADS, or the number of cores that this process may use.
+    """
     from withlogits.kernels.cpu import pool
 
     return pool.get_num_threads()
 
 
 def set_recycling_limit(nbytes: int) -> None:
-    """How many bytes of idle result memory may be kept for the next results; 0 keeps none.
+    """Set how many bytes of idle result memory may be kept for the next results; 0 keeps none.
 
-    The memory of a large result is kept when its last array dies, because touching fresh memory for the first time
-    costs more than the mathematics. The default is WITHLOGITS_RECYCLE_BYTES, or 512 MiB.
+    The memory of a large result is kept when its last array is deleted, because the first touch of fresh memory takes
+    longer than the arithmetic. The default is WITHLOGITS_RECYCLE_BYTES, or 512 MiB.
 
     Raises
     ------
@@ -113,7 +116,7 @@ def _whole_number(name: str, given: Any, least: int) -> int:
 
 
 def describe() -> dict[str, Any]:
-    """What computes here, for people: the engine, and for the compiled one its compiler, SIMD width and cache."""
+    """Return the engine's name and threads and, of the compiled one, its versions, processor, SIMD width and caches."""
     from importlib import metadata
 
     with warnings.catch_warnings():

@@ -203,6 +203,14 @@ def masked(name: str) -> TypeError:
     )
 
 
+def none_given(name: str) -> TypeError:
+    return TypeError(f"{be(name)} None, where an array is expected")
+
+
+def call_name(given: object) -> TypeError:
+    return TypeError(f"name is {described(given)}, where a string or None is expected")
+
+
 def no_array(name: str, reason: object) -> TypeError:
     return TypeError(f"{name} cannot be made an array: {reason}")
 
@@ -281,10 +289,17 @@ def missing_axis(labels: Shape, logits: Shape, position: int) -> ValueError:
     )
 
 
-def turned_axes(labels: Shape, logits: Shape, first: int, second: int) -> ValueError:
+def turned_axes(
+    labels: Shape, logits: Shape, turned: tuple[int, int], axis: int | None = None, missing: int | None = None
+) -> ValueError:
+    """For labels of which two axes are swapped; the axis `missing` of the logits, of length 1, they lack besides."""
+    lacking, index = "", ""
+    if missing is not None:
+        lacking = f", and axis {missing} is missing"
+        index = f"[{', '.join([':'] * missing + ['None'])}]"
     return ValueError(
-        f"{_shapes(labels, logits)}axes {first} and {second} of the labels look turned round: "
-        f"pass labels.swapaxes({first}, {second})"
+        f"{_shapes(labels, logits, axis)}axes {turned[0]} and {turned[1]} of the labels look swapped{lacking}: "
+        f"pass labels.swapaxes{turned}{index}"
     )
 
 

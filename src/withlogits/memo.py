@@ -1,4 +1,4 @@
-"""What calls leave behind for the next of their kind: the outcome of checks, and plans."""
+"""Process-wide caches of validated options and execution plans."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-LIMIT = 512  # a program has fewer kinds of calls; one that makes ever new ones begins anew
+LIMIT = 512  # entries; a cache that is full is emptied, which few programs ever see
 
 
 def keep(memo: dict[K, V], key: K, value: V) -> V:
-    """`value`, which `memo` has from now on. Single operations on a dictionary are atomic: no lock is needed."""
+    """Store `value` in the cache and return it; operations on a dictionary are atomic, so no lock is needed."""
     if len(memo) >= LIMIT:
         memo.clear()
     memo[key] = value

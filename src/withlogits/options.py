@@ -1,7 +1,7 @@
-"""The options of the losses: their names, defaults and checks, and the arrays that accompany them, in one place.
+"""The options of the losses: their names, defaults and checks, and the names of the weights, in one place.
 
-An options value is made in the public function and handed through every layer; operator schemas, kernel plans and
-keyword lists are read off its fields. Values that are equal are one object, by which plans are found.
+The public function makes an options object, which goes through every layer; operator schemas, kernel plans and lists of
+keywords are derived from its fields. Equal options are the same object, which is the key of cached plans.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from withlogits import errors
 from withlogits.memo import keep
 
-REQUIRED: Any = inspect.Parameter.empty  # the default that `inspect` takes for none, so that a call without it is seen
+REQUIRED: Any = inspect.Parameter.empty  # the default of required arguments; `inspect` shows them without one
 
 Reduction: TypeAlias = Literal["none", "sum", "mean"]
 REDUCTIONS = frozenset(("none", "sum", "mean"))
@@ -28,7 +28,7 @@ Wrt: TypeAlias = Literal["logits", "labels"]
 
 
 class _Tensor(Protocol):
-    """What the arrays of differentiating frameworks have, and NumPy's have not."""
+    """An array with autograd, which NumPy's are not."""
 
     @property
     def requires_grad(self) -> bool: ...
@@ -36,15 +36,15 @@ class _Tensor(Protocol):
 
 Tensor = TypeVar("Tensor", bound=_Tensor)
 
-FEW = 64  # up to so many numbers, Python looks at them in half the time that NumPy takes to begin
+FEW = 64  # up to so many numbers, a Python loop is faster than a NumPy call
 SUFFIX = {"int": "int", "bool": "bool", "float": "float", "int | None": "int?", "float | None": "float?"}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SoftmaxOptions:
-    """The options of a softmax loss, checked."""
+    """The validated options of a softmax loss."""
 
-    axis: Any  # an integer; one that fits the logits once they are known
+    axis: Any  # checked against the shape of the logits later
     sparse: bool  # whether the labels are class indices
     label_smoothing: float = 0.0
     ignore_index: int | None = None
@@ -59,7 +59,7 @@ class SoftmaxOptions:
 
     @classmethod
     def checked(cls, given: tuple[Any, ...]) -> SoftmaxOptions:
-        """The options of these values, in the order of the fields."""
+        """Return the options of these values, in the order of the fields."""
         axis, sparse, smoothing, ignore_index, temperature, softcap, z_loss, reduction = given
         return cls(
             integer_if_possible(axis),
@@ -75,7 +75,7 @@ class SoftmaxOptions:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SigmoidOptions:
-    """The options of a sigmoid loss, checked."""
+    """The validated options of a sigmoid loss."""
 
     label_smoothing: float = 0.0
     reduction: Reduction = "none"
@@ -84,7 +84,7 @@ class SigmoidOptions:
 
     @classmethod
     def checked(cls, given: tuple[Any, ...]) -> SigmoidOptions:
-        """The options of these values, in the order of the fields."""
+        """Return the options of these values, in the order of the fields."""
         smoothing, reduction = given
         return cls(fraction("label_smoothing", smoothing), known_reduction(reduction))
 
@@ -148,9 +148,9 @@ _sigmoid: dict[tuple[Any, ...], SigmoidOptions] = {}
 
 
 def softmax_options(given: tuple[Any, ...]) -> SoftmaxOptions:
-    """The options of a softmax loss, in the order of its fields: one object for all calls that give the same.
+    """Return the options of a softmax loss for values in the order of the fields; equal values give the same object.
 
-    What was checked is found by its value, and 1 == 1.0 == True: so only options of the exact types are looked up.
+    Only values of the exact types are looked up, since 1 == 1.0 == True.
     """
     axis, _, smoothing, ignore_index, temperature, softcap, z_loss, reduction = given
     if (
@@ -170,7 +170,7 @@ def softmax_options(given: tuple[Any, ...]) -> SoftmaxOptions:
 
 
 def sigmoid_options(given: tuple[Any, ...]) -> SigmoidOptions:
-    """The options of a sigmoid loss, in the order of its fields: one object for all calls that give the same."""
+    """Return the options of a sigmoid loss for values in the order of the fields; equal values give the same object."""
     if type(given[0]) is float and type(given[1]) is str:
         found = _sigmoid.get(given)
         if found is not None:
@@ -184,12 +184,12 @@ def _one_object(memo: dict[tuple[Any, ...], AnyOptions], options: AnyOptions) ->
 
 
 def field_names(options: type[Options] | Options, without: str = "reduction") -> tuple[str, ...]:
-    """The names of the options that decide the loss of a row: all but the reduction."""
+    """Return the names of the options that determine the loss of a row: all but the reduction."""
     return tuple(f.name for f in fields(options) if f.name != without)
 
 
 def field_values(options: Options, without: str = "") -> tuple[Any, ...]:
-    """The values of the options, in the order of the fields."""
+    """Return the values of the options, in the order of the fields."""
     return tuple([getattr(options, f.name) for f in fields(options) if f.name != without])
 
 
@@ -199,7 +199,7 @@ def weights_in_order(options: Options, **given: Any) -> tuple[Any, ...]:
 
 
 def operator_schema(options: type[Options]) -> str:
-    """The options as the arguments of a torch operator, which takes plain values."""
+    """Return the options as arguments in the schema of a torch operator."""
     kinds = {
         f.name: "int" if f.name == "axis" else SUFFIX[str(f.type)] for f in fields(options) if f.name != "reduction"
     }
@@ -215,13 +215,13 @@ def by_keyword(function: Function) -> Function:
 
 
 def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a loss's arguments, in order."""
+    """Return the names of a loss's arguments, in order."""
     code: CodeType = inspect.unwrap(function).__code__
     return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
 
 
 def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments of a loss that may be left out, with their defaults."""
+    """Return the optional arguments of a loss with their defaults."""
     given = inspect.unwrap(function).__kwdefaults__
     return {name: value for name, value in given.items() if value is not REQUIRED}
 
@@ -230,24 +230,24 @@ def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def known_reduction(reduction: Any) -> Reduction:
-    """One of the three."""
+    """Return the reduction; raise unless it is one of the three."""
     if type(reduction) is str and reduction in REDUCTIONS:
         return reduction  # type: ignore[return-value]
     raise errors.out_of_range("reduction", reduction, "'none', 'sum' or 'mean'")
 
 
 def fraction(name: str, x: Any) -> float:
-    """A number in [0, 1]."""
+    """Return the number; raise unless it is in [0, 1]."""
     return _within(name, x, lambda number: 0.0 <= number <= 1.0, "a number from 0 to 1")
 
 
 def positive(name: str, x: Any) -> float:
-    """A finite number above 0."""
+    """Return the number; raise unless it is finite and above 0."""
     return _within(name, x, lambda number: 0.0 < number < math.inf, "a finite number above 0")
 
 
 def not_negative(name: str, x: Any) -> float:
-    """A finite number, 0 or more."""
+    """Return the number; raise unless it is finite and 0 or more."""
     return _within(name, x, lambda number: 0.0 <= number < math.inf, "a finite number of 0 or more")
 
 
@@ -266,7 +266,7 @@ def _within(name: str, x: Any, allowed: Callable[[float], bool], expected: str) 
 
 
 def index_to_ignore(x: Any) -> int:
-    """An integer; any, since it need not be a class."""
+    """Return the integer; any is allowed, since it need not be a class."""
     try:
         return operator.index(x)
     except TypeError:
@@ -274,7 +274,7 @@ def index_to_ignore(x: Any) -> int:
 
 
 def integer_if_possible(axis: Any) -> Any:
-    """`axis` as a Python int; what is none is reported together with the shape of the logits."""
+    """Return `axis` as a Python int, or as it is: `shapes.class_axis` raises for what is no integer."""
     try:
         return operator.index(axis)
     except TypeError:
@@ -282,7 +282,7 @@ def integer_if_possible(axis: Any) -> Any:
 
 
 def one_axis(axis: Any, dim: Any) -> Any:
-    """`axis`, or its older name `dim`."""
+    """Return `axis`, or the value of its older name `dim`."""
     if dim is None:
         return axis
     if axis != -1:
@@ -291,7 +291,7 @@ def one_axis(axis: Any, dim: Any) -> Any:
 
 
 def wrt_names(wrt: object, sparse: bool) -> tuple[str, ...]:
-    """The names in `wrt` as a tuple."""
+    """Return the names in `wrt` as a tuple."""
     names: tuple[Any, ...] = wrt if isinstance(wrt, tuple) else (wrt,)
     if not names or any(name not in ("logits", "labels") for name in names) or len(set(names)) < len(names):
         raise errors.wrt(wrt)
@@ -301,7 +301,7 @@ def wrt_names(wrt: object, sparse: bool) -> tuple[str, ...]:
 
 
 def check_weight_values(name: str, weight: NDArray[Any]) -> None:
-    """Weights are finite and 0 or more."""
+    """Raise unless all weights are finite and 0 or more."""
     if weight.size <= FEW:
         few: list[float] = weight.ravel().tolist()
         if all(0.0 <= w < math.inf for w in few):

@@ -119,6 +119,9 @@ def index_labels_keep_axis(labels: Shape, logits: Shape, axis: int) -> bool:
     other = other_class_axis(labels, logits)
     if other is not None:
         raise errors.classes_elsewhere(labels, logits, axis, other)
+    turned = turned_axes(labels, rows(logits, axis)) or turned_axes(labels, rows_kept(logits, axis))
+    if turned:
+        raise errors.turned_axes(labels, logits, turned, axis)
     raise errors.index_shape(labels, logits, axis, rows(logits, axis), rows_kept(logits, axis))
 
 
@@ -133,6 +136,9 @@ def dense_labels_are_one_row(labels: Shape, logits: Shape, axis: int, integers: 
         return True
     if is_transposed(labels, logits):
         raise errors.transposed(labels, logits, axis)
+    turned = turned_axes(labels, logits)
+    if turned:
+        raise errors.turned_axes(labels, logits, turned, axis)
     raise errors.label_shape(labels, logits, axis)
 
 
@@ -186,9 +192,13 @@ def sigmoid_misfit(labels: Shape, logits: Shape) -> ValueError:
         return errors.index_labels_for_sigmoid(labels, logits)
     turned = turned_axes(labels, logits) if len(logits) > 2 else None
     if turned:
-        return errors.turned_axes(labels, logits, *turned)
+        return errors.turned_axes(labels, logits, turned)
     if is_transposed(labels, logits):
         return errors.transposed(labels, logits)
+    for axis in (i for i in range(len(logits) - 1) if logits[i] == 1):
+        turned = turned_axes(labels, rows(logits, axis))
+        if turned:
+            return errors.turned_axes(labels, logits, turned, missing=axis)
     return errors.label_shape(labels, logits)
 
 

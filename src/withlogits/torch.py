@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Unpack
 
 from withlogits import errors
 
@@ -105,6 +105,10 @@ class _Loss(nn.Module):
                 self._buffers[name] = None if weight is None else weight.to(torch.float32)
             return super()._apply(fn, recurse)
 
+    if TYPE_CHECKING:  # to type checkers torch's own takes and returns anything
+
+        def __call__(self, *, labels: Tensor, logits: Tensor, sample_weight: Any = None) -> Tensor: ...
+
     @by_keyword
     def forward(
         self, *positional: Any, labels: Tensor = REQUIRED, logits: Tensor = REQUIRED, sample_weight: Any = None
@@ -172,7 +176,7 @@ class SigmoidCrossEntropy(_Loss):
     _function = losses.sigmoid_cross_entropy_with_logits
     _kind = SigmoidOptions
 
-    def __init__(self, *positional: Any, reduction: Reduction = "none", **options: Unpack[SigmoidSettings]) -> None:
+    def __init__(self, *positional: Never, reduction: Reduction = "none", **options: Unpack[SigmoidSettings]) -> None:
         super().__init__()
         self._take(positional, {"reduction": reduction, **options})
 
@@ -227,7 +231,7 @@ class SoftmaxCrossEntropy(_Loss):
     _kind = SoftmaxOptions
     _given: ClassVar = {"sparse": False, "ignore_index": None}
 
-    def __init__(self, *positional: Any, reduction: Reduction = "none", **options: Unpack[SoftmaxSettings]) -> None:
+    def __init__(self, *positional: Never, reduction: Reduction = "none", **options: Unpack[SoftmaxSettings]) -> None:
         super().__init__()
         self._take(positional, {"reduction": reduction, **options})
 
@@ -271,6 +275,6 @@ class SparseSoftmaxCrossEntropy(_Loss):
     _kind = SoftmaxOptions
     _given: ClassVar = {"sparse": True}
 
-    def __init__(self, *positional: Any, reduction: Reduction = "none", **options: Unpack[SparseSettings]) -> None:
+    def __init__(self, *positional: Never, reduction: Reduction = "none", **options: Unpack[SparseSettings]) -> None:
         super().__init__()
         self._take(positional, {"reduction": reduction, **options})

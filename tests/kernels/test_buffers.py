@@ -26,9 +26,9 @@ NBYTES = 512 * 1024 * 4
 
 
 @pytest.fixture(autouse=True)
-def _shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _free_list(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty one, with room."""
-    monkeypatch.setattr(buffers, "_shelf", deque())
+    monkeypatch.setattr(buffers, "_free", deque())
     monkeypatch.setattr(buffers, "_limit", 64 << 20)
     yield
     gc.collect()
@@ -44,7 +44,7 @@ def test_memory_is_used_again_once_its_array_is_gone() -> None:
     second = buffers.empty(SHAPE, FLOAT32)
     assert address(second) != where
     del first
-    assert len(buffers._shelf) == 1
+    assert len(buffers._free) == 1
     assert address(buffers.empty(SHAPE, FLOAT32)) == where
 
 
@@ -97,7 +97,7 @@ def test_memory_that_anything_still_sees_is_not_used(holder: str) -> None:
     held = HOLDERS[holder](array)
     del array
     gc.collect()
-    assert not buffers._shelf
+    assert not buffers._free
     for _ in range(3):
         other = buffers.empty(SHAPE, FLOAT32)
         assert address(other) != where
@@ -105,7 +105,7 @@ def test_memory_that_anything_still_sees_is_not_used(holder: str) -> None:
     assert held is not None
     del held, other
     gc.collect()
-    assert len(buffers._shelf) == 3
+    assert len(buffers._free) == 3
 
 
 def test_arrays_that_live_and_die_at_random_keep_their_numbers() -> None:
@@ -120,7 +120,7 @@ def test_arrays_that_live_and_die_at_random_keep_their_numbers() -> None:
         del array
         while len(living) > 6:
             living.pop(int(rng.integers(len(living))))
-        assert sum(map(len, buffers._shelf)) <= buffers.recycling_limit()
+        assert sum(map(len, buffers._free)) <= buffers.recycling_limit()
         for number, held, _ in living:
             assert (np.asarray(held) == number).all()
 
@@ -144,16 +144,16 @@ def test_threads_do_not_get_each_others_memory() -> None:
         thread.join()
     assert not failures
     gc.collect()
-    assert sum(map(len, buffers._shelf)) <= buffers.recycling_limit()
+    assert sum(map(len, buffers._free)) <= buffers.recycling_limit()
 
 
 def test_what_is_kept_is_bounded() -> None:
     buffers.set_recycling_limit(3 * NBYTES)
     arrays = [buffers.empty(SHAPE, FLOAT32) for _ in range(5)]
     arrays.clear()
-    assert sum(map(len, buffers._shelf)) == 3 * NBYTES
+    assert sum(map(len, buffers._free)) == 3 * NBYTES
     buffers.set_recycling_limit(NBYTES)
-    assert sum(map(len, buffers._shelf)) == NBYTES
+    assert sum(map(len, buffers._free)) == NBYTES
 
 
 def test_nothing_is_kept_if_told() -> None:
@@ -161,9 +161,9 @@ def test_nothing_is_kept_if_told() -> None:
     kept = buffers.empty(SHAPE, FLOAT32)
     del kept
     buffers.set_recycling_limit(0)
-    assert not buffers._shelf
+    assert not buffers._free
     del early  # made before, it is not kept either
-    assert not buffers._shelf
+    assert not buffers._free
     assert buffers.empty(SHAPE, FLOAT32).base is None
 
 
@@ -198,7 +198,7 @@ def test_collections_at_any_moment_do_no_harm() -> None:
     finally:
         gc.set_threshold(*before)
     gc.collect()
-    assert sum(map(len, buffers._shelf)) <= 2 * NBYTES
+    assert sum(map(len, buffers._free)) <= 2 * NBYTES
 
 
 def test_without_mappings_memory_is_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +316,26 @@ def test_arrays_that_live_until_the_end_end_quietly() -> None:
         """
     )
     assert out == "end\n"
+
+
+def test_a_result_that_outlives_the_module_ends_quietly() -> None:
+    """A compiled function of the caller keeps his globals until those of this package are gone."""
+    pytest.importorskip("numba")
+    out = run(
+        """
+        import numba
+        import numpy as np
+        import withlogits
+
+        @numba.njit
+        def largest(x):
+            return x.max()
+
+        result = withlogits.softmax(np.zeros((1024, 1024), "f"))
+        print(largest(result) > 0)
+        """
+    )
+    assert out == "True\n"
 
 
 @pytest.mark.parametrize(("given", "limit"), [(None, 512 << 20), ("", 512 << 20), ("0", 0), ("1000", 1000)])

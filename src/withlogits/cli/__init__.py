@@ -9,8 +9,9 @@ import sys
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
+from withlogits.cli.exit_codes import INTERRUPTED
+
 NEEDED = ("typer", "rich")
-INTERRUPTED = 128 + signal.SIGINT  # as shells count
 # Without a handler they end the process at once, and leave temporary files behind.
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from withlogits import __version__, errors
-from withlogits.cli import INTERRUPTED
+from withlogits.cli.exit_codes import INTERRUPTED
 from withlogits.cli.terminal import lines_of, progress_of, say, show, usage
 from withlogits.evaluation import files, losses
 from withlogits.evaluation.evaluate import counting

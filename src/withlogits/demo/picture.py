@@ -15,8 +15,8 @@ from withlogits.demo.tail import compare
 from withlogits.evaluation.output import open_output
 
 if TYPE_CHECKING:
+    from withlogits.demo.results import Exclusive, NotExclusive, Story
     from withlogits.demo.speed import Timing
-    from withlogits.demo.story import Exclusive, NotExclusive, Story
 
 # Okabe & Ito, "Color universal design", 2008.
 OURS = "#0072B2"

@@ -19,6 +19,7 @@ import withlogits
 from withlogits.data import load_digits
 from withlogits.demo import canvases, picture, speed, tail
 from withlogits.demo.network import Network, train
+from withlogits.demo.results import Asked, Exclusive, NotExclusive, Story
 from withlogits.evaluation.files.errors import printable
 from withlogits.guide import Diagnosis
 
@@ -52,48 +53,6 @@ class Digits(NamedTuple):
     training_labels: NDArray[np.int64]
     held_out: Floats
     held_out_labels: NDArray[np.int64]
-
-
-class Exclusive(NamedTuple):
-    """The same network, trained under sparse softmax and under softmax."""
-
-    sparse: list[float]  # the loss of each batch
-    softmax: list[float]
-    same: bool  # losses and weights, to the last bit
-    accuracy: float
-    logits: Floats  # of the held-out digits
-
-
-class Asked(NamedTuple):
-    """A network trained to say which digits are there, and its scores."""
-
-    loss: str
-    steps: list[int]
-    exact: list[float]  # held-out sets exactly right, at those steps
-    threshold: float
-    scores: canvases.Scores  # held out, in the end
-    at_half: canvases.Scores  # at the threshold 1/2
-    logits: Floats  # (N, 10), held out
-    probabilities: Floats
-
-
-class NotExclusive(NamedTuple):
-    """Sigmoid and softmax on the same canvases, the same network, the same batches."""
-
-    held_out: canvases.Canvases
-    sigmoid: Asked
-    softmax: Asked
-
-
-class Story(NamedTuple):
-    """Everything that the picture shows."""
-
-    exclusive: Exclusive
-    not_exclusive: NotExclusive
-    tails: list[tail.Tail]
-    wrong: list[tail.Wrong]
-    timings: list[speed.Timing]
-    asked: list[Diagnosis]  # of the two tasks, and of one with a planted mistake
 
 
 def run(console: Console, output: Path, quick: bool = False) -> Story:

@@ -185,11 +185,13 @@ def elementwise(x: Any, kind: str) -> Any:
 def plain_array(name: str, given: Any) -> Array:
     """As a plain, native, aligned array."""
     refuse_other_frameworks(name, given, "NumPy")
+    if given is None:
+        raise errors.none_given(name)
     if isinstance(given, np.ma.MaskedArray):
         raise errors.masked(name)
     try:
         array: Array = np.asarray(given)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise errors.no_array(name, error) from None
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))

@@ -16,6 +16,7 @@ from withlogits.evaluation.report.texts import CHINESE_TITLES, Texts
 from withlogits.evaluation.report.words import count_text, decimal, kind_of, percent, plural, unit_of, whole
 from withlogits.evaluation.results import Evaluation
 from withlogits.guide.findings import Severity
+from withlogits.version import __version__
 
 if TYPE_CHECKING:
     import jinja2
@@ -55,8 +56,6 @@ class Figure:
 
 def render(evaluation: Evaluation, t: Texts) -> str:
     """Return the whole page."""
-    import withlogits
-
     ready()
 
     order = tables.by_total_loss(evaluation)
@@ -69,7 +68,7 @@ def render(evaluation: Evaluation, t: Texts) -> str:
         .render(
             t=t,
             evaluation=evaluation,
-            version=withlogits.__version__,
+            version=__version__,
             script=script,
             style=style,
             # Nothing is loaded from anywhere, and no script runs but ours: said to the browser too.

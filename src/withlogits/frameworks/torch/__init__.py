@@ -38,6 +38,8 @@ def loss(
 ) -> tuple[Any, tuple[Any, ...]]:
     """A loss and the gradients that `wrt` names."""
     if name is not None:
+        if not isinstance(name, str):
+            raise errors.call_name(name)
         with torch.profiler.record_function(name):
             return loss(options, labels, logits, weights, wrt, out)
     if weights is None and not wrt and eager.no_transforms():

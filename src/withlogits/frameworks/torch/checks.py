@@ -26,6 +26,8 @@ def as_tensor(name: str, given: Any, logits: Tensor) -> Tensor:
     """A tensor, or what becomes one beside the logits: numbers, lists, NumPy arrays."""
     if isinstance(given, Tensor):
         return given
+    if given is None:
+        raise errors.none_given(name)
     number = isinstance(given, (int, float))
     plain = number or isinstance(given, (list, tuple))
     if not plain:  # of which torch.compile does not see the ancestry
@@ -40,7 +42,7 @@ def as_tensor(name: str, given: Any, logits: Tensor) -> Tensor:
         if plain and made.is_floating_point():
             made = torch.as_tensor(given, dtype=wide, device=logits.device)
         return made
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise errors.no_array(name, error) from None
 
 

@@ -1,0 +1,3 @@
+"""The version of the package, which any module may read."""
+
+__version__ = "0.1.0"
