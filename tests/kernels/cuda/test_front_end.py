@@ -13,9 +13,12 @@ import withlogits
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
 from frameworks.torch_cases import FEW, Case, assert_ulps, differentiated, tensors  # noqa: E402
 from withlogits.frameworks import torch as front  # noqa: E402
-from withlogits.frameworks.torch import cpu, cuda  # noqa: E402
+from withlogits.frameworks.torch import checks, cpu, cuda, namespace  # noqa: E402
 from withlogits.options import SoftmaxOptions, field_values  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -94,6 +97,33 @@ def test_public_functions(case: Case, request: pytest.FixtureRequest) -> None:
     for one, other in zip((value, *gradients), expected, strict=True):
         assert not one.requires_grad
         assert_ulps(one, other, 10)
+
+
+class _Copies(TorchDispatchMode):
+    """Counts what is copied from the CPU to a device, for which the host waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        here = any(isinstance(a, torch.Tensor) and a.is_cpu for a in args)
+        self.count += here and isinstance(result, torch.Tensor) and result.is_cuda
+        return result
+
+
+@pytest.mark.parametrize("value", [2.0, 3, True])
+def test_a_number_is_not_copied_to_the_device(value: Any) -> None:
+    with FakeTensorMode():
+        logits = torch.empty(3, device="cuda")
+        with _Copies() as copies:
+            made = namespace.constant(value, logits), checks.as_tensor("pos_weight", value, logits)
+        assert copies.count == 0
+        assert all(one.is_cuda and one.shape == () for one in made)
+        with _Copies() as copies:
+            torch.as_tensor(value, device="cuda")
+        assert copies.count == 1
 
 
 def counted(calls: list[str], name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
