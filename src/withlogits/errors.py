@@ -392,6 +392,13 @@ def traced_value_and_grad() -> RuntimeError:
     )
 
 
+def missing_in_torch(path: str, version: str) -> ImportError:
+    """For a release of torch without a private name that has no public counterpart."""
+    return ImportError(
+        f"withlogits needs {path}, which torch {version} does not have: install an earlier torch, or a later withlogits"
+    )
+
+
 def not_installed(module: str, library: str, extra: str) -> ModuleNotFoundError:
     """For the import of a module whose library is not there."""
     return ModuleNotFoundError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +35,22 @@ def test_names_that_are_not_there() -> None:
 
     assert private._found("_C._no_such_name", stand_in) is stand_in
     assert private._found("_C._is_tracing", stand_in) is torch._C._is_tracing
+
+
+@pytest.mark.parametrize("path", [*private.REQUIRED, "torch._no_such_module.name"])
+def test_without_a_required_name_the_error_names_it(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no public way: a silent stand-in would drop derivatives."""
+    module, _, name = path.rpartition(".")
+    if path in private.REQUIRED:
+        assert private._required(path) is getattr(importlib.import_module(module), name)
+        monkeypatch.delattr(importlib.import_module(module), name)
+    text = (
+        f"withlogits needs {path}, which torch {torch.__version__} does not have: "
+        "install an earlier torch, or a later withlogits"
+    )
+    with pytest.raises(ImportError) as raised:
+        private._required(path)
+    assert str(raised.value) == text
 
 
 def test_a_second_backward_pass_by_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:

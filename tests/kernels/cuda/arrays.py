@@ -9,25 +9,23 @@ import numpy as np
 import pytest
 
 import oracle
-from withlogits import reference
+import withlogits
+from kernels.engines import Functions
+from withlogits.options import SigmoidOptions, SoftmaxOptions, field_names
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 cuda = pytest.importorskip("withlogits.kernels.cuda")
 
+reference = Functions(withlogits.reference)
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
 ROWS = 24
 UNWRITTEN = 12345.0
 DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
 INTEGERS = [getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
-PLAIN: dict[str, Any] = {
-    "label_smoothing": 0.0,
-    "ignore_index": None,
-    "temperature": 1.0,
-    "softcap": None,
-    "z_loss": 0.0,
-}
+SPARSE, DENSE = SoftmaxOptions(axis=1, sparse=True), SoftmaxOptions(axis=1, sparse=False)
+PLAIN: dict[str, Any] = {name: getattr(SPARSE, name) for name in field_names(SPARSE) if name not in ("axis", "sparse")}
 UNIT = 2.0**-24
 # One rounding to the dtype of a gradient, in units of the value; Triton's interpreter cuts bfloat16 off.
 ROUNDING = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8 if GPU else 2.0**-7, torch.float32: UNIT}
@@ -111,14 +109,16 @@ def softmax(
     s_at = None if s is None else laid(np.asarray(s, np.float32), layout)
     n = outer * inner
     u_at = laid(np.ones(n, np.float32) if u is None else np.asarray(u, np.float32), layout)
+    chosen = SoftmaxOptions(axis=1, sparse=sparse, **options)
+    inputs = cuda.Inputs(x_at, z_at, (w_at, s_at))
     loss = torch.full((outer, inner), UNWRITTEN, device=DEVICE)
     stats = torch.full((2, outer, inner), UNWRITTEN, device=DEVICE)
     dx = torch.full_like(laid(x, results or layout), UNWRITTEN)
     dz = None
     if not sparse:
         dz = torch.full_like(laid(z, results or layout), UNWRITTEN, dtype=label_gradient or torch.float32)
-    cuda.softmax_forward(x_at, z_at, w_at, s_at, loss, stats, sparse=sparse, **options)
-    cuda.softmax_backward(u_at, stats, x_at, z_at, w_at, s_at, dx, dz, sparse=sparse, **options)
+    cuda.softmax_forward(chosen, inputs, loss, stats)
+    cuda.softmax_backward(chosen, inputs, u_at, stats, dx, dz)
     return rows_of(loss), rows_of(dx), None if dz is None else rows_of(dz)
 
 
@@ -243,8 +243,9 @@ def sigmoid(
     u = torch.ones((), device=DEVICE).expand(x.shape) if u is None else u
     dx = torch.full_like(x, UNWRITTEN, memory_format=torch.contiguous_format) if dx is None else dx
     dz = torch.full(x.shape, UNWRITTEN, device=DEVICE, dtype=label_gradient or torch.float32)
-    cuda.sigmoid_forward(x, z, q, s, loss, label_smoothing=label_smoothing)
-    cuda.sigmoid_backward(u, x, z, q, s, dx, dz, label_smoothing=label_smoothing)
+    options, inputs = SigmoidOptions(label_smoothing), cuda.Inputs(x, z, (q, s))
+    cuda.sigmoid_forward(options, inputs, loss)
+    cuda.sigmoid_backward(options, inputs, u, dx, dz)
     return loss, dx, dz
 
 

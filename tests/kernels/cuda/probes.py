@@ -6,13 +6,21 @@ import triton
 import triton.language as tl
 
 from withlogits.kernels.cuda import arithmetic
-from withlogits.kernels.cuda.arithmetic import FROM_BIAS, bent, exp_biased, exp_half, log1p_biased, log1p_wide, slope_of
+from withlogits.kernels.cuda.arithmetic import (
+    FROM_BIAS,
+    exp_biased,
+    exp_half,
+    log1p_biased,
+    log1p_wide,
+    transform_slope,
+    transformed,
+)
 
 assert arithmetic
 
 
 @triton.jit
-def probe(x, y, out, left_over, count, a, b, c, d, WHAT: tl.constexpr, BLOCK: tl.constexpr):
+def probe(x, y, out, left_over, count, transform, WHAT: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = i < count
     value = tl.load(x + i, mask=there, other=0.0)
@@ -31,12 +39,12 @@ def probe(x, y, out, left_over, count, a, b, c, d, WHAT: tl.constexpr, BLOCK: tl
     elif WHAT == "log1p wide":
         result = log1p_wide(value.to(tl.float64) * FROM_BIAS)
     elif WHAT == "capped":
-        result, rest = bent(value, a, b, c, d, True, False)
+        result, rest = transformed(value, transform, True, False)
     elif WHAT == "tempered":
-        result, rest = bent(value, a, b, c, d, False, True)
+        result, rest = transformed(value, transform, False, True)
     elif WHAT == "both":
-        result, rest = bent(value, a, b, c, d, True, True)
+        result, rest = transformed(value, transform, True, True)
     else:
-        result = slope_of(value, a, b, True)
+        result = transform_slope(value, transform, True)
     tl.store(out + i, result.to(out.dtype.element_ty), mask=there)
     tl.store(left_over + i, rest.to(left_over.dtype.element_ty), mask=there)

@@ -14,9 +14,11 @@ import oracle
 from kernels.cuda import probes
 from kernels.cuda.arrays import DEVICE, array, tensor, torch
 from oracle import exact, ulp_error
-from withlogits.kernels.cuda import arithmetic, host_softmax
+from withlogits.kernels.cuda import arithmetic
+from withlogits.kernels.cuda.arithmetic import Transform, transform_of
 
 POINTS = 400
+PLAIN = transform_of(None, 1.0)
 RNG = np.random.default_rng(0)
 DIFFERENCES = np.concatenate(
     [
@@ -32,14 +34,14 @@ def promised(name: str) -> list[float]:
     return [float(figure) for figure in re.findall(r"([\d.]+) ulp", getattr(arithmetic, name).fn.__doc__ or "")]
 
 
-def applied(what: str, x: Any, y: Any = None, parameters: tuple[float, ...] = (0.0,) * 4, wide: bool = False) -> Any:
+def applied(what: str, x: Any, y: Any = None, transform: Transform = PLAIN, wide: bool = False) -> Any:
     """The function of each number, and the second of two results."""
     x = tensor(np.asarray(x))
     y = torch.zeros_like(x) if y is None else tensor(np.asarray(y))
     out = torch.empty(x.shape, device=DEVICE, dtype=torch.float64 if wide else torch.float32)
     rest = torch.empty(x.shape, device=DEVICE)
     block = 256
-    probes.probe[(-(-len(x) // block),)](x, y, out, rest, len(x), *parameters, WHAT=what, BLOCK=block)
+    probes.probe[(-(-len(x) // block),)](x, y, out, rest, len(x), transform, WHAT=what, BLOCK=block)
     return array(out), array(rest)
 
 
@@ -95,59 +97,56 @@ def test_log1p_wide() -> None:
 
 
 @pytest.mark.parametrize("cap", [0.5, 20.0, 30.0])
-def test_bent_with_a_cap(cap: float) -> None:
-    (most,) = promised("bent")
+def test_transformed_with_a_cap(cap: float) -> None:
+    (most,) = promised("transformed")
     near = cap * RNG.uniform(0.9, 1.1, 10 * POINTS)  # where one formula ends and the other begins: the largest errors
     x = np.concatenate([RNG.normal(0, cap, POINTS), 10.0 ** RNG.uniform(-20, 20, POINTS), [0.0, cap, -cap], near])
     x = x.astype(np.float32)
-    high, low = applied("capped", x, parameters=(cap, float(np.float32(1 / cap)), 1.0, 0.0))
+    high, low = applied("capped", x, transform=transform_of(cap, 1.0))
     for a, b, c in zip(x, high, low, strict=True):
         truth = exact(cap) * mp.tanh(exact(a) / exact(cap))
         assert abs(exact(b) + exact(c) - truth) <= most * oracle.ulp(truth, np.float32)
     np.testing.assert_array_equal(
-        applied("capped", np.float32([-np.inf, np.nan]), parameters=(cap, 1 / cap, 1.0, 0.0))[0], [-np.inf, np.nan]
+        applied("capped", np.float32([-np.inf, np.nan]), transform=transform_of(cap, 1.0))[0], [-np.inf, np.nan]
     )
 
 
 @pytest.mark.parametrize("temperature", [0.7, 3.0, 1e-3, 123.4])
-def test_bent_with_a_temperature(temperature: float) -> None:
-    assert "exact to 2^-34" in (arithmetic.bent.fn.__doc__ or "")
-    options = host_softmax._options(3, True, 0.0, None, temperature, None, 0.0)
-    parameters = (1.0, 1.0, options["inverse_high"], options["inverse_low"])
+def test_transformed_with_a_temperature(temperature: float) -> None:
+    assert "exact to 2^-34" in (arithmetic.transformed.fn.__doc__ or "")
+    transform = transform_of(None, temperature)
     x = np.concatenate([RNG.normal(0, 10, POINTS), 10.0 ** RNG.uniform(-20, 20, POINTS), [0.0]]).astype(np.float32)
-    high, low = applied("tempered", x, parameters=parameters)
+    high, low = applied("tempered", x, transform=transform)
     for a, b, c in zip(x, high, low, strict=True):
         truth = exact(a) / exact(temperature)
         assert abs(exact(b) + exact(c) - truth) <= abs(truth) * mp.ldexp(1, -34)
-    got, rest = applied("tempered", np.float32([-np.inf, np.nan]), parameters=parameters)
+    got, rest = applied("tempered", np.float32([-np.inf, np.nan]), transform=transform)
     np.testing.assert_array_equal(got, [-np.inf, np.nan])
     assert rest[0] == 0.0
 
 
 def test_both_transformations_are_one_after_the_other() -> None:
-    options = host_softmax._options(3, True, 0.0, None, 0.7, 30.0, 0.0)
-    parameters = tuple(options[name] for name in ("cap", "inverse_cap", "inverse_high", "inverse_low"))
     x = RNG.normal(0, 30, POINTS).astype(np.float32)
-    high, low = applied("both", x, parameters=parameters)
+    high, low = applied("both", x, transform=transform_of(30.0, 0.7))
     np.testing.assert_allclose(
         high.astype(np.float64) + low, 30.0 * np.tanh(x.astype(np.float64) / 30.0) / 0.7, rtol=1.3e-7
     )
 
 
-def test_slope_of() -> None:
-    text = arithmetic.slope_of.fn.__doc__ or ""
-    assert "4 + 4 |x/cap| ulp" in text
+def test_transform_slope() -> None:
+    text = arithmetic.transform_slope.fn.__doc__ or ""
+    assert "4 + 4 |x/c| ulp" in text
     x = np.concatenate([RNG.normal(0, 30, POINTS), [0.0, 300.0, -300.0]]).astype(np.float32)
-    got, _ = applied("slope", x, parameters=(float(np.float32(1 / 30.0)), 2.0, 0.0, 0.0))
+    got, _ = applied("slope", x, transform=transform_of(30.0, 0.5))
     for a, b in zip(x, got, strict=True):
         truth = 2 * mp.sech(exact(a) / 30) ** 2
         assert ulp_error(b, truth, np.float32) <= 4 + 4 * abs(float(a)) / 30
-    assert applied("slope", np.float32([-np.inf]), parameters=(1 / 30.0, 2.0, 0.0, 0.0))[0].tolist() == [0.0]
+    assert applied("slope", np.float32([-np.inf]), transform=transform_of(30.0, 0.5))[0].tolist() == [0.0]
 
 
 def test_a_temperature_is_split_into_a_few_bits_and_the_rest() -> None:
     for temperature in (0.7, 3.0, 1e-3, 123.4, 2.0):
-        options = host_softmax._options(3, True, 0.0, None, temperature, None, 0.0)
-        high, low = options["inverse_high"], options["inverse_low"]
+        transform = transform_of(None, temperature)
+        high, low = transform.inverse_high, transform.inverse_low
         assert math.frexp(high)[0] * 4096 == int(math.frexp(high)[0] * 4096)
         assert abs(high + low - 1.0 / temperature) <= 2.0**-35 / temperature

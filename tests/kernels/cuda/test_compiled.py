@@ -41,7 +41,7 @@ def compiled(self, *arguments, grid, warmup, **options):
 JITFunction.run = compiled
 from withlogits.kernels import cuda
 
-options = dict(label_smoothing=0.0, ignore_index=None, temperature=1.0, softcap=None, z_loss=0.0)
+from withlogits.options import SigmoidOptions, SoftmaxOptions
 
 def softmax(shape, dtype, z=None, w=None, s=None, **more):
     x = torch.empty(shape, dtype=dtype)
@@ -50,9 +50,9 @@ def softmax(shape, dtype, z=None, w=None, s=None, **more):
     row = torch.empty((1, 1)).expand(shape[0], shape[2])
     loss, stats = torch.empty(row.shape), torch.empty((2, *row.shape))
     w, s = (torch.empty(shape[1]) if w else None), (row if s else None)
-    cuda.softmax_forward(x, z, w, s, loss, stats, sparse=sparse, **options | more)
-    cuda.softmax_backward(row, stats, x, z, w, s, torch.empty_like(x), None if sparse else torch.empty_like(z),
-                          sparse=sparse, **options | more)
+    given = SoftmaxOptions(axis=1, sparse=sparse, **more), cuda.Inputs(x, z, (w, s))
+    cuda.softmax_forward(*given, loss, stats)
+    cuda.softmax_backward(*given, row, stats, torch.empty_like(x), None if sparse else torch.empty_like(z))
 
 bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
 if len(sys.argv) > 2:
@@ -66,18 +66,18 @@ if len(sys.argv) > 2:
     softmax((4, 100, 64), bf16, z=fp32, softcap=30.0)
     x = torch.empty((64, 100))
     q = torch.empty(100).expand(64, 100)
-    cuda.sigmoid_forward(x.to(bf16), x > 0, q, x, x, label_smoothing=0.1)
-    cuda.sigmoid_backward(x, x, x.double(), q, x, x, x, label_smoothing=0.1)
+    cuda.sigmoid_forward(SigmoidOptions(0.1), cuda.Inputs(x.to(bf16), x > 0, (q, x)), x)
+    cuda.sigmoid_backward(SigmoidOptions(0.1), cuda.Inputs(x, x.double(), (q, x)), x, x, x)
 elif sys.argv[1] == "90":
     for rows in (64, 63):
         x = torch.empty((100, rows)).t().unsqueeze(-1)
         z = torch.empty((100, rows)).t().unsqueeze(-1)
         u = torch.empty((rows, 1))
         for part in (slice(None), slice(1, None)):
-            given = dict(sparse=False, **options)
-            cuda.softmax_forward(x[part], z[part], None, None, u[part], torch.empty((2, *u[part].shape)), **given)
-            cuda.softmax_backward(u[part], torch.empty((2, *u[part].shape)), x[part], z[part], None, None,
-                                  x[part], z[part], **given)
+            given = SoftmaxOptions(axis=1, sparse=False), cuda.Inputs(x[part], z[part], (None, None))
+            stats = torch.empty((2, *u[part].shape))
+            cuda.softmax_forward(*given, u[part], stats)
+            cuda.softmax_backward(*given, u[part], stats, x[part], z[part])
 else:
     softmax((64, 5000, 1), fp32, z=fp32, temperature=2.0)
 print(json.dumps(found))

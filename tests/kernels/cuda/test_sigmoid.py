@@ -12,6 +12,7 @@ import oracle
 from kernels.cuda.arrays import DEVICE, DTYPES, GPU, INTEGERS, array, check_sigmoid, cuda, same, sigmoid, tensor, torch
 from withlogits.kernels.cuda import sigmoid as kernels
 from withlogits.kernels.cuda.tiles import elementwise_layout
+from withlogits.options import SigmoidOptions
 
 SPECIAL = (
     0.0,
@@ -153,11 +154,12 @@ def test_one_gradient_alone_and_none() -> None:
     x, z = logits((40,)), labels((40,))
     _, dx, dz = sigmoid(x, z)
     u, other = torch.ones(40, device=DEVICE), torch.empty(40, device=DEVICE)
-    cuda.sigmoid_backward(u, x, z, None, None, other, None, label_smoothing=0.0)
+    given = SigmoidOptions(), cuda.Inputs(x, z, (None, None))
+    cuda.sigmoid_backward(*given, u, other, None)
     assert same(other, dx)
-    cuda.sigmoid_backward(u, x, z, None, None, None, other, label_smoothing=0.0)
+    cuda.sigmoid_backward(*given, u, None, other)
     assert same(other, dz)
-    cuda.sigmoid_backward(u, x, z, None, None, None, None, label_smoothing=0.0)
+    cuda.sigmoid_backward(*given, u, None, None)
     empty = torch.empty((3, 0), device=DEVICE)
     assert sigmoid(empty, empty)[0].shape == (3, 0)
 
@@ -195,6 +197,6 @@ def test_more_than_two_to_the_31_elements() -> None:
     z = torch.ones((), dtype=torch.uint8, device=DEVICE).expand(x.shape)
     loss = torch.zeros(x.shape, device=DEVICE)
     x[-3:] = tensor(np.float16([20.0, -20.0, 1.0]))
-    cuda.sigmoid_forward(x, z, None, None, loss, label_smoothing=0.0)
+    cuda.sigmoid_forward(SigmoidOptions(), cuda.Inputs(x, z, (None, None)), loss)
     np.testing.assert_allclose(array(loss[-3:]), [oracle_loss(a, 1.0) for a in (20.0, -20.0, 1.0)], rtol=1e-6)
     assert bool((loss[:-3] == loss[0]).all())

@@ -12,13 +12,14 @@ import pytest
 
 import oracle
 from kernels.cuda.arrays import (
+    DENSE,
     DEVICE,
     DTYPES,
     GPU,
     INTEGERS,
     LAYOUTS,
-    PLAIN,
     ROWS,
+    SPARSE,
     UNWRITTEN,
     array,
     check_softmax,
@@ -214,14 +215,14 @@ def test_one_gradient_alone_and_none() -> None:
     x, z = tensor(rows(ROWS, 20))[:, :, None], tensor(labels_of(rows(ROWS, 20), "dense"))[:, :, None]
     u = torch.ones((ROWS, 1), device=DEVICE)
     loss, stats = torch.empty((ROWS, 1), device=DEVICE), torch.empty((2, ROWS, 1), device=DEVICE)
-    options = {"sparse": False, **PLAIN}
-    cuda.softmax_forward(x, z, None, None, loss, stats, **options)
+    given = DENSE, cuda.Inputs(x, z, (None, None))
+    cuda.softmax_forward(*given, loss, stats)
     both = torch.empty_like(x), torch.empty_like(z)
     alone = torch.empty_like(x), torch.empty_like(z)
-    cuda.softmax_backward(u, stats, x, z, None, None, *both, **options)
-    cuda.softmax_backward(u, stats, x, z, None, None, alone[0], None, **options)
-    cuda.softmax_backward(u, stats, x, z, None, None, None, alone[1], **options)
-    cuda.softmax_backward(u, stats, x, z, None, None, None, None, **options)
+    cuda.softmax_backward(*given, u, stats, *both)
+    cuda.softmax_backward(*given, u, stats, alone[0], None)
+    cuda.softmax_backward(*given, u, stats, None, alone[1])
+    cuda.softmax_backward(*given, u, stats, None, None)
     assert all(same(a, b) for a, b in zip(alone, both, strict=True))
 
 
@@ -265,11 +266,12 @@ def test_upstream_weights_and_labels_may_be_expanded() -> None:
     u, s = (torch.tensor(number, device=DEVICE).expand(ROWS, 1) for number in (-0.25, 3.0))
     loss, stats = torch.empty((ROWS, 1), device=DEVICE), torch.empty((2, ROWS, 1), device=DEVICE)
     dx, dz = torch.empty_like(x_at), torch.empty(z_at.shape, device=DEVICE)
-    cuda.softmax_forward(x_at, z_at, None, s, loss, stats, sparse=False, **PLAIN)
-    cuda.softmax_backward(u, stats, x_at, z_at, None, s, dx, dz, sparse=False, **PLAIN)
+    inputs = cuda.Inputs(x_at, z_at, (None, s))
+    cuda.softmax_forward(DENSE, inputs, loss, stats)
+    cuda.softmax_backward(DENSE, inputs, u, stats, dx, dz)
     assert all(same(a[..., 0], b.reshape(a[..., 0].shape)) for a, b in zip((loss, dx, dz), expected, strict=True))
     same_row = tensor(x[:1])[:, :, None].expand(ROWS, 40, 1)
-    cuda.softmax_forward(same_row, z_at, None, s, loss, stats, sparse=False, **PLAIN)
+    cuda.softmax_forward(DENSE, inputs._replace(logits=same_row), loss, stats)
     assert (loss == loss[0]).all()
 
 
@@ -322,8 +324,9 @@ def test_no_rows_at_all() -> None:
         x = torch.empty(shape, device=DEVICE)
         z = torch.empty((shape[0], shape[2]), dtype=torch.int64, device=DEVICE)
         loss, stats = torch.empty(z.shape, device=DEVICE), torch.empty((2, *z.shape), device=DEVICE)
-        cuda.softmax_forward(x, z, None, None, loss, stats, sparse=True, **PLAIN)
-        cuda.softmax_backward(loss, stats, x, z, None, None, torch.empty_like(x), None, sparse=True, **PLAIN)
+        inputs = cuda.Inputs(x, z, (None, None))
+        cuda.softmax_forward(SPARSE, inputs, loss, stats)
+        cuda.softmax_backward(SPARSE, inputs, loss, stats, torch.empty_like(x), None)
 
 
 # -------------------------------------------------------------------------------------------------------- bitwise
@@ -351,11 +354,10 @@ def test_results_fill_their_places_and_nothing_beside() -> None:
     x_at = tensor(x)[:, :, None]
     z_at = tensor(z)[:, None]
     loss, stats = torch.empty((ROWS, 1), device=DEVICE), torch.empty((2, ROWS, 1), device=DEVICE)
-    cuda.softmax_forward(x_at, z_at, None, None, loss, stats, sparse=True, **PLAIN)
+    inputs = cuda.Inputs(x_at, z_at, (None, None))
+    cuda.softmax_forward(SPARSE, inputs, loss, stats)
     inside = room[1:-1, 2:-2]
-    cuda.softmax_backward(
-        torch.ones((ROWS, 1), device=DEVICE), stats, x_at, z_at, None, None, inside, None, sparse=True, **PLAIN
-    )
+    cuda.softmax_backward(SPARSE, inputs, torch.ones((ROWS, 1), device=DEVICE), stats, inside, None)
     assert same(inside[:, :, 0], softmax(x, z)[1])
     assert float((room == UNWRITTEN).sum()) == room.numel() - inside.numel()
     assert same(x_at[:, :, 0], tensor(x))
@@ -466,10 +468,11 @@ def test_more_than_two_to_the_31_elements() -> None:
     x.copy_(tensor(values)[:, :, None])
     z = torch.zeros((2, 1), dtype=torch.int64, device=DEVICE)
     loss, stats = torch.empty((2, 1), device=DEVICE), torch.empty((2, 2, 1), device=DEVICE)
-    cuda.softmax_forward(x, z, None, None, loss, stats, sparse=True, **PLAIN)
+    cuda.softmax_forward(SPARSE, cuda.Inputs(x, z, (None, None)), loss, stats)
     assert same(loss[:, 0], softmax(values, np.zeros(2, np.int64))[0])
     classes_apart = room.as_strided((1, 2, 1), (1, far, 1))
-    cuda.softmax_forward(classes_apart, z[:1], None, None, loss[:1], stats[:, :1].contiguous(), sparse=True, **PLAIN)
+    inputs = cuda.Inputs(classes_apart, z[:1], (None, None))
+    cuda.softmax_forward(SPARSE, inputs, loss[:1], stats[:, :1].contiguous())
     assert same(loss[:1, 0], softmax(np.float16([[20, 1]]), np.zeros(1, np.int64))[0])
 
 
@@ -479,11 +482,11 @@ def test_calls_are_recorded_in_a_graph() -> None:
     z = tensor(labels_of(rows(ROWS, 1000, special=False), "index"))[:, None]
     u = torch.ones((ROWS, 1), device=DEVICE)
     loss, stats = torch.empty((ROWS, 1), device=DEVICE), torch.empty((2, ROWS, 1), device=DEVICE)
-    dx = torch.empty_like(x)
+    dx, inputs = torch.empty_like(x), cuda.Inputs(x, z, (None, None))
 
     def step() -> None:
-        cuda.softmax_forward(x, z, None, None, loss, stats, sparse=True, **PLAIN)
-        cuda.softmax_backward(u, stats, x, z, None, None, dx, None, sparse=True, **PLAIN)
+        cuda.softmax_forward(SPARSE, inputs, loss, stats)
+        cuda.softmax_backward(SPARSE, inputs, u, stats, dx, None)
 
     step()
     expected = loss.clone(), dx.clone()

@@ -1,6 +1,6 @@
-"""The Triton kernels on torch tensors: the operators on CUDA, for logits of at most 32 bits.
+"""The operators on CUDA tensors, by the Triton kernels, for logits of at most 32 bits.
 
-float64 takes the formulas, and so does everything where Triton cannot be had. Nothing here waits for the device.
+float64 logits take the formulas, as everything does where Triton is not installed. Nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withlogits.frameworks.torch.families import label_gradient_dtype
-from withlogits.options import SoftmaxOptions, field_names
+from withlogits.frameworks.torch.families import SIGMOID, SOFTMAX, label_gradient_dtype, losses_shape
+from withlogits.options import SigmoidOptions, SoftmaxOptions
 
 
 @cache
 def available() -> bool:
-    """Whether there is Triton; said once if not."""
+    """Whether Triton is installed; warns once if not."""
     if importlib.util.find_spec("triton") is not None:
         return True
     warnings.warn(
@@ -34,114 +34,62 @@ def available() -> bool:
 
 
 def serves(logits: Tensor) -> bool:
-    """Whether the kernels take these."""
+    """Whether the kernels take these logits."""
     return logits.is_cuda and logits.dtype != torch.float64 and available()
 
 
-def softmax_rows(
-    logits: Tensor, labels: Tensor, class_weight: Tensor | None, sample_weight: Tensor | None, *options: Any
-) -> tuple[Tensor, Tensor]:
-    """The losses of the rows, and what the gradient needs of each row."""
+def softmax_rows(*args: Any) -> tuple[Tensor, Tensor]:
+    """Return the losses of the rows, and the row statistics that their gradients need."""
     from withlogits.kernels import cuda as kernels
 
-    rows = [n for i, n in enumerate(logits.shape) if i != options[0]]
-    chosen = SoftmaxOptions(*options)
+    logits, options = args[0], SoftmaxOptions(*args[SOFTMAX.count :])
+    rows = losses_shape(logits, options)
     loss, stats = (logits.new_empty(shape, dtype=torch.float32) for shape in (rows, (2, *rows)))
-    outer, inner = _around(logits, chosen.axis)
-    with _on(logits):
-        kernels.softmax_forward(
-            _three(logits, chosen.axis),
-            _labels(labels, chosen),
-            _single(class_weight, contiguous=True),
-            _rows(sample_weight, outer, inner),
-            loss.view(outer, inner),
-            stats.view(2, outer, inner),
-            **_named(chosen),
-        )
+    outer, _, inner = _row_shape(logits, options.axis)
+    with torch.cuda.device_of(logits):
+        inputs = _softmax_inputs(args, options)
+        kernels.softmax_forward(options, inputs, loss.view(outer, inner), stats.view(2, outer, inner))
     return loss, stats
 
 
-def softmax_rows_backward(
-    upstream: Tensor,
-    stats: Tensor,
-    logits: Tensor,
-    labels: Tensor,
-    class_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    *rest: Any,
-) -> tuple[Tensor, Tensor]:
-    """The gradients, each empty where it is not asked for."""
+def softmax_rows_backward(upstream: Tensor, stats: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """Return the gradients, each empty where it is not asked for."""
     from withlogits.kernels import cuda as kernels
 
-    *options, for_logits, for_labels = rest
-    chosen = SoftmaxOptions(*options)
-    outer, inner = _around(logits, chosen.axis)
-    shape = (outer, logits.shape[chosen.axis], inner)
-    dx, dx_view = _made(logits, logits.dtype, shape, for_logits)
-    dz, dz_view = _made(logits, label_gradient_dtype(labels, logits), shape, for_labels)
-    with _on(logits):
-        kernels.softmax_backward(
-            _rows(upstream, outer, inner),
-            stats.view(2, outer, inner),
-            _three(logits, chosen.axis),
-            _labels(labels, chosen),
-            _single(class_weight, contiguous=True),
-            _rows(sample_weight, outer, inner),
-            dx_view,
-            dz_view,
-            **_named(chosen),
-        )
-    return _finished(dx, dx_view), _finished(dz, dz_view)
+    *args, for_logits, for_labels = rest
+    options = SoftmaxOptions(*args[SOFTMAX.count :])
+    outer, classes, inner = _row_shape(args[0], options.axis)
+
+    def launch(dx: Tensor | None, dz: Tensor | None) -> None:
+        u = upstream.to(torch.float32).reshape(outer, inner)
+        inputs = _softmax_inputs(args, options)
+        kernels.softmax_backward(options, inputs, u, stats.view(2, outer, inner), dx, dz)
+
+    return _gradients(args, (outer, classes, inner), (for_logits, for_labels), launch)
 
 
-def sigmoid_elements(
-    logits: Tensor, labels: Tensor, pos_weight: Tensor | None, sample_weight: Tensor | None, label_smoothing: float
-) -> tuple[Tensor, Tensor]:
-    """The losses of the elements; the gradient needs nothing more of them."""
+def sigmoid_elements(*args: Any) -> tuple[Tensor, Tensor]:
+    """Return the losses of the elements; their gradients need no statistics."""
     from withlogits.kernels import cuda as kernels
 
-    loss, view = _made(logits, torch.float32, _four(logits).shape, True)
-    with _on(logits):
-        kernels.sigmoid_forward(
-            _four(logits),
-            _four(_plain(labels)),
-            _four(_single(pos_weight)),
-            _four(_single(sample_weight)),
-            view,
-            label_smoothing=label_smoothing,
-        )
-    return _finished(loss, view), logits.new_empty(0)
+    logits, options = args[0], SigmoidOptions(*args[SIGMOID.count :])
+    loss, written = _new(logits, torch.float32, _four_axes(logits).shape)
+    with torch.cuda.device_of(logits):
+        kernels.sigmoid_forward(options, _sigmoid_inputs(args), written)
+    return _filled(loss, written), logits.new_empty(0)
 
 
-def sigmoid_elements_backward(
-    upstream: Tensor,
-    stats: Tensor,
-    logits: Tensor,
-    labels: Tensor,
-    pos_weight: Tensor | None,
-    sample_weight: Tensor | None,
-    label_smoothing: float,
-    for_logits: bool,
-    for_labels: bool,
-) -> tuple[Tensor, Tensor]:
-    """The gradients, each empty where it is not asked for."""
+def sigmoid_elements_backward(upstream: Tensor, stats: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """Return the gradients, each empty where it is not asked for."""
     from withlogits.kernels import cuda as kernels
 
-    shape = _four(logits).shape
-    dx, dx_view = _made(logits, logits.dtype, shape, for_logits)
-    dz, dz_view = _made(logits, label_gradient_dtype(labels, logits), shape, for_labels)
-    with _on(logits):
-        kernels.sigmoid_backward(
-            _four(_single(upstream)),
-            _four(logits),
-            _four(_plain(labels)),
-            _four(_single(pos_weight)),
-            _four(_single(sample_weight)),
-            dx_view,
-            dz_view,
-            label_smoothing=label_smoothing,
-        )
-    return _finished(dx, dx_view), _finished(dz, dz_view)
+    *args, for_logits, for_labels = rest
+    options = SigmoidOptions(*args[SIGMOID.count :])
+
+    def launch(dx: Tensor | None, dz: Tensor | None) -> None:
+        kernels.sigmoid_backward(options, _sigmoid_inputs(args), _four_axes(upstream.to(torch.float32)), dx, dz)
+
+    return _gradients(args, _four_axes(args[0]).shape, (for_logits, for_labels), launch)
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
@@ -150,56 +98,64 @@ KERNELS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _on(tensor: Tensor) -> Any:
-    """The device that Triton launches on is the current one."""
-    return torch.cuda.device_of(tensor)
+def _row_shape(logits: Tensor, axis: int) -> tuple[int, int, int]:
+    """Return (outer, C, inner): how many rows the axes before and after the class axis make."""
+    shape = logits.shape
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 
-def _around(logits: Tensor, axis: int) -> tuple[int, int]:
-    """How many rows the axes before and after that of the classes make."""
-    return math.prod(logits.shape[:axis]), math.prod(logits.shape[axis + 1 :])
+def _softmax_inputs(args: Any, options: SoftmaxOptions) -> Any:
+    """Return an operator's arrays as (outer, C, inner) and (outer, inner): views, or copies where no strides fit."""
+    from withlogits.kernels.cuda import Inputs
+
+    logits, labels, *weights = args[: SOFTMAX.count]
+    shape = outer, _, inner = _row_shape(logits, options.axis)
+    taken = [
+        None
+        if weight is None
+        else weight.to(torch.float32).contiguous()
+        if name in options.PER_CLASS
+        else weight.to(torch.float32).reshape(outer, inner)
+        for name, weight in zip(options.WEIGHTS, weights, strict=True)
+    ]
+    labels = _not_boolean(labels).reshape((outer, inner) if options.sparse else shape)
+    return Inputs(logits.reshape(shape), labels, tuple(taken))
 
 
-def _three(tensor: Tensor, axis: int) -> Tensor:
-    """(outer, C, inner): a view, or a copy where no strides can say it."""
-    outer, inner = _around(tensor, axis)
-    return tensor.reshape(outer, tensor.shape[axis], inner)
+def _sigmoid_inputs(args: Any) -> Any:
+    """Return an operator's arrays with at most four axes."""
+    from withlogits.kernels.cuda import Inputs
+
+    logits, labels, *weights = args[: SIGMOID.count]
+    taken = [None if weight is None else _four_axes(weight.to(torch.float32)) for weight in weights]
+    return Inputs(_four_axes(logits), _four_axes(_not_boolean(labels)), tuple(taken))
 
 
-def _four(tensor: Any) -> Any:
-    """At most four axes."""
-    return tensor if tensor is None or tensor.dim() <= 4 else tensor.reshape(-1)
+def _four_axes(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dim() <= 4 else tensor.reshape(-1)
 
 
-def _labels(labels: Tensor, options: SoftmaxOptions) -> Tensor:
-    if not options.sparse:
-        return _three(_plain(labels), options.axis)
-    shape = labels.shape
-    return labels.reshape(math.prod(shape[: options.axis]), math.prod(shape[options.axis :]))
-
-
-def _plain(labels: Tensor) -> Tensor:
+def _not_boolean(labels: Tensor) -> Tensor:
     return labels.view(torch.uint8) if labels.dtype == torch.bool else labels
 
 
-def _rows(weight: Tensor | None, outer: int, inner: int) -> Tensor | None:
-    return None if weight is None else weight.to(torch.float32).reshape(outer, inner)
+def _gradients(
+    args: Any, shape: tuple[int, ...], asked: tuple[bool, bool], launch: Callable[..., None]
+) -> tuple[Tensor, ...]:
+    """Return the gradients that `launch(dx, dz)` writes to arrays of this shape."""
+    logits, labels = args[:2]
+    dtypes = (logits.dtype, label_gradient_dtype(labels, logits))
+    made = [
+        _new(logits, dtype, shape) if wanted else (logits.new_empty(0), None)
+        for dtype, wanted in zip(dtypes, asked, strict=True)
+    ]
+    with torch.cuda.device_of(logits):
+        launch(*(written for _, written in made))
+    return tuple(_filled(*one) for one in made)
 
 
-def _single(weight: Tensor | None, contiguous: bool = False) -> Tensor | None:
-    if weight is None:
-        return None
-    return weight.to(torch.float32).contiguous() if contiguous else weight.to(torch.float32)
-
-
-def _named(options: SoftmaxOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in field_names(options) if name != "axis"}
-
-
-def _made(like: Tensor, dtype: torch.dtype, shape: tuple[int, ...], wanted: bool) -> tuple[Tensor, Tensor | None]:
-    """A result, and how the kernel writes it: in place, or beside it where no strides can say its shape."""
-    if not wanted:
-        return like.new_empty(0), None
+def _new(like: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return a new result, and the array to write it to: a view, or other memory where no strides fit the shape."""
     result = torch.empty_like(like, dtype=dtype)
     try:
         return result, result.view(shape)
@@ -207,7 +163,8 @@ def _made(like: Tensor, dtype: torch.dtype, shape: tuple[int, ...], wanted: bool
         return result, result.new_empty(shape)
 
 
-def _finished(result: Tensor, written: Tensor | None) -> Tensor:
+def _filled(result: Tensor, written: Tensor | None) -> Tensor:
+    """Return the result after it was written, here or in other memory."""
     if written is not None and written.data_ptr() != result.data_ptr():
         result.copy_(written.view(result.shape))
     return result

@@ -39,7 +39,9 @@ def as_index(labels: Tensor) -> Tensor:
 
 
 def constant(value: Any, like: Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    if isinstance(value, Tensor):
+        return value.to(dtype=like.dtype, device=like.device)
+    return torch.full((), value, dtype=like.dtype, device=like.device)  # the host would wait for a copy of a number
 
 
 def arange(n: int, like: Tensor) -> Tensor:

@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
+from torch.autograd.forward_ad import unpack_dual
 
 from withlogits import engine, errors, formulas
 from withlogits.frameworks.torch import cpu, cuda, namespace, private
@@ -190,15 +189,16 @@ class _Derivatives:
                 "jvp": staticmethod(self._push),
             },
         )
+        self._apply = private.apply_of(self._function)
         self._operator, self._backward, self._forward, self._constant = operator, backward, forward, constant
         library.impl(operator._opname, self.apply, "Autograd")
 
     def apply(self, *args: Any) -> Any:
-        with enable_single_level_autograd_function():
-            return super(torch.autograd.Function, self._function).apply(*args)  # type: ignore[misc]
+        with private.single_level_functions():
+            return self._apply(*args)
 
     def _run(self, ctx: Any, *args: Any) -> Any:
-        with torch.enable_grad(), _set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
+        with torch.enable_grad(), private.set_forward_grad(True), private.below_autograd():
             result = self._operator(*args)
         kept = tuple(result[i] for i in self._constant)
         ctx.mark_non_differentiable(*kept)
@@ -219,7 +219,7 @@ class _Derivatives:
         return self._backward(self._saved(ctx), gradients, ctx.needs_input_grad)
 
     def _push(self, ctx: Any, *tangents: Any) -> Any:
-        with _set_fwd_grad_enabled(True):  # of the levels below; this one's is set aside
+        with private.set_forward_grad(True):  # of the levels below; this one's is set aside
             saved = [unpack_dual(a, level=0).primal if isinstance(a, Tensor) else a for a in self._saved(ctx)]
             return self._forward(saved, tangents)
 

@@ -1,17 +1,21 @@
 """Private names of torch, each with the public way that stands in for it in releases that lack the name.
 
 A stand-in is always right, and slower: the plain calls on CPU tensors then go through the operators like all others.
+For a name in `REQUIRED` there is no public way, and without it the operators cannot be defined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch.autograd import forward_ad as _forward_ad
+
+from withlogits import errors
 
 
 def _found(path: str, stand_in: Callable[..., Any]) -> Callable[..., Any]:
@@ -20,6 +24,16 @@ def _found(path: str, stand_in: Callable[..., Any]) -> Callable[..., Any]:
         function: Callable[..., Any] = attrgetter(path)(torch)
     except AttributeError:
         return stand_in
+    return function
+
+
+def _required(path: str) -> Callable[..., Any]:
+    """Return the function at this path in torch."""
+    module, _, name = path.rpartition(".")
+    try:
+        function: Callable[..., Any] = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        raise errors.missing_in_torch(path, torch.__version__) from None
     return function
 
 
@@ -56,6 +70,15 @@ transforms_active, dispatch_modes, is_wrapped, is_batched, keeps_graph, is_traci
 # Its `_current_level` is negative outside of forward mode; without that name, forward mode is taken to be on.
 forward_mode: Any = _forward_ad if hasattr(_forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
 apply_of = _apply_of if hasattr(super(torch.autograd.Function, torch.autograd.Function), "apply") else _apply_publicly
+
+# Context managers: an autograd.Function may be applied below a level of torch.func; forward-mode derivatives are on or
+# off; operators are called below their autograd kernels.
+REQUIRED = (
+    "torch._functorch.utils.enable_single_level_autograd_function",
+    "torch.autograd.forward_ad._set_fwd_grad_enabled",
+    "torch._C._AutoDispatchBelowAutograd",
+)
+single_level_functions, set_forward_grad, below_autograd = map(_required, REQUIRED)
 
 
 def register_decomposition(operator: Any, decomposition: Callable[..., Any]) -> None:

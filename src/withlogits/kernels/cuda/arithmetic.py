@@ -1,15 +1,19 @@
-"""What the Triton kernels compute with: two_sum, exp, log1p and the soft cap, each with its contract.
+"""Arithmetic of the Triton kernels: two_sum, exp, log1p and the transformation of logits, each with its error bound.
 
-float32 but for a row's own numbers, which are float64: a GPU has many float32 units, on some cards 64 for each float64
-one, and few rows. Errors are in units in the last place of the result (ulp), the largest seen against mpmath;
-`tests/kernels/cuda/test_arithmetic.py` holds every function to the figure that stands here. The polynomials are
-Chebyshev fits, rounded to float32.
+float32, except for numbers that belong to a whole row, which are float64: a GPU has up to 64 float32 units for each
+float64 one, and few rows. Errors are in units in the last place of the result (ulp), the largest seen against mpmath;
+`tests/kernels/cuda/test_arithmetic.py` reads the bounds from the docstrings. The polynomials are Chebyshev fits,
+rounded to float32.
 
-Nothing here needs fused multiply-adds for its exactness (products that must be exact are of few bits), so the compiler
-may fuse them, and the interpreter, which has none, finds the same errors.
+No function relies on fused multiply-adds (products that must be exact have few bits), so the compiler may fuse them,
+and the interpreter, which has none, has the same errors.
 """
 
 from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -18,11 +22,11 @@ LOG2E = tl.constexpr(1.4426950408889634)
 LN2_HIGH = tl.constexpr(0.693145751953125)  # the first 15 bits of ln 2: times an integer below 2^9 it is exact
 LN2_LOW = tl.constexpr(1.4286068202862268e-06)
 
-# Exponentials are kept times 2^64, so that those below the normal numbers of float32 lose nothing until the last
+# Exponentials are scaled by 2^64, so that those below the normal float32 numbers lose no digits before the last
 # rounding, and a sum of 2^60 of them does not overflow.
 TO_BIAS = tl.constexpr(2.0**64)
 FROM_BIAS = tl.constexpr(2.0**-64)
-# Added to a number below 2^22 it rounds to an integer, which then stands in the low bits with the exponent's offset.
+# Added to a number below 2^22 it rounds to an integer, whose low bits then hold the biased exponent.
 ROUNDER = tl.constexpr(1.5 * 2.0**23 + 127 + 64)
 LOG2E_HIGH = tl.constexpr(1.442626953125)  # the first 13 bits of log2 e: times a half-precision number it is exact
 LOG2E_LOW = tl.constexpr(6.80877639634e-05)
@@ -30,28 +34,52 @@ LOWEST = tl.constexpr(-131.0)  # exp below is less than half of the smallest sub
 FINITE = tl.constexpr(-3.4028234663852886e38)  # the lowest finite number
 
 
+class Transform(NamedTuple):
+    """The softcap c and the temperature τ as float32 numbers."""
+
+    cap: float
+    inverse_cap: float
+    inverse_high: float  # 1/τ = inverse_high + inverse_low, the first of 12 bits
+    inverse_low: float
+    inverse: float
+
+
+def transform_of(softcap: float | None, temperature: float) -> Transform:
+    """Return the numbers of a transformation of logits."""
+    cap = 1.0 if softcap is None else softcap
+    inverse = 1.0 / temperature
+    fraction, exponent = math.frexp(inverse)
+    high = math.ldexp(math.floor(fraction * 4096.0) / 4096.0, exponent)
+    return Transform(*map(to_float32, (cap, 1.0 / cap, high, inverse - high, inverse)))
+
+
+def to_float32(value: Any) -> float:
+    """Round to float32, as the compiled kernel does with its arguments and the interpreter does not."""
+    return ctypes.c_float(value).value
+
+
 @triton.jit
 def two_sum(a, b):
-    """a + b as the rounded sum and exactly what rounding lost (Knuth); NaN is lost where the sum is infinite."""
+    """Return a + b rounded, and its rounding error (Knuth), which is NaN where the sum is infinite."""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
 
 
 @triton.jit
-def exp_biased(d, left, FAST: tl.constexpr):
-    """2^64·exp(d + left) for d ≤ 0 and a correction `left` below one ulp of d, or None.
+def exp_biased(d, error, FAST: tl.constexpr):
+    """Return 2^64·exp(d + error) for d ≤ 0 and a correction `error` below one ulp of d, or None.
 
-    At most 1.5 ulp; 0 below −131, NaN for NaN, exactly 2^64 for 0. FAST takes the GPU's own exp2 in place of the
-    polynomial: 4 instructions fewer and 2 ulp more, for logits of half precision.
+    At most 1.5 ulp; 0 below −131, NaN for NaN, exactly 2^64 for 0. FAST replaces the polynomial by the GPU's
+    own exp2: 4 instructions fewer and 2 ulp more, for half-precision logits.
     """
     z = d * LOG2E + ROUNDER
     n = z - ROUNDER
     f = d - n * LN2_HIGH
-    if left is None:
+    if error is None:
         f = f - n * LN2_LOW
     else:
-        f = f + (left - n * LN2_LOW)
+        f = f + (error - n * LN2_LOW)
     scale = (z.to(tl.int32, bitcast=True) << 23).to(tl.float32, bitcast=True)
     if FAST:
         e = tl.exp2(f * LOG2E) * scale
@@ -67,7 +95,7 @@ def exp_biased(d, left, FAST: tl.constexpr):
 
 @triton.jit
 def exponent_of(x):
-    """x·log2 e of a half-precision x as n + f, n an integer and f small; n + ROUNDER too. n + f is right to 2^-25."""
+    """Return n + ROUNDER, n and f for a half-precision x: x·log2 e = n + f within 2^-25, n an integer and f small."""
     product = x * LOG2E_HIGH
     z = product + ROUNDER
     n = z - ROUNDER
@@ -76,10 +104,10 @@ def exponent_of(x):
 
 @triton.jit
 def exp_half(x, top):
-    """2^64·exp(x − top) for half-precision x ≤ top, the difference of which is not rounded; at most 4 ulp.
+    """Return 2^64·exp(x − top) for half-precision x ≤ top without rounding the difference; at most 4 ulp.
 
-    As `exp_biased`, for 9 instructions less: two_sum is not needed, and `top` is one for many x. −inf − (−inf) counts
-    as −inf. Two different numbers above 2.3e38 give NaN.
+    9 instructions less than `exp_biased`: no two_sum, and many x share `top`. −inf − (−inf) is taken as −inf. Two
+    different numbers above 2.3e38 give NaN.
     """
     z, _, f = exponent_of(x)
     _, n_top, f_top = exponent_of(tl.maximum(top, -1e30))
@@ -90,9 +118,9 @@ def exp_half(x, top):
 
 @triton.jit
 def log1p_biased(e):
-    """2^64·log1p(e/2^64) for 0 ≤ e ≤ 2^64, float32; at most 2.0 ulp.
+    """Return 2^64·log1p(e/2^64) for 0 ≤ e ≤ 2^64, float32; at most 2.0 ulp.
 
-    log1p(a) = 2 artanh(v) with v = a/(2 + a) ≤ 1/3: no logarithm, and the factor v keeps the bias.
+    log1p(a) = 2 artanh(v) with v = a/(2 + a) ≤ 1/3: no logarithm, and the factor v carries the scale.
     """
     v = tl.div_rn(e, e * FROM_BIAS + 2.0)
     w = v * FROM_BIAS
@@ -106,23 +134,23 @@ def log1p_biased(e):
 
 @triton.jit
 def log1p_wide(a):
-    """log1p(a) for a ≥ 0, float64, within some ulp of it: what rounding did to 1 + a is divided out again (Kahan)."""
+    """Return log1p(a) for a ≥ 0 in float64, within 4 ulp: the rounding of 1 + a is divided out again (Kahan)."""
     u = a + 1.0
     return tl.where(u == 1.0, a, tl.log(u) * (a / (u - 1.0)))
 
 
 @triton.jit
-def bent(x, cap, inverse_cap, inverse_high, inverse_low, CAPPED: tl.constexpr, TEMPERED: tl.constexpr):
-    """The transformed logit cap·tanh(x/cap)/τ, as a pair of float32 numbers; −inf stays −inf.
+def transformed(x, transform, CAPPED: tl.constexpr, TEMPERED: tl.constexpr):
+    """Return the transformed logit c·tanh(x/c)/τ as a pair of float32 numbers; −inf stays −inf.
 
-    1/τ = inverse_high + inverse_low, the first of 12 bits. With the temperature alone the pair is exact to 2^-34 of
-    it. With a cap it is within 2 ulp of float32: cap·tanh is x − a small part, or ±cap + a small part, and no part
-    is larger than 0.24 cap. x/τ beyond the largest float32 is NaN or infinite.
+    With the temperature alone the pair is exact to 2^-34. With a cap it is within 2 ulp of float32: c·tanh is x − a
+    small part, or ±c + a small part, of at most 0.24 c. Where x/τ overflows float32 it is NaN or infinite.
     """
     high = x
     low = tl.zeros_like(x)
     if CAPPED:
-        y = tl.abs(x) * inverse_cap
+        cap = transform.cap
+        y = tl.abs(x) * transform.inverse_cap
         w = y * y
         q = w * 0.00042069549090228975 + -0.0025104593951255083
         q = q * w + 0.008218921720981598
@@ -140,8 +168,8 @@ def bent(x, cap, inverse_cap, inverse_high, inverse_low, CAPPED: tl.constexpr, T
         high = tl.where(x == -float("inf"), x, total)
     if TEMPERED:
         upper = (high.to(tl.int32, bitcast=True) & -4096).to(tl.float32, bitcast=True)
-        product = upper * inverse_high
-        rest = (high - upper) * inverse_high + (high * inverse_low + low * inverse_high)
+        product = upper * transform.inverse_high
+        rest = (high - upper) * transform.inverse_high + (high * transform.inverse_low + low * transform.inverse_high)
         total = product + rest
         low = rest - (total - product)
         high = tl.where(high == -float("inf"), high, total)
@@ -149,16 +177,16 @@ def bent(x, cap, inverse_cap, inverse_high, inverse_low, CAPPED: tl.constexpr, T
 
 
 @triton.jit
-def slope_of(x, inverse_cap, inverse, CAPPED: tl.constexpr):
-    """The derivative of `bent`: sech²(x/cap)/τ = 4e/(1 + e)²/τ with e = exp(−2|x|/cap); at most 4 + 4 |x/cap| ulp."""
-    slope = tl.zeros_like(x) + inverse
+def transform_slope(x, transform, CAPPED: tl.constexpr):
+    """Return the derivative sech²(x/c)/τ = 4e/(1 + e)²/τ with e = exp(−2|x|/c); at most 4 + 4 |x/c| ulp."""
+    slope = tl.zeros_like(x) + transform.inverse
     if CAPPED:
-        e = exp_biased(tl.abs(x) * inverse_cap * -2.0, None, False) * FROM_BIAS
-        slope = 4.0 * e / ((e + 1.0) * (e + 1.0)) * inverse
+        e = exp_biased(tl.abs(x) * transform.inverse_cap * -2.0, None, False) * FROM_BIAS
+        slope = 4.0 * e / ((e + 1.0) * (e + 1.0)) * transform.inverse
     return slope
 
 
 @triton.jit
 def wide_sum(x):
-    """The sums over the lanes of (ROWS, LANES), in float64."""
+    """Return the sums over the lanes of (ROWS, LANES), in float64."""
     return tl.sum(x.to(tl.float64), axis=1)

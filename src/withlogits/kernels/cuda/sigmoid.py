@@ -6,9 +6,9 @@
     d/dx = Q σ(x) − P σ(−x)      σ(|x|) = 1/(1 + e)   σ(−|x|) = e/(1 + e)
     d/dz = (1 − ε)(q softplus(−x) − softplus(x)) = (1 − ε)(q a − b + (q − 1) u)
 
-A program has a tile (ROWS, COLUMNS) of the last two axes, so that an array that is broadcast, or transposed, is read
-where it lies. A flat index taken apart by divisions was rejected: the compiler no longer sees that neighbours are
-neighbours, and loads them one by one.
+A program computes a tile (ROWS, COLUMNS) of the last two axes, so that broadcast and transposed arrays are read in
+place. A flat index taken apart by divisions was rejected: the compiler no longer sees that elements are contiguous, and
+loads them one by one.
 
 Logits are of fp16, bf16 or fp32, labels of any type, arithmetic is float32. The loss is within 4 ulp; the gradients
 are within 4 ulp of float32 of their larger term, before they are rounded to the dtype of the result. Nothing overflows,
@@ -27,8 +27,8 @@ HALFWAY = tl.constexpr(2.0**-32)
 
 
 @triton.jit
-def places(sizes, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The indices of a program's elements on four axes, the last two as (ROWS, 1) and (1, COLUMNS); which exist."""
+def element_indices(sizes, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the indices of a program's elements on four axes, the last two (ROWS, 1) and (1, COLUMNS), and a mask."""
     _, second, rows, columns = sizes
     across = tl.cdiv(columns, COLUMNS)
     down = tl.cdiv(rows, ROWS)
@@ -42,79 +42,79 @@ def places(sizes, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def offset(place, strides):
-    i, j, row, column = place
+def offset(indices, strides):
+    i, j, row, column = indices
     i_step, j_step, row_step, column_step = strides
     return (i * i_step + j * j_step) + (row * row_step + column * column_step)
 
 
 @triton.jit
-def weights(z, q, keep, half):
-    """P and Q of a tile; keep = 1 − ε, half = ε/2. 1 − z is taken before float64 labels lose their digits."""
+def target_weights(z, pos_weight, smoothing):
+    """Return P and Q of a tile. 1 − z is computed before float64 labels are rounded."""
+    keep, half = smoothing
     rest = (1.0 - z.to(tl.float64)).to(tl.float32) if z.dtype == tl.float64 else 1.0 - z.to(tl.float32)
     positive = z.to(tl.float32) * keep + half
-    if q is not None:
-        positive *= q
+    if pos_weight is not None:
+        positive *= pos_weight
     return positive, rest * keep + half
 
 
 @triton.jit
 def sigmoid_forward(
-    x, z, q, s, loss, sizes, x_strides, z_strides, q_strides, s_strides, loss_strides, keep, half,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """s times the loss of each element."""
-    place, exists = places(sizes, ROWS, COLUMNS)
-    value = tl.load(x + offset(place, x_strides), mask=exists, other=0.0).to(tl.float32)
-    label = tl.load(z + offset(place, z_strides), mask=exists, other=0)
-    pos_weight = q
-    if q is not None:
-        pos_weight = tl.load(q + offset(place, q_strides), mask=exists, other=0.0)
-    positive, negative = weights(label, pos_weight, keep, half)
+    x, z, pos_weight, sample_weight, loss, sizes, strides, smoothing, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """Write s times the loss of each element. `strides` are those of the arrays, in order; smoothing = (1 − ε, ε/2)."""
+    at, mask = element_indices(sizes, ROWS, COLUMNS)
+    value = tl.load(x + offset(at, strides[0]), mask=mask, other=0.0).to(tl.float32)
+    label = tl.load(z + offset(at, strides[1]), mask=mask, other=0)
+    q = pos_weight
+    if pos_weight is not None:
+        q = tl.load(pos_weight + offset(at, strides[2]), mask=mask, other=0.0)
+    positive, negative = target_weights(label, q, smoothing)
     size = tl.abs(value)
     u = log1p_biased(exp_biased(-size, None, False))
     side = tl.where(value < 0.0, positive, negative)
     result = tl.where(side == 0.0, 0.0, side * size) + (positive + negative) * u * FROM_BIAS
-    if s is not None:
-        sample = tl.load(s + offset(place, s_strides), mask=exists, other=0.0)
+    if sample_weight is not None:
+        sample = tl.load(sample_weight + offset(at, strides[3]), mask=mask, other=0.0)
         result = tl.where(sample == 0.0, 0.0, result * sample)
-    tl.store(loss + offset(place, loss_strides), result, mask=exists)
+    tl.store(loss + offset(at, strides[4]), result, mask=mask)
 
 
 @triton.jit
 def sigmoid_backward(
-    u, x, z, q, s, dx, dz, sizes, u_strides, x_strides, z_strides, q_strides, s_strides, dx_strides, dz_strides,
-    keep, half, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    """u s dL/dx and u s dL/dz, rounded once, after the product; either may be None."""
-    place, exists = places(sizes, ROWS, COLUMNS)
-    value = tl.load(x + offset(place, x_strides), mask=exists, other=0.0).to(tl.float32)
-    factor = tl.load(u + offset(place, u_strides), mask=exists, other=0.0)
-    live = factor != 0.0
-    if s is not None:
-        sample = tl.load(s + offset(place, s_strides), mask=exists, other=0.0)
-        live = live & (sample != 0.0)
+    x, z, pos_weight, sample_weight, u, dx, dz, sizes, strides, smoothing, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """Write u s dL/dx and u s dL/dz, rounded once, after the product; either may be None."""
+    at, mask = element_indices(sizes, ROWS, COLUMNS)
+    value = tl.load(x + offset(at, strides[0]), mask=mask, other=0.0).to(tl.float32)
+    factor = tl.load(u + offset(at, strides[4]), mask=mask, other=0.0)
+    active = factor != 0.0
+    if sample_weight is not None:
+        sample = tl.load(sample_weight + offset(at, strides[3]), mask=mask, other=0.0)
+        active = active & (sample != 0.0)
         factor *= sample
-    pos_weight = q
-    if q is not None:
-        pos_weight = tl.load(q + offset(place, q_strides), mask=exists, other=0.0)
+    q = pos_weight
+    if pos_weight is not None:
+        q = tl.load(pos_weight + offset(at, strides[2]), mask=mask, other=0.0)
     size = tl.abs(value)
     e = exp_biased(-size, None, False)
     if dx is not None:
-        label = tl.load(z + offset(place, z_strides), mask=exists, other=0)
-        positive, negative = weights(label, pos_weight, keep, half)
+        label = tl.load(z + offset(at, strides[1]), mask=mask, other=0)
+        positive, negative = target_weights(label, q, smoothing)
         share = tl.div_rn(1.0, e * FROM_BIAS + 1.0)
         small = e * share * HALFWAY  # still times 2^32, until the upstream has made it large enough
         share = share * 2.0**32
         up = tl.where(value < 0.0, small, share)
         down = tl.where(value < 0.0, share, small)
-        g = tl.where(live, (negative * up - positive * down) * factor * HALFWAY, 0.0)
-        tl.store(dx + offset(place, dx_strides), g.to(dx.dtype.element_ty), mask=exists)
+        g = tl.where(active, (negative * up - positive * down) * factor * HALFWAY, 0.0)
+        tl.store(dx + offset(at, strides[5]), g.to(dx.dtype.element_ty), mask=mask)
     if dz is not None:
         h = -value
-        if q is not None:
-            a = tl.where(pos_weight == 0.0, 0.0, pos_weight * size)
-            h = tl.where(value < 0.0, a, -size) + (pos_weight - 1.0) * log1p_biased(e) * FROM_BIAS
+        keep = tl.zeros_like(h) + smoothing[0]
+        if pos_weight is not None:
+            a = tl.where(q == 0.0, 0.0, q * size)
+            h = tl.where(value < 0.0, a, -size) + (q - 1.0) * log1p_biased(e) * FROM_BIAS
         h = tl.where((keep == 0.0) & (tl.abs(h) == float("inf")), 0.0, h * keep)
-        h = tl.where(live, h * factor, 0.0)
-        tl.store(dz + offset(place, dz_strides), h.to(dz.dtype.element_ty), mask=exists)
+        h = tl.where(active, h * factor, 0.0)
+        tl.store(dz + offset(at, strides[6]), h.to(dz.dtype.element_ty), mask=mask)

@@ -9,24 +9,22 @@ A row x of C logits with target weights t, in the letters of the formulas:
              −T S G + (T − t_j) + 2λ(m + r) G: nothing cancels
     d/dz_j = w_j (1 − ε) ((m − x_j) + r)
 
-A program has ROWS rows, and goes through their classes in tiles of LANES × VECTOR. For its VECTOR logits each lane
-finds m and S. Then it puts them together with those that it has from earlier tiles: of the two maxima the smaller one
-goes into S as exp(smaller − larger), and the S that came with it is multiplied by that number. So no maximum is ever in
-a sum of smaller numbers, and a logit costs one exponential. The sum Σ t_j (m − x_j) moves in the same way, by the
-target weight of what is no longer the maximum. The lanes come together once, at the end. The order of all this depends
-on C, the dtype and the layout, not on the rows beside.
+A program computes `rows` rows, in tiles of lanes × vector classes. Each lane finds m and S of its `vector` logits and
+merges them with those of earlier tiles: the smaller of the two maxima enters S as exp(smaller − larger), and the S that
+belongs to it is multiplied by that number. So a sum of smaller numbers never contains a maximum, and a logit needs one
+exponential. The sum Σ t_j (m − x_j) is corrected likewise, by the target weights below the new maximum. The lanes are
+reduced once, at the end. The order of all sums depends on C, the dtype and the layout, not on other rows.
 
-Steps to here. (1) Two passes, the maximum and then the sums: the same numbers, but a row is read twice from DRAM where
-it is too long for the caches. (2) One maximum for all lanes, corrected tile by tile: a reduction and two barriers in
-each tile. (3) The row kept in registers: it is this one with a single tile (SINGLE), for rows up to the longest one.
-(4) VECTOR 1 always: 31 instructions for a bfloat16 logit in place of 24, of which a GPU has time for about 20 while it
-reads one; kept for float32, where it is 33 in place of 39, of about 39. (Counted in the code compiled for sm_90.)
-Splitting a row among programs would fill a GPU with few long rows, and wants memory for their parts; where time is
-long, rows are many.
+Alternatives. (1) Two passes, the maximum and then the sums: the same numbers, but a row longer than the caches is read
+twice from DRAM. (2) One maximum for all lanes, corrected tile by tile: a reduction and two barriers in each tile.
+(3) The row kept in registers: this is the case of one tile. (4) vector = 1 always: 31 instructions in place of 24 for a
+bfloat16 logit, where a GPU has time for about 20 while it reads one; used for float32, with 33 in place of 39, of about
+39. (Counted in the code compiled for sm_90.) (5) Splitting a row among programs: would fill a GPU with few long rows,
+but needs memory for the parts, and long calls have many rows.
 
 Logits are of fp16, bf16 or fp32, labels of any type. x_j − m is a pair (`two_sum`), so the tail of a confident row is
-right. The largest errors, in ulp of float32; the gradient of the logits counts in ulp of its larger term, and in ulp of
-its dtype where that is of half precision:
+right. The largest errors, in ulp of float32; those of dL/dx are in ulp of its larger term, and for half precision in
+ulp of its dtype:
 
     |                        | fp32 logits | half-precision logits |
     | loss of an index label |           2 |                     4 |
@@ -34,16 +32,19 @@ its dtype where that is of half precision:
     | dL/dx                  |           4 |                     1 |
     | dL/dz                  |           2 |                     2 |
 
-A temperature rounds the transformed logits y to 2^-34 of themselves, a softcap c to 2 ulp of float32, of which the loss
-makes what it makes, and dL/dx at most 2^-22 T p_j (|y_j| + Σ p_i |y_i|) |dy_j/dx_j|; the softcap's slope adds 4 |x/c|
-ulp to dL/dx. Gradients below the normal numbers may lose their digits. bf16 logits above 2.3e38 that differ give NaN.
+A temperature rounds the transformed logits y to a relative 2^-34, a softcap c to 2 ulp of float32. These roundings add
+their propagated error to the loss, and at most 2^-22 T p_j (|y_j| + Σ p_i |y_i|) |dy_j/dx_j| to dL/dx; the softcap's
+slope adds 4 |x/c| ulp to dL/dx. Gradients below the normal numbers may lose digits. bf16 logits above 2.3e38 that
+differ give NaN.
 
-NaN, +inf or only −inf in a row that counts gives NaN; −inf is a masked class, and 0·inf is 0. An index label outside
+NaN, +inf or only −inf in an unmasked row gives NaN; −inf is a masked class, and 0·inf is 0. An index label outside
 [0, C) gives NaN and a gradient of 0, and reads nothing. Rows of weight 0 (and gradients of upstream 0) are 0 whatever
-they hold: their logits are not even read.
+they hold: their logits are not read.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -53,19 +54,66 @@ from .arithmetic import (
     FROM_BIAS,
     LOG2E,
     TO_BIAS,
-    bent,
     exp_biased,
     exp_half,
     log1p_wide,
-    slope_of,
+    transform_slope,
+    transformed,
     two_sum,
     wide_sum,
 )
 
 
+class Config(NamedTuple):
+    """What a compiled kernel is specialized for."""
+
+    sparse: bool
+    smooth: bool
+    ignoring: bool
+    capped: bool
+    tempered: bool
+    z_loss: bool
+    fast: bool  # half-precision logits
+    unit: int  # rows begin at multiples of so many elements
+    rows: int = 1  # of a tile
+    lanes: int = 1
+    vector: int = 1
+    one_tile: bool = False  # the forward pass has the whole row in one tile
+    sums_targets: bool = False  # the backward pass reads the row for T before it writes gradients
+
+    @property
+    def transforms(self) -> bool:
+        """Whether logits are transformed."""
+        return self.capped or self.tempered
+
+    @property
+    def dense(self) -> bool:
+        """Whether every class may have a target weight."""
+        return self.smooth or not self.sparse
+
+    @property
+    def step(self) -> int:
+        """The classes of a tile."""
+        return self.lanes * self.vector
+
+
+def sums_targets(config: Config, class_weight: Any, **_: Any) -> bool:
+    """Whether a row's T is known only from the targets of all classes."""
+    return not config.sparse or (config.smooth and class_weight is not None)
+
+
+class Numbers(NamedTuple):
+    """Numbers that the losses and target weights depend on."""
+
+    ignore: int
+    keep: float  # 1 − ε
+    share: float  # ε/C
+    z_loss: float
+
+
 @triton.jit
-def row_numbers(rows, tiles, ROWS: tl.constexpr):
-    """A program's outer index, its rows as (ROWS,), and which of them exist; 64 bits."""
+def row_indices(rows, tiles, ROWS: tl.constexpr):
+    """Return a program's outer index and its rows as (ROWS,), in 64 bits, and which of them exist."""
     program = tl.program_id(0).to(tl.int64)
     outer = program // tiles
     row = (program - outer * tiles) * ROWS + tl.arange(0, ROWS)
@@ -73,317 +121,306 @@ def row_numbers(rows, tiles, ROWS: tl.constexpr):
 
 
 @triton.jit
-def row_starts(array, strides, outer, row, UNIT: tl.constexpr):
-    """Where the rows of an array begin. Its strides are in units of UNIT elements.
+def row_pointers(array, strides, outer, row, UNIT: tl.constexpr):
+    """Return where the rows of an array begin.
 
-    So the compiler knows that rows begin where a load of UNIT elements may.
+    Strides are in units of UNIT elements, so the compiler knows that a load of UNIT elements is aligned there.
     """
     outer_units, row_units = strides
     return array + (outer * outer_units + row * row_units) * UNIT
 
 
 @triton.jit
-def column_numbers(start, LANES: tl.constexpr, VECTOR: tl.constexpr):
-    """The classes of a tile as (1, LANES, VECTOR)."""
-    return start + tl.arange(0, LANES)[None, :, None] * VECTOR + tl.arange(0, VECTOR)[None, None, :]
+def column_indices(start, CONFIG: tl.constexpr):
+    """Return the classes of a tile as (1, lanes, vector)."""
+    lane = tl.arange(0, CONFIG.lanes)[None, :, None]
+    return start + lane * CONFIG.vector + tl.arange(0, CONFIG.vector)[None, None, :]
 
 
 @triton.jit
-def row_standing(z, z_strides, s, s_strides, outer, row, exists, classes, ignore, SPARSE: tl.constexpr,
-                 IGNORE: tl.constexpr):  # fmt: skip
-    """Of each row: its weight, its index label (−1 if it is no class), whether it counts, whether its label is right.
+def row_labels(labels, weights, outer, row, exists, classes, ignore, CONFIG: tl.constexpr):
+    """Return of each row: its weight, its index label (−1 if it is no class), whether it is unmasked, and valid.
 
-    Index labels are compared in 64 bits.
+    Labels and weights are (array, strides). Index labels are compared in 64 bits.
     """
-    z_outer, z_row = z_strides
-    s_outer, s_row = s_strides
-    counts = exists
+    z, z_strides = labels
+    s, s_strides = weights
+    unmasked = exists
     sample = tl.full(row.shape, 1.0, tl.float32)
     if s is not None:
-        sample = tl.load(s + outer * s_outer + row * s_row, mask=exists, other=0.0)
-        counts = counts & (sample != 0.0)
+        sample = tl.load(row_pointers(s, s_strides, outer, row, 1), mask=exists, other=0.0)
+        unmasked = unmasked & (sample != 0.0)
     valid = exists
     label = tl.full(row.shape, -1, tl.int32)
-    if SPARSE:
-        y = tl.load(z + outer * z_outer + row * z_row, mask=exists, other=0).to(tl.int64)
-        if IGNORE:
-            counts = counts & (y != ignore)
+    if CONFIG.sparse:
+        y = tl.load(row_pointers(z, z_strides, outer, row, 1), mask=exists, other=0).to(tl.int64)
+        if CONFIG.ignoring:
+            unmasked = unmasked & (y != ignore)
         valid = (y >= 0) & (y < classes)
         label = tl.where(valid, y, -1).to(tl.int32)
-    return sample, label, counts, valid
+    return sample, label, unmasked, valid
 
 
 @triton.jit
-def targets(z_rows, z_class, w, label, column, there, keep, share, SPARSE: tl.constexpr):
-    """t_j = w_j ((1 − ε) z_j + ε/C) of a tile (ROWS, LANES, VECTOR), 0 outside; keep = 1 − ε, share = ε/C."""
-    if SPARSE:
-        t = tl.where(column == label[:, None, None], keep, 0.0) + share
+def target_weights(z_rows, z_class, class_weight, label, column, mask, numbers, CONFIG: tl.constexpr):
+    """Return t_j = w_j ((1 − ε) z_j + ε/C) of a tile (rows, lanes, vector), 0 outside of `mask`."""
+    if CONFIG.sparse:
+        t = tl.where(column == label[:, None, None], numbers.keep, 0.0) + numbers.share
     else:
-        t = tl.load(z_rows + column.to(tl.int64) * z_class, mask=there, other=0).to(tl.float32) * keep + share
-    if w is not None:
-        t = t * tl.load(w + column, mask=there, other=0.0)
-    return tl.where(there, t, 0.0)
+        z = tl.load(z_rows + column.to(tl.int64) * z_class, mask=mask, other=0).to(tl.float32)
+        t = z * numbers.keep + numbers.share
+    if class_weight is not None:
+        t = t * tl.load(class_weight + column, mask=mask, other=0.0)
+    return tl.where(mask, t, 0.0)
 
 
 @triton.jit
-def whole_difference(d, left):
-    """d + left of pairs, of which `left` may be some ulp of d; −inf stays −inf."""
-    return tl.where(d == -float("inf"), d, d + left)
+def pair_value(d, error):
+    """Return d + error of a pair whose error may be some ulp of d; −inf stays −inf."""
+    return tl.where(d == -float("inf"), d, d + error)
 
 
 @triton.jit
-def gathered(
-    x_rows, x_class, z_rows, z_class, w, label, start, classes, live, keep, share,
-    cap, inverse_cap, inverse_high, inverse_low,
-    SPARSE: tl.constexpr, SUMMED: tl.constexpr, CAPPED: tl.constexpr, TEMPERED: tl.constexpr, FAST: tl.constexpr,
-    LANES: tl.constexpr, VECTOR: tl.constexpr,
-):  # fmt: skip
-    """Of each lane of a tile: m as given and transformed (a pair), 2^64·S, Σ t_j (m − x_j), Σ t_j; (ROWS, LANES)."""
-    column = column_numbers(start, LANES, VECTOR)
-    there = (column < classes) & live[:, None, None]
-    x = tl.load(x_rows + column.to(tl.int64) * x_class, mask=there, other=-float("inf")).to(tl.float32)
+def tile_statistics(logits, targets, start, classes, active, numbers, transform, CONFIG: tl.constexpr):
+    """Return of each lane: m as given and transformed (a pair), 2^64·S, Σ t_j (m − x_j), Σ t_j; (rows, lanes).
+
+    `logits` is (pointers to rows, stride of classes), `targets` that of the labels, the class weights, index labels.
+    """
+    x_rows, x_class = logits
+    z_rows, z_class, class_weight, label = targets
+    column = column_indices(start, CONFIG)
+    mask = (column < classes) & active[:, None, None]
+    x = tl.load(x_rows + column.to(tl.int64) * x_class, mask=mask, other=-float("inf")).to(tl.float32)
     m = tl.max(x, axis=2)
-    m_high, m_low = bent(m, cap, inverse_cap, inverse_high, inverse_low, CAPPED, TEMPERED)
+    m_high, m_low = transformed(m, transform, CONFIG.capped, CONFIG.tempered)
     sums = tl.zeros_like(m)
-    cost = tl.zeros_like(m)
+    gaps = tl.zeros_like(m)
     total = tl.zeros_like(m)
-    if SUMMED:
-        t = targets(z_rows, z_class, w, label, column, there, keep, share, SPARSE)
+    if CONFIG.dense:
+        t = target_weights(z_rows, z_class, class_weight, label, column, mask, numbers, CONFIG)
         total = tl.sum(t, axis=2)
-    if VECTOR > 1:
-        high, low = bent(x, cap, inverse_cap, inverse_high, inverse_low, CAPPED, TEMPERED)
-        # Of two times −inf the difference is to be −inf as well, not NaN.
-        d, left = two_sum(high, -tl.maximum(m_high, FINITE)[:, :, None])
-        if CAPPED or TEMPERED:
-            e = exp_biased(d, left + (low - m_low[:, :, None]), FAST)
-        elif FAST:
+    if CONFIG.vector > 1:
+        high, low = transformed(x, transform, CONFIG.capped, CONFIG.tempered)
+        # The difference of −inf and −inf must be −inf as well, not NaN.
+        d, error = two_sum(high, -tl.maximum(m_high, FINITE)[:, :, None])
+        if CONFIG.transforms:
+            e = exp_biased(d, error + (low - m_low[:, :, None]), CONFIG.fast)
+        elif CONFIG.fast:
             e = exp_half(x, m[:, :, None])
         else:
-            e = exp_biased(d, left, FAST)
-        highest = x == m[:, :, None]
-        k = tl.sum(highest.to(tl.float32), axis=2)
-        sums = tl.sum(tl.where(highest, 0.0, e), axis=2) + (k - 1.0) * TO_BIAS
-        if SUMMED:
-            if CAPPED or TEMPERED:
-                d = whole_difference(d, left + (low - m_low[:, :, None]))
-            cost = tl.sum(tl.where(t == 0.0, 0.0, -t * d), axis=2)
-    return m, m_high, m_low, sums, cost, total
+            e = exp_biased(d, error, CONFIG.fast)
+        is_max = x == m[:, :, None]
+        k = tl.sum(is_max.to(tl.float32), axis=2)
+        sums = tl.sum(tl.where(is_max, 0.0, e), axis=2) + (k - 1.0) * TO_BIAS
+        if CONFIG.dense:
+            if CONFIG.transforms:
+                d = pair_value(d, error + (low - m_low[:, :, None]))
+            gaps = tl.sum(tl.where(t == 0.0, 0.0, -t * d), axis=2)
+    return m, m_high, m_low, sums, gaps, total
 
 
 @triton.jit
 def softmax_forward(
-    x, z, w, s, loss, stats, x_strides, z_strides, s_strides, x_class, z_class,
-    groups, rows, tiles, count, ignore, keep, share, z_loss, cap, inverse_cap, inverse_high, inverse_low,
-    SPARSE: tl.constexpr, SMOOTH: tl.constexpr, IGNORE: tl.constexpr, CAPPED: tl.constexpr, TEMPERED: tl.constexpr,
-    SQUARED: tl.constexpr, SINGLE: tl.constexpr, FAST: tl.constexpr,
-    UNIT: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
+    x, z, class_weight, sample_weight, loss, stats, x_strides, z_strides, s_strides, x_class, z_class,
+    groups, rows, tiles, count, numbers, transform, CONFIG: tl.constexpr,
 ):  # fmt: skip
-    """The loss of each row, and for its gradient m (before any transformation) and 2^64·S: count is how many rows."""
-    classes = groups * UNIT
-    outer, row, exists = row_numbers(rows, tiles, ROWS)
-    sample, label, counts, valid = row_standing(
-        z, z_strides, s, s_strides, outer, row, exists, classes, ignore, SPARSE, IGNORE
-    )
-    live = counts & valid
-    x_rows = row_starts(x, x_strides, outer, row, UNIT)[:, None, None]
-    z_rows = row_starts(z, z_strides, outer, row, UNIT)[:, None, None]
-    SUMMED: tl.constexpr = SMOOTH or not SPARSE
-    BENT: tl.constexpr = CAPPED or TEMPERED
+    """Write the loss of each row, and the m (before any transformation) and 2^64·S of all `count` rows.
 
-    m, high, low, sums, cost, total = gathered(
-        x_rows, x_class, z_rows, z_class, w, label, 0, classes, live, keep, share,
-        cap, inverse_cap, inverse_high, inverse_low, SPARSE, SUMMED, CAPPED, TEMPERED, FAST, LANES, VECTOR,
-    )  # fmt: skip
-    if not SINGLE:
-        for start in range(LANES * VECTOR, classes, LANES * VECTOR):
-            new, new_high, new_low, new_sums, new_cost, new_total = gathered(
-                x_rows, x_class, z_rows, z_class, w, label, start, classes, live, keep, share,
-                cap, inverse_cap, inverse_high, inverse_low, SPARSE, SUMMED, CAPPED, TEMPERED, FAST, LANES, VECTOR,
+    C = groups · unit.
+    """
+    classes = groups * CONFIG.unit
+    outer, row, exists = row_indices(rows, tiles, CONFIG.rows)
+    sample, label, unmasked, valid = row_labels(
+        (z, z_strides), (sample_weight, s_strides), outer, row, exists, classes, numbers.ignore, CONFIG
+    )
+    active = unmasked & valid
+    x_start = row_pointers(x, x_strides, outer, row, CONFIG.unit)
+    x_rows = x_start[:, None, None]
+    z_rows = row_pointers(z, z_strides, outer, row, CONFIG.unit)[:, None, None]
+
+    m, high, low, sums, gaps, total = tile_statistics(
+        (x_rows, x_class), (z_rows, z_class, class_weight, label), 0, classes, active, numbers, transform, CONFIG
+    )
+    if not CONFIG.one_tile:
+        for start in range(CONFIG.step, classes, CONFIG.step):
+            new, new_high, new_low, new_sums, new_gaps, new_total = tile_statistics(
+                (x_rows, x_class), (z_rows, z_class, class_weight, label), start, classes, active, numbers,
+                transform, CONFIG,
             )  # fmt: skip
-            larger = new > m  # never of NaN, which is the smaller one then, and makes the sum NaN
-            d, left = two_sum(tl.where(larger, high, new_high), -tl.maximum(tl.where(larger, new_high, high), FINITE))
-            if BENT:
-                left += tl.where(larger, low - new_low, new_low - low)
-            e = exp_biased(d, left, FAST)
-            if VECTOR > 1:
-                # A lane of nothing but −inf has taken its k for what it is not, but is multiplied by 0 here.
+            larger = new > m  # false for NaN, which makes the sum NaN as the smaller one
+            d, error = two_sum(tl.where(larger, high, new_high), -tl.maximum(tl.where(larger, new_high, high), FINITE))
+            if CONFIG.transforms:
+                error += tl.where(larger, low - new_low, new_low - low)
+            e = exp_biased(d, error, CONFIG.fast)
+            if CONFIG.vector > 1:
+                # The S of a lane with only −inf is wrong, but is multiplied by 0 here.
                 sums = tl.where(larger, sums, new_sums) * (e * FROM_BIAS) + (tl.where(larger, new_sums, sums) + e)
             else:
                 sums = sums * tl.where(larger, e * FROM_BIAS, 1.0) + e
-            if SUMMED:
-                if BENT:
-                    d = whole_difference(d, left)
+            if CONFIG.dense:
+                if CONFIG.transforms:
+                    d = pair_value(d, error)
                 lesser = tl.where(larger, total, new_total)
-                cost += new_cost + tl.where(lesser == 0.0, 0.0, -lesser * d)
+                gaps += new_gaps + tl.where(lesser == 0.0, 0.0, -lesser * d)
                 total += new_total
-            if BENT:
+            if CONFIG.transforms:
                 low = tl.where(larger, new_low, low)
             high = tl.where(larger, new_high, high)
             m = tl.where(larger, new, m)
 
     top = tl.max(m, axis=1)
-    top_high, top_low = bent(top, cap, inverse_cap, inverse_high, inverse_low, CAPPED, TEMPERED)
-    d, left = two_sum(high, -top_high[:, None])
-    if BENT:
-        left += low - top_low[:, None]
-    highest = m == top[:, None]
-    e = tl.where(highest, 0.0, exp_biased(d, left, FAST))
-    k = tl.sum(highest.to(tl.int32), axis=1)
-    whole = wide_sum(sums * tl.where(highest, 1.0, e * FROM_BIAS) + e) + (k - 1).to(tl.float64) * TO_BIAS
-    whole = tl.where(tl.abs(top) < float("inf"), whole, float("nan"))  # of a NaN in a lane the sum is NaN already
-    r = log1p_wide(whole * FROM_BIAS)
-    if SUMMED:
-        if BENT:
-            d = whole_difference(d, left)
-        cost += tl.where(total == 0.0, 0.0, -total * d)
-        value = wide_sum(cost) + wide_sum(total) * r
+    top_high, top_low = transformed(top, transform, CONFIG.capped, CONFIG.tempered)
+    d, error = two_sum(high, -top_high[:, None])
+    if CONFIG.transforms:
+        error += low - top_low[:, None]
+    is_max = m == top[:, None]
+    e = tl.where(is_max, 0.0, exp_biased(d, error, CONFIG.fast))
+    k = tl.sum(is_max.to(tl.int32), axis=1)
+    scaled_sum = wide_sum(sums * tl.where(is_max, 1.0, e * FROM_BIAS) + e) + (k - 1).to(tl.float64) * TO_BIAS
+    scaled_sum = tl.where(tl.abs(top) < float("inf"), scaled_sum, float("nan"))  # a NaN in a lane made it NaN already
+    r = log1p_wide(scaled_sum * FROM_BIAS)
+    if CONFIG.dense:
+        if CONFIG.transforms:
+            d = pair_value(d, error)
+        gaps += tl.where(total == 0.0, 0.0, -total * d)
+        value = wide_sum(gaps) + wide_sum(total) * r
     else:
         at = label.to(tl.int64)
-        x_y = tl.load(row_starts(x, x_strides, outer, row, UNIT) + at * x_class, mask=live, other=0.0)
-        x_y = x_y.to(tl.float32)
-        y_high, y_low = bent(x_y, cap, inverse_cap, inverse_high, inverse_low, CAPPED, TEMPERED)
+        x_y = tl.load(x_start + at * x_class, mask=active, other=0.0).to(tl.float32)
+        y_high, y_low = transformed(x_y, transform, CONFIG.capped, CONFIG.tempered)
         gap = top_high.to(tl.float64) - y_high.to(tl.float64)
-        if BENT:
+        if CONFIG.transforms:
             gap += (top_low - y_low).to(tl.float64)
         value = gap + r
-        if w is not None:
-            w_y = tl.load(w + at, mask=live, other=0.0)
+        if class_weight is not None:
+            w_y = tl.load(class_weight + at, mask=active, other=0.0)
             value = tl.where(w_y == 0.0, 0.0, w_y * gap) + w_y * r
-    if SQUARED:
+    if CONFIG.z_loss:
         lse = top_high.to(tl.float64) + (top_low.to(tl.float64) + r)
-        value += z_loss * lse * lse
-    if s is not None:
+        value += numbers.z_loss * lse * lse
+    if sample_weight is not None:
         value *= sample
-    value = tl.where(live, value, tl.where(counts, float("nan"), 0.0))
+    value = tl.where(active, value, tl.where(unmasked, float("nan"), 0.0))
     place = outer * rows + row
     tl.store(loss + place, value.to(tl.float32), mask=exists)
     tl.store(stats + place, top, mask=exists)
-    tl.store(stats + count + place, whole.to(tl.float32), mask=exists)
+    tl.store(stats + count + place, scaled_sum.to(tl.float32), mask=exists)
 
 
 @triton.jit
 def softmax_backward(
-    u, stats, x, z, w, s, dx, dz, u_strides, x_strides, z_strides, s_strides, dx_strides, dz_strides,
-    x_class, z_class, dx_class, dz_class,
-    groups, rows, tiles, count, ignore, keep, share, z_loss, cap, inverse_cap, inverse_high, inverse_low,
-    inverse,
-    SPARSE: tl.constexpr, SMOOTH: tl.constexpr, IGNORE: tl.constexpr, CAPPED: tl.constexpr, TEMPERED: tl.constexpr,
-    SQUARED: tl.constexpr, FAST: tl.constexpr,
-    UNIT: tl.constexpr, ROWS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
+    x, z, class_weight, sample_weight, u, stats, dx, dz, x_strides, z_strides, s_strides, u_strides, dx_strides,
+    dz_strides, x_class, z_class, dx_class, dz_class, groups, rows, tiles, count, numbers, transform,
+    CONFIG: tl.constexpr,
 ):  # fmt: skip
-    """u s dL/dx and u s dL/dz, rounded once, after the product; either may be None.
+    """Write u s dL/dx and u s dL/dz, rounded once, after the product; either may be None.
 
     Where the row's T is known beforehand each tile has a program (axis 1 of the grid) of its own. Otherwise one program
-    goes through the row twice: the first time for T and, apart from it, the sum of the targets that do not stand at
-    the maximum, which T − t would have lost.
+    reads the row twice: first for T and, separately, the sum of the targets below the maximum, which T − t would lose.
     """
-    u_outer, u_row = u_strides
-    classes = groups * UNIT
-    outer, row, exists = row_numbers(rows, tiles, ROWS)
-    sample, label, counts, valid = row_standing(
-        z, z_strides, s, s_strides, outer, row, exists, classes, ignore, SPARSE, IGNORE
+    classes = groups * CONFIG.unit
+    outer, row, exists = row_indices(rows, tiles, CONFIG.rows)
+    sample, label, unmasked, valid = row_labels(
+        (z, z_strides), (sample_weight, s_strides), outer, row, exists, classes, numbers.ignore, CONFIG
     )
-    upstream = tl.load(u + outer * u_outer + row * u_row, mask=exists, other=0.0)
-    live = counts & valid & (upstream != 0.0)
+    upstream = tl.load(row_pointers(u, u_strides, outer, row, 1), mask=exists, other=0.0)
+    active = unmasked & valid & (upstream != 0.0)
     factor = (upstream * sample)[:, None, None]
     place = outer * rows + row
-    # Triton 3.6 fails to compile these under the mask `live`; the forward pass wrote them for every row.
+    # Triton 3.6 fails to compile these under the mask `active`; the forward pass wrote them for every row.
     top = tl.load(stats + place, mask=exists, other=0.0)
-    whole = tl.load(stats + count + place, mask=exists, other=0.0).to(tl.float64) * FROM_BIAS
-    x_rows = row_starts(x, x_strides, outer, row, UNIT)[:, None, None]
-    z_rows = row_starts(z, z_strides, outer, row, UNIT)[:, None, None]
-    STEP: tl.constexpr = LANES * VECTOR
-    BENT: tl.constexpr = CAPPED or TEMPERED
-    WEIGHTED: tl.constexpr = w is not None
-    VISITED: tl.constexpr = not SPARSE or (SMOOTH and WEIGHTED)
+    S = tl.load(stats + count + place, mask=exists, other=0.0).to(tl.float64) * FROM_BIAS
+    x_rows = row_pointers(x, x_strides, outer, row, CONFIG.unit)[:, None, None]
+    z_rows = row_pointers(z, z_strides, outer, row, CONFIG.unit)[:, None, None]
 
-    if VISITED:
+    if CONFIG.sums_targets:
         first = 0
         stop = classes
     else:
-        first = tl.program_id(1) * STEP
-        stop = first + STEP
+        first = tl.program_id(1) * CONFIG.step
+        stop = first + CONFIG.step
 
     w_y = tl.full(row.shape, 1.0, tl.float32)
-    if WEIGHTED and SPARSE:
-        w_y = tl.load(w + label, mask=live, other=0.0)
-    mass = w_y.to(tl.float64)  # T: of an index label without weights it is 1, smoothed or not
-    others = tl.zeros_like(w_y)
-    if VISITED:
-        at_top = tl.zeros([ROWS, LANES], tl.float32)
-        below = tl.zeros([ROWS, LANES], tl.float32)
-        for start in range(0, classes, STEP):
-            column = column_numbers(start, LANES, VECTOR)
-            there = (column < classes) & live[:, None, None]
-            value = tl.load(x_rows + column.to(tl.int64) * x_class, mask=there, other=0.0).to(tl.float32)
-            t = targets(z_rows, z_class, w, label, column, there, keep, share, SPARSE)
-            highest = value == top[:, None, None]
-            at_top += tl.sum(tl.where(highest, t, 0.0), axis=2)
-            below += tl.sum(tl.where(highest, 0.0, t), axis=2)
-        mass = wide_sum(below)
-        others = mass.to(tl.float32)
-        mass += wide_sum(at_top)
+    if class_weight is not None and CONFIG.sparse:
+        w_y = tl.load(class_weight + label, mask=active, other=0.0)
+    T = w_y.to(tl.float64)  # of an index label without weights it is 1, smoothed or not
+    below = tl.zeros_like(w_y)
+    if CONFIG.sums_targets:
+        ROWS: tl.constexpr = CONFIG.rows
+        LANES: tl.constexpr = CONFIG.lanes
+        lanes_top = tl.zeros([ROWS, LANES], tl.float32)
+        lanes_below = tl.zeros([ROWS, LANES], tl.float32)
+        for start in range(0, classes, CONFIG.step):
+            column = column_indices(start, CONFIG)
+            mask = (column < classes) & active[:, None, None]
+            value = tl.load(x_rows + column.to(tl.int64) * x_class, mask=mask, other=0.0).to(tl.float32)
+            t = target_weights(z_rows, z_class, class_weight, label, column, mask, numbers, CONFIG)
+            is_max = value == top[:, None, None]
+            lanes_top += tl.sum(tl.where(is_max, t, 0.0), axis=2)
+            lanes_below += tl.sum(tl.where(is_max, 0.0, t), axis=2)
+        T = wide_sum(lanes_below)
+        below = T.to(tl.float32)
+        T += wide_sum(lanes_top)
 
-    top_high, top_low = bent(top, cap, inverse_cap, inverse_high, inverse_low, CAPPED, TEMPERED)
-    G = 1.0 / (1.0 + whole)
-    r = log1p_wide(whole)
-    beside = -mass * whole * G
-    if SQUARED:
-        squared = 2.0 * z_loss * (top_high.to(tl.float64) + (top_low.to(tl.float64) + r))
-        mass += squared
-        beside += squared * G
-    slope_p = (mass * G * FROM_BIAS).to(tl.float32)[:, None, None]
-    beside = beside.to(tl.float32)[:, None, None]
-    most = (whole < 1.0)[:, None, None]
+    top_high, top_low = transformed(top, transform, CONFIG.capped, CONFIG.tempered)
+    G = 1.0 / (1.0 + S)
+    r = log1p_wide(S)
+    max_term = -T * S * G  # with T − t_j, the gradient of the only maximum
+    if CONFIG.z_loss:
+        slope = 2.0 * numbers.z_loss * (top_high.to(tl.float64) + (top_low.to(tl.float64) + r))
+        T += slope
+        max_term += slope * G
+    p_factor = (T * G * FROM_BIAS).to(tl.float32)[:, None, None]
+    max_term = max_term.to(tl.float32)[:, None, None]
+    one_max = (S < 1.0)[:, None, None]
     r = r.to(tl.float32)[:, None, None]
-    for start in range(first, stop, STEP):
-        column = column_numbers(start, LANES, VECTOR)
+    for start in range(first, stop, CONFIG.step):
+        column = column_indices(start, CONFIG)
         inside = (column < classes) & exists[:, None, None]
-        there = inside & live[:, None, None]
+        mask = inside & active[:, None, None]
         at = column.to(tl.int64)
-        value = tl.load(x_rows + at * x_class, mask=there, other=0.0).to(tl.float32)
-        high, low = bent(value, cap, inverse_cap, inverse_high, inverse_low, CAPPED, TEMPERED)
-        d, left = two_sum(high, -top_high[:, None, None])
-        if BENT:
-            left += low - top_low[:, None, None]
+        value = tl.load(x_rows + at * x_class, mask=mask, other=0.0).to(tl.float32)
+        high, low = transformed(value, transform, CONFIG.capped, CONFIG.tempered)
+        d, error = two_sum(high, -top_high[:, None, None])
+        if CONFIG.transforms:
+            error += low - top_low[:, None, None]
         if dx is not None:
-            if FAST:  # the rounding of d and of the product does not reach a result of half precision
+            if CONFIG.fast:  # the rounding of d and of the product does not reach a result of half precision
                 e = tl.exp2(d * LOG2E + 64.0)
             else:
-                e = exp_biased(d, left, FAST)
-            chosen = column == label[:, None, None]
-            if VISITED:
-                t = targets(z_rows, z_class, w, label, column, there, keep, share, SPARSE)
-                rest = tl.zeros_like(t) + others[:, None, None]
+                e = exp_biased(d, error, CONFIG.fast)
+            if CONFIG.sums_targets:
+                t = target_weights(z_rows, z_class, class_weight, label, column, mask, numbers, CONFIG)
+                rest = tl.zeros_like(t) + below[:, None, None]
             else:
-                t = tl.where(chosen, keep * w_y[:, None, None], 0.0)
-                rest = tl.where(chosen, 0.0, keep * w_y[:, None, None])
-                if SMOOTH:
-                    t += share
-                    rest += share * (classes - 1)
-            g = e * slope_p - t
-            g = tl.where((value == top[:, None, None]) & most, rest + beside, g)
-            if BENT:
-                g *= slope_of(value, inverse_cap, inverse, CAPPED)
-            g = tl.where(there, g * factor, 0.0)
-            dx_rows = row_starts(dx, dx_strides, outer, row, UNIT)[:, None, None]
+                chosen = column == label[:, None, None]
+                t = tl.where(chosen, numbers.keep * w_y[:, None, None], 0.0)
+                rest = tl.where(chosen, 0.0, numbers.keep * w_y[:, None, None])
+                if CONFIG.smooth:
+                    t += numbers.share
+                    rest += numbers.share * (classes - 1)
+            g = e * p_factor - t
+            g = tl.where((value == top[:, None, None]) & one_max, rest + max_term, g)
+            if CONFIG.transforms:
+                g *= transform_slope(value, transform, CONFIG.capped)
+            g = tl.where(mask, g * factor, 0.0)
+            dx_rows = row_pointers(dx, dx_strides, outer, row, CONFIG.unit)[:, None, None]
             tl.store(dx_rows + at * dx_class, g.to(dx.dtype.element_ty), mask=inside)
         if dz is not None:
-            h = tl.where(d == -float("inf"), r - d, (r - tl.where(left == left, left, 0.0)) - d)
-            if WEIGHTED:
-                steep = keep * tl.load(w + column, mask=there, other=0.0)
-            else:
-                steep = tl.zeros_like(h) + keep
-            h = tl.where((steep == 0.0) & (h == float("inf")), 0.0, steep * h)
-            h = tl.where(there, h * factor, 0.0)
-            dz_rows = row_starts(dz, dz_strides, outer, row, UNIT)[:, None, None]
+            h = tl.where(d == -float("inf"), r - d, (r - tl.where(error == error, error, 0.0)) - d)
+            label_weight = tl.zeros_like(h) + numbers.keep
+            if class_weight is not None:
+                label_weight = numbers.keep * tl.load(class_weight + column, mask=mask, other=0.0)
+            h = tl.where((label_weight == 0.0) & (h == float("inf")), 0.0, label_weight * h)
+            h = tl.where(mask, h * factor, 0.0)
+            dz_rows = row_pointers(dz, dz_strides, outer, row, CONFIG.unit)[:, None, None]
             tl.store(dz_rows + at * dz_class, h.to(dz.dtype.element_ty), mask=inside)
 
 
-# Of a transposed matrix the classes are N apart, and whether N is a multiple of 16, or where a part of a batch begins,
-# would decide how threads share the lanes, and so in which order these are added up. There the compiler is not told.
+# In a transposed matrix the classes are N elements apart. Were the kernel specialized for the alignment of N or of a
+# part of a batch, threads would share the lanes otherwise, and a row's sums would depend on its batch.
 COUNTS = ["rows", "tiles", "count"]
-PLACES = ["x", "z", "s", "u", "loss", "stats", "dx", "dz", "x_class", "z_class", "dx_class", "dz_class"]
+PLACES = ["x", "z", "sample_weight", "u", "loss", "stats", "dx", "dz", "x_class", "z_class", "dx_class", "dz_class"]
 forward_transposed, backward_transposed = (
     triton.jit(kernel.fn, do_not_specialize=COUNTS, do_not_specialize_on_alignment=PLACES)
     for kernel in (softmax_forward, softmax_backward)

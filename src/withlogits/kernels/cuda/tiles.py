@@ -1,19 +1,18 @@
-"""What one program works on, and how many threads it has: decided by C, the size of a logit and the layout alone.
+"""The tile and the number of threads of a program, which follow from C, the size of a logit and the layout alone.
 
-The number of rows does not enter, so that a row's sum is added up in the same order in every batch. Nothing is tuned by
-timing calls: that would stop the GPU to look at a clock, and let two runs differ. The figures follow from the machine:
-16 bytes are the longest load of a thread; 16 logits a thread keep their state in its registers and some loads under
-way; 4 to 8 warps a program leave room for several programs on each multiprocessor, of which one computes while
-another waits for memory.
+The number of rows does not enter, so a row is summed in the same order in every batch. Nothing is tuned by timing:
+that would wait for the GPU, and two runs could differ. The figures follow from the machine: 16 bytes are the longest
+load of a thread; the state of 16 logits fits a thread's registers, with some loads in flight; with 4 to 8 warps a
+program, several programs share a multiprocessor, and one computes while another waits for memory.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-EACH = 16  # logits a thread
+LOGITS_PER_THREAD = 16
 WARP = 32
-SHORT = 32  # classes up to which a thread takes a row
+SHORT = 32  # up to so many classes, one thread computes a row
 LENGTHS = (4096, 2048, 1024)  # of tiles of one row
 
 
@@ -31,17 +30,19 @@ class Tile(NamedTuple):
 
 
 def power_of_two(n: int) -> int:
-    """The smallest that is not below n."""
+    """Return the smallest power of two that is at least n."""
     return 1 << (n - 1).bit_length()
 
 
-def softmax_tile(classes: int, vector: int, along: bool, forward: bool) -> Tile:
-    """`vector` logits can be loaded at once; `along`: classes are nearer to each other in memory than rows are."""
-    if not along:
+def softmax_tile(classes: int, vector: int, class_contiguous: bool, forward: bool) -> Tile:
+    """Return the tile for rows of which `vector` logits can be loaded at once.
+
+    `class_contiguous`: classes are closer to each other in memory than rows are.
+    """
+    if not class_contiguous:
         return Tile(64, min(16, power_of_two(classes)), 1, 4)
     if forward and classes <= SHORT:
-        # Rows lie so close that what one class of 32 rows brings along is in the cache for the next class. Nothing has
-        # to be passed between threads.
+        # The cache lines that one class of 32 rows loads hold the next classes too; threads exchange nothing.
         return Tile(128, 1, 1, 4)
     if classes <= LENGTHS[-1]:
         length = power_of_two(classes)
@@ -50,11 +51,11 @@ def softmax_tile(classes: int, vector: int, along: bool, forward: bool) -> Tile:
         # The longest tile of which the last one's unused part is at most an eighth of the row.
         length = next((n for n in LENGTHS if -classes % n * 8 <= classes), LENGTHS[-1])
         rows = 1
-    return Tile(rows, length // vector, vector, max(4, rows * length // (EACH * WARP)))
+    return Tile(rows, length // vector, vector, max(4, rows * length // (LOGITS_PER_THREAD * WARP)))
 
 
 class Layout(NamedTuple):
-    """Arrays of one shape, on four axes."""
+    """Arrays of one shape on four axes, and the tiles of a launch."""
 
     sizes: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]  # of each array
@@ -64,7 +65,7 @@ class Layout(NamedTuple):
 
 
 def elementwise_layout(shape: Any, strides: list[Any]) -> Layout:
-    """The axes as few as they can be, for all arrays alike: four of them, those in front of size 1."""
+    """Return the layout with axes merged where all arrays allow it; it has four axes, the first ones of size 1."""
     sizes: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
     for axis, size in enumerate(shape):
@@ -82,10 +83,10 @@ def elementwise_layout(shape: Any, strides: list[Any]) -> Layout:
     front = 4 - len(sizes)
     sizes = [1] * front + sizes
     steps = [[0] * front + step for step in steps]
-    # A tile that is as high as wide serves an array whose columns are neighbours as well as one whose rows are.
-    turned = any(step[2] == 1 != step[3] for step in steps)
-    length = 4 * WARP * EACH
-    columns = min(power_of_two(sizes[3]), 64 if turned else 1024)
+    # A square tile suits both arrays with contiguous columns and those with contiguous rows.
+    transposed = any(step[2] == 1 != step[3] for step in steps)
+    length = 4 * WARP * LOGITS_PER_THREAD
+    columns = min(power_of_two(sizes[3]), 64 if transposed else 1024)
     rows = min(power_of_two(sizes[2]), length // columns)
     programs = sizes[0] * sizes[1] * -(-sizes[2] // rows) * -(-sizes[3] // columns)
     return Layout(tuple(sizes), tuple(tuple(step) for step in steps), rows, columns, programs)
