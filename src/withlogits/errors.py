@@ -324,8 +324,8 @@ def weight_shape(name: str, shape: Shape, target: Shape, of: str) -> ValueError:
 # ------------------------------------------------------------------------------------------------------------ values
 
 
-def weight_value(name: str, where: tuple[Any, ...], value: object) -> ValueError:
-    return ValueError(f"{entry(name, where)} is {value!r}, where a finite weight of 0 or more is expected")
+def weight_value(name: str, where: tuple[Any, ...], value: object, expected: str) -> ValueError:
+    return ValueError(f"{entry(name, where)} is {value!r}, where {expected} is expected")
 
 
 def wrong_labels(

@@ -300,13 +300,18 @@ def wrt_names(wrt: object, sparse: bool) -> tuple[str, ...]:
     return names
 
 
+# The least value of an array that accompanies labels and logits, and what an error says is expected; weights by default.
+RANGES: dict[str, tuple[float, str]] = {}
+
+
 def check_weight_values(name: str, weight: NDArray[Any]) -> None:
-    """Raise unless all weights are finite and 0 or more."""
+    """Raise unless all weights are finite and 0 or more, or in the range that `RANGES` has for them."""
+    least, expected = RANGES.get(name, (0.0, "a finite weight of 0 or more"))
     if weight.size <= FEW:
         few: list[float] = weight.ravel().tolist()
-        if all(0.0 <= w < math.inf for w in few):
+        if all(least <= w < math.inf for w in few):
             return
-    elif weight.min() >= 0.0 and weight.max() < math.inf:  # NaN is neither
+    elif weight.min() >= least and weight.max() < math.inf:  # NaN is neither
         return
-    bad = np.flatnonzero(~((weight >= 0.0) & (weight < np.inf)))[0]
-    raise errors.weight_value(name, np.unravel_index(bad, weight.shape), weight.flat[bad].item())
+    bad = np.flatnonzero(~((weight >= least) & (weight < np.inf)))[0]
+    raise errors.weight_value(name, np.unravel_index(bad, weight.shape), weight.flat[bad].item(), expected)
