@@ -277,7 +277,7 @@ class SoftmaxPlan:
 
     def divisor(self, arrays: tuple[Array, ...]) -> float:
         """Σ sᵢ Wᵢ over the rows that count: what a mean divides by."""
-        labels, _, class_weight, sample_weight = arrays
+        labels, _, class_weight, sample_weight, *_ = arrays
         if (class_weight is None and sample_weight is None and self._options.ignore_index is None) or not self.count:
             return float(self.count)
         weights, memory = np.empty(self.count), self._memory
