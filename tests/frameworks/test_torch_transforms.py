@@ -289,7 +289,7 @@ def test_torchs_own_checks_of_the_operators(name: str, dtype: Any, differentiabl
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("name", samples(torch.float32))
 def test_torchs_own_checks_of_transposed_arrays(name: str, dtype: Any) -> None:
-    """The results lie in memory as tracing foresees, or else compiled code refuses them."""
+    """Strides of results are those that tracing predicts; compiled code refuses others."""
     withlogits.softmax(torch.zeros(1))
     args = [a.t().contiguous().t() if isinstance(a, torch.Tensor) and a.dim() == 2 else a for a in samples(dtype)[name]]
     result = torch.library.opcheck(getattr(torch.ops.withlogits, name).default, args, test_utils="test_faketensor")
