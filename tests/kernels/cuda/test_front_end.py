@@ -44,11 +44,11 @@ def test_softmax(options: Any, shape: tuple[int, ...], last: bool) -> None:
     values = field_values(options, without="reduction")
     loss, _ = cpu.KERNELS["softmax_rows"](*given, *values)
     there = tuple(t.to(DEVICE) for t in given)
-    found, stats = cuda.softmax_rows(*there, *values)
+    found, stats = cuda.KERNELS["softmax_rows"](*there, *values)
     torch.testing.assert_close(found.cpu(), loss, rtol=1e-5, atol=1e-6)
     asked = (True, not options.sparse)
     gradients = cpu.KERNELS["softmax_rows_backward"](upstream, logits.new_empty(0), *given, *values, *asked)
-    ours = cuda.softmax_rows_backward(upstream.to(DEVICE), stats, *there, *values, *asked)
+    ours = cuda.KERNELS["softmax_rows_backward"](upstream.to(DEVICE), stats, *there, *values, *asked)
     for got, expected in zip(ours, gradients, strict=True):
         assert got.stride() == expected.stride()
         torch.testing.assert_close(got.cpu(), expected, rtol=1e-5, atol=1e-6)
@@ -57,12 +57,15 @@ def test_softmax(options: Any, shape: tuple[int, ...], last: bool) -> None:
 @pytest.mark.parametrize("shape", [(7,), (2, 5, 3), (2, 1, 2, 2, 3)])
 def test_sigmoid(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    given = (torch.randn(shape) * 3, torch.rand(shape), torch.rand(shape[-1:]).expand(shape), torch.rand(shape), 0.1)
+    logits = (torch.randn(shape[::-1]) * 3).permute(*reversed(range(len(shape))))
+    given = (logits, torch.rand(shape), torch.rand(shape[-1:]).expand(shape), torch.rand(shape), 0.1)
     there = tuple(t.to(DEVICE) if isinstance(t, torch.Tensor) else t for t in given)
-    torch.testing.assert_close(cuda.sigmoid_elements(*there)[0].cpu(), cpu.KERNELS["sigmoid_elements"](*given)[0])
+    loss, expected_loss = cuda.KERNELS["sigmoid_elements"](*there)[0], cpu.KERNELS["sigmoid_elements"](*given)[0]
+    assert loss.stride() == expected_loss.stride()
+    torch.testing.assert_close(loss.cpu(), expected_loss)
     upstream, stats = torch.rand(shape), torch.empty(0)
     expected = cpu.KERNELS["sigmoid_elements_backward"](upstream, stats, *given, True, True)
-    got = cuda.sigmoid_elements_backward(upstream.to(DEVICE), stats, *there, True, True)
+    got = cuda.KERNELS["sigmoid_elements_backward"](upstream.to(DEVICE), stats, *there, True, True)
     for g, e in zip(got, expected, strict=True):
         torch.testing.assert_close(g.cpu(), e, rtol=1e-5, atol=1e-6)
 

@@ -9,14 +9,13 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from withlogits.frameworks.torch.families import SIGMOID, SOFTMAX, label_gradient_dtype, losses_shape
-from withlogits.options import SigmoidOptions, SoftmaxOptions
+from withlogits.frameworks.torch.families import SIGMOID, SOFTMAX, Family, label_gradient_dtype, losses_shape
 
 
 @cache
@@ -38,120 +37,79 @@ def serves(logits: Tensor) -> bool:
     return logits.is_cuda and logits.dtype != torch.float64 and available()
 
 
-def softmax_rows(*args: Any) -> tuple[Tensor, Tensor]:
-    """Return the losses of the rows, and the row statistics that their gradients need."""
+def _losses(family: Family, *args: Any) -> tuple[Tensor, Tensor]:
+    """Return the losses, and the row statistics that their gradients need, of which the sigmoid family has none."""
     from withlogits.kernels import cuda as kernels
 
-    logits, options = args[0], SoftmaxOptions(*args[SOFTMAX.count :])
-    rows = losses_shape(logits, options)
-    loss, stats = (logits.new_empty(shape, dtype=torch.float32) for shape in (rows, (2, *rows)))
-    outer, _, inner = _row_shape(logits, options.axis)
+    logits = args[0]
+    options, inputs, shape = _adapted(family, args)
     with torch.cuda.device_of(logits):
-        inputs = _softmax_inputs(args, options)
-        kernels.softmax_forward(options, inputs, loss.view(outer, inner), stats.view(2, outer, inner))
-    return loss, stats
+        if family is SIGMOID:
+            loss, written = _new(logits, torch.float32, shape)
+            kernels.sigmoid_forward(options, inputs, written)
+            return _filled(loss, written), logits.new_empty(0)
+        rows = losses_shape(logits, options)
+        loss, stats = (logits.new_empty(size, dtype=torch.float32) for size in (rows, (2, *rows)))
+        kernels.softmax_forward(options, inputs, loss.view(shape), stats.view(2, *shape))
+        return loss, stats
 
 
-def softmax_rows_backward(upstream: Tensor, stats: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    """Return the gradients, each empty where it is not asked for."""
+def _gradients(family: Family, upstream: Tensor, stats: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """Return the gradients for logits and labels, each empty where it is not asked for."""
     from withlogits.kernels import cuda as kernels
 
     *args, for_logits, for_labels = rest
-    options = SoftmaxOptions(*args[SOFTMAX.count :])
-    outer, classes, inner = _row_shape(args[0], options.axis)
-
-    def launch(dx: Tensor | None, dz: Tensor | None) -> None:
-        u = upstream.to(torch.float32).reshape(outer, inner)
-        inputs = _softmax_inputs(args, options)
-        kernels.softmax_backward(options, inputs, u, stats.view(2, outer, inner), dx, dz)
-
-    return _gradients(args, (outer, classes, inner), (for_logits, for_labels), launch)
-
-
-def sigmoid_elements(*args: Any) -> tuple[Tensor, Tensor]:
-    """Return the losses of the elements; their gradients need no statistics."""
-    from withlogits.kernels import cuda as kernels
-
-    logits, options = args[0], SigmoidOptions(*args[SIGMOID.count :])
-    loss, written = _new(logits, torch.float32, _four_axes(logits).shape)
+    logits, labels = args[:2]
+    options, inputs, shape = _adapted(family, args)
+    asked = ((logits.dtype, for_logits), (label_gradient_dtype(labels, logits), for_labels))
+    made = [
+        _new(logits, dtype, inputs.logits.shape) if wanted else (logits.new_empty(0), None) for dtype, wanted in asked
+    ]
+    written = [memory for _, memory in made]
     with torch.cuda.device_of(logits):
-        kernels.sigmoid_forward(options, _sigmoid_inputs(args), written)
-    return _filled(loss, written), logits.new_empty(0)
-
-
-def sigmoid_elements_backward(upstream: Tensor, stats: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    """Return the gradients, each empty where it is not asked for."""
-    from withlogits.kernels import cuda as kernels
-
-    *args, for_logits, for_labels = rest
-    options = SigmoidOptions(*args[SIGMOID.count :])
-
-    def launch(dx: Tensor | None, dz: Tensor | None) -> None:
-        kernels.sigmoid_backward(options, _sigmoid_inputs(args), _four_axes(upstream.to(torch.float32)), dx, dz)
-
-    return _gradients(args, _four_axes(args[0]).shape, (for_logits, for_labels), launch)
+        u = upstream.to(torch.float32).reshape(shape)
+        if family is SOFTMAX:
+            kernels.softmax_backward(options, inputs, u, stats.view(2, *shape), *written)
+        else:
+            kernels.sigmoid_backward(options, inputs, u, *written)
+    return tuple(_filled(*one) for one in made)
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
-    kernel.__name__: kernel
-    for kernel in (softmax_rows, softmax_rows_backward, sigmoid_elements, sigmoid_elements_backward)
+    f"{family.name}{suffix}": partial(kernel, family)
+    for family in (SOFTMAX, SIGMOID)
+    for suffix, kernel in (("", _losses), ("_backward", _gradients))
 }
 
 
-def _row_shape(logits: Tensor, axis: int) -> tuple[int, int, int]:
-    """Return (outer, C, inner): how many rows the axes before and after the class axis make."""
-    shape = logits.shape
-    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+def _adapted(family: Family, args: Any) -> tuple[Any, Any, tuple[int, ...]]:
+    """Return an operator's options, its arrays in the kernels' shapes, and that shape of the losses.
 
-
-def _softmax_inputs(args: Any, options: SoftmaxOptions) -> Any:
-    """Return an operator's arrays as (outer, C, inner) and (outer, inner): views, or copies where no strides fit."""
+    Arrays are views, or copies where no strides fit: (outer, C, inner) and (outer, inner), or at most four axes.
+    """
     from withlogits.kernels.cuda import Inputs
 
-    logits, labels, *weights = args[: SOFTMAX.count]
-    shape = outer, _, inner = _row_shape(logits, options.axis)
+    logits, labels, *weights = args[: family.count]
+    options: Any = family.kind(*args[family.count :])
+    shape: tuple[int, ...] = tuple(logits.shape)
+    if family is SOFTMAX:
+        axis = options.axis
+        shape = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+    elif len(shape) > 4:
+        shape = (logits.numel(),)
+    of_losses = shape[::2] if family is SOFTMAX else shape
+    per_class = getattr(options, "PER_CLASS", ())
     taken = [
         None
         if weight is None
         else weight.to(torch.float32).contiguous()
-        if name in options.PER_CLASS
-        else weight.to(torch.float32).reshape(outer, inner)
+        if name in per_class
+        else weight.to(torch.float32).reshape(of_losses)
         for name, weight in zip(options.WEIGHTS, weights, strict=True)
     ]
-    labels = _not_boolean(labels).reshape((outer, inner) if options.sparse else shape)
-    return Inputs(logits.reshape(shape), labels, tuple(taken))
-
-
-def _sigmoid_inputs(args: Any) -> Any:
-    """Return an operator's arrays with at most four axes."""
-    from withlogits.kernels.cuda import Inputs
-
-    logits, labels, *weights = args[: SIGMOID.count]
-    taken = [None if weight is None else _four_axes(weight.to(torch.float32)) for weight in weights]
-    return Inputs(_four_axes(logits), _four_axes(_not_boolean(labels)), tuple(taken))
-
-
-def _four_axes(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dim() <= 4 else tensor.reshape(-1)
-
-
-def _not_boolean(labels: Tensor) -> Tensor:
-    return labels.view(torch.uint8) if labels.dtype == torch.bool else labels
-
-
-def _gradients(
-    args: Any, shape: tuple[int, ...], asked: tuple[bool, bool], launch: Callable[..., None]
-) -> tuple[Tensor, ...]:
-    """Return the gradients that `launch(dx, dz)` writes to arrays of this shape."""
-    logits, labels = args[:2]
-    dtypes = (logits.dtype, label_gradient_dtype(labels, logits))
-    made = [
-        _new(logits, dtype, shape) if wanted else (logits.new_empty(0), None)
-        for dtype, wanted in zip(dtypes, asked, strict=True)
-    ]
-    with torch.cuda.device_of(logits):
-        launch(*(written for _, written in made))
-    return tuple(_filled(*one) for one in made)
+    labels = labels.view(torch.uint8) if labels.dtype == torch.bool else labels
+    labels = labels.reshape(of_losses if getattr(options, "sparse", False) else shape)
+    return options, Inputs(logits.reshape(shape), labels, tuple(taken)), of_losses
 
 
 def _new(like: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -252,7 +252,8 @@ def _define(family: Family) -> tuple[Any, Any]:
         logits, like = args[0], losses_like(args)
         kept = family is SOFTMAX and cuda.serves(logits)
         stats = logits.new_empty((2, *like["size"]), dtype=torch.float32) if kept else logits.new_empty(0)
-        return logits.new_empty(**like), stats
+        loss = logits.new_empty(**like) if family is SOFTMAX else torch.empty_like(logits, dtype=like["dtype"])
+        return loss, stats
 
     def gradients(upstream: Tensor, stats: Tensor, *rest: Any) -> Any:
         *args, for_logits, for_labels = rest
