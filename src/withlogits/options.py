@@ -253,7 +253,7 @@ def not_negative(name: str, x: Any) -> float:
 
 def _within(name: str, x: Any, allowed: Callable[[float], bool], expected: str) -> float:
     try:
-        if isinstance(x, (str, bytes)) or np.ndim(x):
+        if isinstance(x, (str, bytes)) or getattr(x, "ndim", 0):  # np.ndim is more than torch.compile follows
             raise TypeError
         number = float(x)
     except OverflowError:  # an integer beyond the largest float
