@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .call import Dtype, Plan
 from .job import LANES, TILE, Fields
 from .layout import Array, Strides, address, two_levels, without
+from .plan import Kernel
 
 PIECES = 16  # at most
 GRAIN = 1 << 15  # elements of a piece, at least
@@ -204,9 +204,9 @@ def _laid_out(x: Array, axis: int) -> Array:
 
 @lru_cache(maxsize=256)
 def _rows_plan(
-    shape: tuple[int, ...], axis: int, x: tuple[Dtype, Strides], z: tuple[Dtype, Strides] | None, loss: str,
+    shape: tuple[int, ...], axis: int, x: tuple[np.dtype[Any], Strides], z: tuple[np.dtype[Any], Strides] | None, loss: str,
     size: str, counted: bool, bins: Bins | None,
-) -> tuple[Plan, RowsSpec, int] | None:  # fmt: skip
+) -> tuple[Kernel, RowsSpec, int] | None:  # fmt: skip
     arrays = [x] if z is None else [x, z]
     strides = [without(of, axis) for _, of in arrays]
     outer, inner, steps, offsets = two_levels(without(shape, axis), strides)
@@ -231,7 +231,7 @@ def _rows_plan(
     step = -(-spec.end // 8) * 8
     z_steps = (0, 0, 0) if z is None else (*steps[1], z[1][axis])
     head = ROWS_JOB.plan(rows, grain, step * 8, classes, inner, *steps[0], x[1][axis], *z_steps)
-    return Plan(spec, head, pieces, rows * (classes + ROW_COST), 1, ()), spec, step
+    return Kernel(spec, head, pieces, rows * (classes + ROW_COST), 1, ()), spec, step
 
 
 def _pieces(count: int, cost: int, counters: int = 0) -> tuple[int, int]:
@@ -306,11 +306,11 @@ def _counters(pieces: int, step: int) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _elements_plan(spec: ElementsSpec, elements: int, classes: int) -> tuple[Plan, int, int]:
+def _elements_plan(spec: ElementsSpec, elements: int, classes: int) -> tuple[Kernel, int, int]:
     step = -(-spec.end(classes) // 8) * 8
     pieces, grain = _pieces(elements, ELEMENT_COST, step)
     head = ELEMENTS_JOB.plan(elements, grain, period(classes), step * 8)
-    return Plan(spec, head, pieces, elements * ELEMENT_COST, 1, ()), grain, step
+    return Kernel(spec, head, pieces, elements * ELEMENT_COST, 1, ()), grain, step
 
 
 def count_scores(x: Array, z: Array, counts: Array, *, bins: Bins, fraction: int) -> None:
@@ -321,13 +321,13 @@ def count_scores(x: Array, z: Array, counts: Array, *, bins: Bins, fraction: int
 
 
 @lru_cache(maxsize=256)
-def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int, table_step: int) -> Plan:
+def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int, table_step: int) -> Kernel:
     units, grain = -(-classes // SCORE_CLASSES), elements
     if units == 1:
         units = min(tables, max(1, elements * ELEMENT_COST // GRAIN))
         grain = -(-elements // (units * LANES)) * LANES
     head = SCORES_JOB.plan(elements, grain, period(classes), classes, table_step)
-    return Plan(spec, head, units, elements * ELEMENT_COST, 1, ())
+    return Kernel(spec, head, units, elements * ELEMENT_COST, 1, ())
 
 
 @lru_cache(maxsize=16)
