@@ -204,8 +204,8 @@ def _laid_out(x: Array, axis: int) -> Array:
 
 @lru_cache(maxsize=256)
 def _rows_plan(
-    shape: tuple[int, ...], axis: int, x: tuple[np.dtype[Any], Strides], z: tuple[np.dtype[Any], Strides] | None, loss: str,
-    size: str, counted: bool, bins: Bins | None,
+    shape: tuple[int, ...], axis: int, x: tuple[np.dtype[Any], Strides], z: tuple[np.dtype[Any], Strides] | None,
+    loss: str, size: str, counted: bool, bins: Bins | None,
 ) -> tuple[Kernel, RowsSpec, int] | None:  # fmt: skip
     arrays = [x] if z is None else [x, z]
     strides = [without(of, axis) for _, of in arrays]
