@@ -425,7 +425,6 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
     defaults = {**defaults_of(loss), "out": None}
     known, required = frozenset(keywords), frozenset(keywords) - defaults.keys()
     alone = not isinstance(wrt, tuple)
-    right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right
     base = {**family.given, **defaults}
     make_options, values_of, weights_of, weight_names = (
         family.options,
@@ -433,23 +432,31 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
         family.weights_of,
         family.weights,
     )
+    chosen = frozenset((*field_names(family.kind), "reduction", "dim"))
+    plain = make_options(values_of(base)) if required <= {"labels", "logits"} else None
+    right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right: whether any of them is an option
 
     def call(*args: Any, **given: Any) -> tuple[Any, Any]:
         """The loss and its gradient, for the arguments of the loss, by keyword, and `out`."""
-        if args or tuple(given) not in right:
+        optional = None if args else right.get(tuple(given))
+        if optional is None:
             if args or not required <= given.keys() <= known:
                 raise errors.wrong_call(title, keywords, defaults, given, positional=bool(args))
-            keep(right, tuple(given), True)
+            optional = keep(right, tuple(given), plain is None or not chosen.isdisjoint(given))
         if before is not None:
             before(given)
-        every = {**base, **given}
-        if every["dim"] is not None:
-            every["axis"] = one_axis(every["axis"], every["dim"])
-        weights = None if weight_names.isdisjoint(given) else weights_of(every)
-        logits = every["logits"]
-        value, gradients = adapter(logits).loss(
-            make_options(values_of(every)), every["labels"], logits, weights, names, every["out"], every["name"]
-        )
+        weights, options, logits = None, plain, given["logits"]
+        if optional or len(given) > 2:
+            every = {**base, **given}
+            if every["dim"] is not None:
+                every["axis"] = one_axis(every["axis"], every["dim"])
+            weights = None if weight_names.isdisjoint(given) else weights_of(every)
+            options = make_options(values_of(every))
+            value, gradients = adapter(logits).loss(
+                options, given["labels"], logits, weights, names, every["out"], every["name"]
+            )
+        else:
+            value, gradients = adapter(logits).loss(options, given["labels"], logits, None, names)
         return value, gradients[0] if alone else gradients
 
     call.__name__ = call.__qualname__ = title
@@ -463,12 +470,13 @@ class _Family(NamedTuple):
     values_of: Callable[[dict[str, Any]], tuple[Any, ...]]
     weights_of: Callable[[dict[str, Any]], tuple[Any, ...]]
     weights: frozenset[str]
+    kind: type[Options]
     given: dict[str, Any]  # what the loss does not ask its caller for
 
 
 def _family(make: Callable[[tuple[Any, ...]], Options], kind: type[Options], **given: Any) -> _Family:
     values = itemgetter(*field_names(kind), "reduction")
-    return _Family(make, values, itemgetter(*kind.WEIGHTS), frozenset(kind.WEIGHTS), {"dim": None, **given})
+    return _Family(make, values, itemgetter(*kind.WEIGHTS), frozenset(kind.WEIGHTS), kind, {"dim": None, **given})
 
 
 _FAMILIES: dict[Callable[..., Any], _Family] = {

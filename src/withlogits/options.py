@@ -253,7 +253,7 @@ def not_negative(name: str, x: Any) -> float:
 
 def _within(name: str, x: Any, allowed: Callable[[float], bool], expected: str) -> float:
     try:
-        if isinstance(x, (str, bytes)) or bool(getattr(x, "ndim", 0)):  # torch.compile does not follow np.ndim
+        if isinstance(x, (str, bytes)) or getattr(x, "ndim", 0) != 0:  # torch.compile does not follow np.ndim
             raise TypeError
         number = float(x)
     except OverflowError:  # an integer beyond the largest float
@@ -300,7 +300,7 @@ def wrt_names(wrt: object, sparse: bool) -> tuple[str, ...]:
     return names
 
 
-# The least value of an array beside labels and logits, and what an error says is expected; those of weights by default.
+# The least value of an array beside labels and logits, and what an error says is expected; weights by default.
 RANGES: dict[str, tuple[float, str]] = {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from withlogits.kernels.cpu.layout import Layout
 from withlogits.kernels.cpu.plan import Memory
-from withlogits.kernels.cpu.sigmoid_plan import ElementwiseMap, SigmoidPlan
+from withlogits.kernels.cpu.sigmoid_plan import SigmoidPlan, elementwise_map
 from withlogits.kernels.cpu.softmax_plan import SoftmaxMap, SoftmaxPlan
 from withlogits.options import Options, SoftmaxOptions
 
@@ -17,7 +17,7 @@ __all__ = [
     "plan_softmax_map",
 ]
 
-plan_softmax_map, plan_elementwise = SoftmaxMap, ElementwiseMap
+plan_softmax_map, plan_elementwise = SoftmaxMap, elementwise_map
 
 
 def plan_loss(options: Options, memory: Memory, labels: Layout, logits: Layout) -> SoftmaxPlan | SigmoidPlan:

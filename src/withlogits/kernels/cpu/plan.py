@@ -134,6 +134,13 @@ class Kernel:
             return wrong
         return pool.run(self._at, self.head + filled, self.count, self._work, self._multiple)
 
+    def at_once(self) -> Callable[[bytes], int] | None:
+        """`run` for jobs of one block that are small, without looking again whether they are; None for others."""
+        if not (self.small and self.whole):
+            return None
+        alone, head, count = self._alone, self.head, self._all
+        return lambda filled: alone(head + filled, NONE, count)
+
     def run_blocks(
         self, fill: Callable[..., bytes], moving: tuple[int, ...], fixed: tuple[Any, ...], out: int, size: int
     ) -> int:

@@ -160,52 +160,50 @@ class SigmoidPlan:
             self._logits, self._labels, None if reduced else losses.layout, gradients.layout if for_logits else None
         )
         kernel = sigmoid_kernel("loss", options.label_smoothing, parts) if self.size else None
-        if kernel is None or not kernel.whole or kernel.count > FEW:
+        run = None if kernel is None or kernel.count > FEW else kernel.at_once()
+        if kernel is None or run is None:
             return None
         divisor = float(self.size) if options.reduction == "mean" else 1.0
-        scale, new_sums, address, run, fill = (
-            1.0 / divisor,
-            ctypes.c_double * kernel.count,
-            memory.address,
-            kernel.run,
-            SIGMOID_JOB.fill,
-        )
+        scale, new_sums, address = 1.0 / divisor, ctypes.c_double * kernel.count, memory.address
+        new_gradient, new_losses, number, dtype = gradients.empty, losses.empty, memory.scalar, losses.layout.dtype
+        fill = SIGMOID_JOB.fill
 
         def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
             value, gradient, o, g, at = None, None, 0, 0, 0
             if for_logits:
-                gradient = gradients.empty()
+                gradient = new_gradient()
                 g = address(gradient)
             if reduced:
                 sums = new_sums()
                 at = ctypes.addressof(sums)
             else:
-                value = losses.empty()
+                value = new_losses()
                 o = address(value)
             run(fill(address(logits), address(labels), o, g, 0, 0, 0, at, 1.0, scale))
             if reduced:
-                value = memory.scalar(sum(sums[:]) / divisor, losses.layout.dtype)
+                value = number(sum(sums[:]) / divisor, dtype)
             return value, () if gradient is None else (gradient,)
 
         return call
 
 
-class ElementwiseMap:
-    """sigmoid, log_sigmoid, softplus or logit of the elements of arrays with one layout."""
+def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], Array]:
+    """Return sigmoid, log_sigmoid, softplus or logit as a function of arrays with this layout."""
+    results = memory.allocator(x.shape, x.dtype, x)
+    address, empty, fill = memory.address, results.empty, SIGMOID_JOB.fill
+    if not math.prod(x.shape):
+        return lambda x: empty()
+    kernel = sigmoid_kernel(kind, 0.0, Parts(x, result=results.layout))
+    run = kernel.at_once()
 
-    __slots__ = ("_address", "_empty", "_fill", "_kernel")
-
-    def __init__(self, kind: str, memory: Memory, x: Layout) -> None:
-        results = memory.allocator(x.shape, x.dtype, x)
-        self._address, self._empty, self._fill = memory.address, results.empty, SIGMOID_JOB.fill
-        self._kernel = None
-        if math.prod(x.shape):
-            self._kernel = sigmoid_kernel(kind, 0.0, Parts(x, result=results.layout))
-
-    def __call__(self, x: Array) -> Array:
-        """The result, in the dtype of x."""
-        result, kernel = self._empty(), self._kernel
-        if kernel is not None:
-            moving = (self._address(x), 0, self._address(result), 0, 0, 0, 0)
-            kernel.run_blocks(self._fill, moving, (1.0, 1.0), 0, 0)
+    def small(x: Array) -> Array:
+        result = empty()
+        run(fill(address(x), 0, address(result), 0, 0, 0, 0, 0, 1.0, 1.0))
         return result
+
+    def large(x: Array) -> Array:
+        result = empty()
+        kernel.run_blocks(fill, (address(x), 0, address(result), 0, 0, 0, 0), (1.0, 1.0), 0, 0)
+        return result
+
+    return large if run is None else small

@@ -232,12 +232,13 @@ class SoftmaxPlan:
         reduced, dtype = options.reduction != "none", self.losses.layout.dtype
         strides = self.gradients.layout.strides if for_logits else None
         kernel = self._new_kernel("float64" if reduced else dtype, (), None, strides, False)
-        if not (kernel.whole and kernel.small):
+        run = kernel.at_once()
+        if run is None:
             return None
         divisor = float(self.count) if options.reduction == "mean" else 1.0
         counted = self.divisor if options.reduction == "mean" and options.ignore_index is not None else None
         few, address, new_gradient = self._few, memory.address, self.gradients.empty
-        fill, run, one, nones = SOFTMAX_JOB.fill, kernel.run, ONE_AT, (None,) * len(SoftmaxOptions.WEIGHTS)
+        fill, one, nones = SOFTMAX_JOB.fill, ONE_AT, (None,) * len(SoftmaxOptions.WEIGHTS)
         per_class = (one,) * len(SoftmaxOptions.PER_CLASS)
 
         def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
