@@ -445,8 +445,8 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
             optional = keep(right, tuple(given), plain is None or not chosen.isdisjoint(given))
         if before is not None:
             before(given)
-        weights, options, logits = None, plain, given["logits"]
-        if optional or len(given) > 2:
+        logits = given["logits"]
+        if optional or plain is None or len(given) > 2:
             every = {**base, **given}
             if every["dim"] is not None:
                 every["axis"] = one_axis(every["axis"], every["dim"])
@@ -456,7 +456,7 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
                 options, given["labels"], logits, weights, names, every["out"], every["name"]
             )
         else:
-            value, gradients = adapter(logits).loss(options, given["labels"], logits, None, names)
+            value, gradients = adapter(logits).loss(plain, given["labels"], logits, None, names)
         return value, gradients[0] if alone else gradients
 
     call.__name__ = call.__qualname__ = title

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,12 +104,14 @@ def _slow_address(array: Array) -> int:
     return found
 
 
-def _quick_address(array: Array) -> int:
-    return _memory[(id(array) + _HEAD) // _WORD]
+def _reader_of_memory() -> Callable[[Array], int]:
+    word, head = ctypes.sizeof(ctypes.c_size_t), object.__basicsize__
+    memory = (ctypes.c_size_t * (sys.maxsize // word)).from_address(0)  # all there is, of which one word is read
+    shift = word.bit_length() - 1
+    return lambda array: memory[(id(array) + head) >> shift]
 
 
-_WORD, _HEAD = ctypes.sizeof(ctypes.c_size_t), object.__basicsize__
-_memory = (ctypes.c_size_t * (sys.maxsize // _WORD)).from_address(0)  # all there is, of which one word is read
+_quick_address = _reader_of_memory()
 
 
 def _is_quick() -> bool:

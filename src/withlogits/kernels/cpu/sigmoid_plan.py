@@ -197,6 +197,7 @@ def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], A
     run = kernel.at_once()
 
     def small(x: Array) -> Array:
+        assert run is not None
         result = empty()
         run(fill(address(x), 0, address(result), 0, 0, 0, 0, 0, 1.0, 1.0))
         return result
