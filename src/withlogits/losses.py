@@ -432,31 +432,37 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
         family.weights_of,
         family.weights,
     )
-    chosen = frozenset((*field_names(family.kind), "reduction", "dim"))
-    plain = make_options(values_of(base)) if required <= {"labels", "logits"} else None
-    right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right: whether any of them is an option
+    right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right
+    simple: dict[str, Options] = {}  # the options of calls with labels and logits, and a reduction at most
 
     def call(*args: Any, **given: Any) -> tuple[Any, Any]:
         """The loss and its gradient, for the arguments of the loss, by keyword, and `out`."""
-        optional = None if args else right.get(tuple(given))
-        if optional is None:
+        if args or tuple(given) not in right:
             if args or not required <= given.keys() <= known:
                 raise errors.wrong_call(title, keywords, defaults, given, positional=bool(args))
-            optional = keep(right, tuple(given), plain is None or not chosen.isdisjoint(given))
+            keep(right, tuple(given), True)
         if before is not None:
             before(given)
-        logits = given["logits"]
-        if optional or plain is None or len(given) > 2:
-            every = {**base, **given}
-            if every["dim"] is not None:
-                every["axis"] = one_axis(every["axis"], every["dim"])
-            weights = None if weight_names.isdisjoint(given) else weights_of(every)
-            options = make_options(values_of(every))
-            value, gradients = adapter(logits).loss(
-                options, given["labels"], logits, weights, names, every["out"], every["name"]
-            )
-        else:
-            value, gradients = adapter(logits).loss(plain, given["labels"], logits, None, names)
+        logits, options, reduction = given["logits"], None, None
+        if len(given) == 2:
+            reduction = "none"
+        elif len(given) == 3 and type(given.get("reduction")) is str:
+            reduction = given["reduction"]
+        if reduction is not None:
+            options = simple.get(reduction)
+        if options is not None:
+            value, gradients = adapter(logits).loss(options, given["labels"], logits, None, names)
+            return value, gradients[0] if alone else gradients
+        every = {**base, **given}
+        if every["dim"] is not None:
+            every["axis"] = one_axis(every["axis"], every["dim"])
+        weights = None if weight_names.isdisjoint(given) else weights_of(every)
+        options = make_options(values_of(every))
+        if reduction is not None:
+            simple[options.reduction] = options
+        value, gradients = adapter(logits).loss(
+            options, given["labels"], logits, weights, names, every["out"], every["name"]
+        )
         return value, gradients[0] if alone else gradients
 
     call.__name__ = call.__qualname__ = title
@@ -470,13 +476,12 @@ class _Family(NamedTuple):
     values_of: Callable[[dict[str, Any]], tuple[Any, ...]]
     weights_of: Callable[[dict[str, Any]], tuple[Any, ...]]
     weights: frozenset[str]
-    kind: type[Options]
     given: dict[str, Any]  # what the loss does not ask its caller for
 
 
 def _family(make: Callable[[tuple[Any, ...]], Options], kind: type[Options], **given: Any) -> _Family:
     values = itemgetter(*field_names(kind), "reduction")
-    return _Family(make, values, itemgetter(*kind.WEIGHTS), frozenset(kind.WEIGHTS), kind, {"dim": None, **given})
+    return _Family(make, values, itemgetter(*kind.WEIGHTS), frozenset(kind.WEIGHTS), {"dim": None, **given})
 
 
 _FAMILIES: dict[Callable[..., Any], _Family] = {
