@@ -22,9 +22,10 @@ from withlogits.memo import keep
 from withlogits.options import Options, SoftmaxOptions
 from withlogits.shapes import SoftmaxFit
 
-# Of tensors that go to the kernels as they are, without weights: what computes each kind of call
+# Of tensors that go to the kernels as they are: what computes each kind of call, and without weights quickly
 _looks = attrgetter("__class__", "is_cpu", "layout", "dtype", "shape")
-_quick: dict[tuple[Any, ...], Callable[[Tensor, Tensor], Tensor] | None] = {}
+_Known = tuple[SoftmaxFit | None, eager.Call, Callable[[Tensor, Tensor], Tensor] | None]
+_known: dict[tuple[Any, ...], _Known] = {}
 
 
 def loss(
@@ -42,13 +43,19 @@ def loss(
             raise errors.call_name(name)
         with torch.profiler.record_function(name):
             return loss(options, labels, logits, weights, wrt, out)
-    if weights is None and not wrt and eager.no_transforms():
+    if not wrt and eager.no_transforms():
         try:
-            call = _quick.get((options, *_looks(logits), logits.stride(), *_looks(labels), labels.stride()))
+            known = _known.get((options, *_looks(logits), logits.stride(), *_looks(labels), labels.stride()))
         except (AttributeError, RuntimeError):  # no tensor, or one that has no shape or no strides
-            call = None
-        if call is not None and not logits.is_neg() and not labels.is_neg():
-            return call(labels, logits), ()
+            known = None
+        if known is not None and not logits.is_neg() and not labels.is_neg():
+            fit, call, quick = known
+            if weights is not None:
+                checked = _checked_weights(options.WEIGHTS, fit, weights, logits, True)
+                if not (labels.requires_grad and _is_entangled(options, checked)):
+                    return eager.loss(call, labels, logits, checked), ()
+            elif quick is not None:
+                return quick(labels, logits), ()
     return _loss(options, labels, logits, weights or (None,) * len(options.WEIGHTS), wrt, out)
 
 
@@ -65,8 +72,7 @@ def _loss(
     weights = _checked_weights(options.WEIGHTS, fit, weights, logits, plain)
     if out is not None:
         checks.check_out(out, wrt, logits, labels=labels, **dict(zip(options.WEIGHTS, weights, strict=True)))
-    # the divisor of such a mean depends on the labels too: autograd has to go through it
-    entangled = fit is not None and weights[0] is not None and not fit.options.sparse and options.reduction == "mean"
+    entangled = _is_entangled(options, weights)
     if plain and not (entangled and labels.requires_grad and not wrt) and not (fit and fit.one_row and "labels" in wrt):
         return _plain_loss(options, fit, labels, logits, weights, wrt, out)
     adapted = _adapted(options, fit)
@@ -78,6 +84,13 @@ def _loss(
     if wrt:
         return _value_and_grad(through_operators, wrt, labels, logits, out)
     return through_operators(labels, logits), ()
+
+
+def _is_entangled(options: Options, weights: tuple[Tensor | None, ...]) -> bool:
+    """Whether the divisor of a mean depends on the labels too: autograd has to go through it."""
+    if not isinstance(options, SoftmaxOptions) or options.sparse:
+        return False
+    return options.reduction == "mean" and weights[0] is not None
 
 
 def _plain_loss(
@@ -95,8 +108,8 @@ def _plain_loss(
     if not wrt:
         call = eager.Call(plan, family, options, _adapted(options, fit))
         key = (options, *_looks(logits), logits.stride(), *_looks(labels), labels.stride())
-        if key not in _quick and all(weight is None for weight in weights):
-            keep(_quick, key, eager.quick(call))
+        if key not in _known:
+            keep(_known, key, (fit, call, eager.quick(call)))
         return eager.loss(call, labels, logits, weights), ()
     arrays = (labels.detach(), logits.detach(), *cpu.kernel_weights(family, *weights))
     to = None if out is None else out.detach()

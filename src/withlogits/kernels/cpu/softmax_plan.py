@@ -203,24 +203,23 @@ class SoftmaxPlan:
     def _kernel(
         self, loss_kind: str, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None
     ) -> Kernel:
-        names = zip(SoftmaxOptions.PER_CLASS, _per_class(arrays), strict=True)
-        strides = self._memory.strides
         key = (
-            loss_kind, tuple([name for name, array in names if array is not None]), self._row_strides(arrays[3]),
-            None if gradient is None else strides(gradient), label_gradient is not None,
+            loss_kind, tuple([array is not None for array in _per_class(arrays)]), self._row_strides(arrays[3]),
+            None if gradient is None else self._memory.strides(gradient), label_gradient is not None,
         )  # fmt: skip
         return self._kernels.get(key) or keep(self._kernels, key, self._new_kernel(*key))
 
     def _new_kernel(
         self,
         loss_kind: str,
-        per_class: tuple[str, ...],
+        given: tuple[bool, ...],
         sample: Strides | None,
         gradient: Strides | None,
         for_labels: bool,
     ) -> Kernel:
         fit, h = self.fit, self.label_gradients
         label_gradient = h.layout if for_labels and h is not None else None
+        per_class = tuple(name for name, is_given in zip(SoftmaxOptions.PER_CLASS, given, strict=True) if is_given)
         parts = Parts(self._logits, self._label_layout, gradient, label_gradient, sample, per_class, loss_kind)
         return softmax_kernel(self._options, fit.axis, "loss", parts)
 
@@ -231,7 +230,8 @@ class SoftmaxPlan:
             return None
         reduced, dtype = options.reduction != "none", self.losses.layout.dtype
         strides = self.gradients.layout.strides if for_logits else None
-        kernel = self._new_kernel("float64" if reduced else dtype, (), None, strides, False)
+        nothing = (False,) * len(SoftmaxOptions.PER_CLASS)
+        kernel = self._new_kernel("float64" if reduced else dtype, nothing, None, strides, False)
         run = kernel.at_once()
         if run is None:
             return None
