@@ -309,7 +309,8 @@ def label_shape(labels: Shape, logits: Shape, axis: int | None = None) -> ValueE
 
 
 def class_weight_shape(name: str, shape: Shape, classes: int) -> ValueError:
-    return ValueError(f"{name} has shape {shape}, where ({classes},) is expected: one weight for each class")
+    what = "weight" if name == "class_weight" else "number"
+    return ValueError(f"{name} has shape {shape}, where ({classes},) is expected: one {what} for each class")
 
 
 def weight_shape(name: str, shape: Shape, target: Shape, of: str) -> ValueError:
