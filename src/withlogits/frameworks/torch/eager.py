@@ -152,7 +152,9 @@ def quick(call: Call) -> Callable[[Tensor, Tensor], Tensor] | None:
         gradient = None
         if now:
             if with_gradient is None:
-                with_gradient = call.plan.quick(True)
+                with_gradient = call.plan.quick(True) or _not_quick
+            if with_gradient is _not_quick:
+                return loss(call, labels, logits, (None,) * len(call.options.WEIGHTS))
             value, (gradient,) = with_gradient(labels, logits)
         else:
             value = alone(labels, logits)[0]
@@ -160,6 +162,10 @@ def quick(call: Call) -> Callable[[Tensor, Tensor], Tensor] | None:
         return found
 
     return run
+
+
+def _not_quick() -> None:
+    """Stand for a function that a plan does not have."""
 
 
 def _elsewhere(upstream: Tensor) -> bool:
