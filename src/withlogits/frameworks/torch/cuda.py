@@ -89,8 +89,8 @@ def _adapted(family: Family, args: Any) -> tuple[Any, Any, tuple[int, ...]]:
     """
     from withlogits.kernels.cuda import Inputs
 
-    logits, labels, *weights = args[: family.count]
-    options: Any = family.kind(*args[family.count :])
+    logits, labels, *weights = args[: family.operands]
+    options: Any = family.kind(*args[family.operands :])
     shape: tuple[int, ...] = tuple(logits.shape)
     if family is SOFTMAX:
         axis = options.axis
