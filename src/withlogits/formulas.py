@@ -36,6 +36,7 @@ class SoftmaxArrays(NamedTuple):
     labels: Array
     class_weight: Array | None = None  # (C,)
     sample_weight: Array | None = None
+    class_offset: Array | None = None  # (C,), added to the logits before softcap and temperature
 
 
 class SigmoidArrays(NamedTuple):
@@ -251,6 +252,9 @@ class Softmax(_Loss):
         else:
             z = self._wide(arrays.labels)
         self.x, z = xp.where(self.unmasked, x, 0.0), xp.where(self.unmasked, z, 0.0)
+        self.x_lost: Array | None = None
+        if arrays.class_offset is not None:
+            self.x, self.x_lost = add(xp, self.x, xp.wide(arrays.class_offset))
         self.w = 1.0 if arrays.class_weight is None else xp.wide(arrays.class_weight)
         self.dt_dz = self.w * (1.0 - options.label_smoothing)
         self.t = self.w * ((1.0 - options.label_smoothing) * z + options.label_smoothing / classes)
@@ -309,10 +313,10 @@ class Softmax(_Loss):
     def _transformed(self) -> tuple[Array, Array | None, Array | float]:
         """Return the logits after softcap and temperature as a pair (None: exact), and their derivative."""
         xp, x, softcap, temperature = self.xp, self.x, self.options.softcap, self.options.temperature
-        y, y_lost, slope = x, None, 1.0
+        y, y_lost, slope = x, self.x_lost, 1.0
         if softcap is not None:
             cap = xp.constant(softcap, x)
-            inner, inner_lost = divide(xp, x, 0.0, cap)
+            inner, inner_lost = divide(xp, x, 0.0 if y_lost is None else y_lost, cap)
             slope = sech_squared(xp, inner)
             y, y_lost = multiply(xp, cap, xp.tanh(inner))
             y = xp.where(xp.isfinite(x), y, x)  # −inf stays a class that cannot occur

@@ -191,6 +191,7 @@ def softmax_cross_entropy_with_logits(
     dim: int | None = None,
     name: str | None = None,
     class_weight: Any = None,
+    class_offset: Any = None,
     label_smoothing: float = 0.0,
     temperature: float = 1.0,
     softcap: float | None = None,
@@ -200,10 +201,10 @@ def softmax_cross_entropy_with_logits(
 ) -> Any:
     """The loss of exclusive classes, for labels that are distributions: one-hot, smoothed, mixed, distilled.
 
-    For a row x of C logits, with w = `class_weight`, ε = `label_smoothing`, τ = `temperature`, c = `softcap` and
-    λ = `z_loss`::
+    For a row x of C logits, with w = `class_weight`, o = `class_offset`, ε = `label_smoothing`, τ = `temperature`,
+    c = `softcap` and λ = `z_loss`::
 
-        x    ← c tanh(x/c), then x/τ
+        x    ← x + o, then c tanh(x/c), then x/τ
         t_j  = w_j ((1 − ε) labels_j + ε/C)
         loss = Σ_j t_j (logsumexp(x) − x_j) + λ logsumexp(x)²
 
@@ -225,6 +226,9 @@ def softmax_cross_entropy_with_logits(
         For the framework's profiler.
     class_weight : array, optional
         A factor for each class, (C,).
+    class_offset : array, optional
+        A number for each class, (C,), added to the logits before `softcap` and `temperature`: log π for logits to be
+        adjusted to class frequencies π, −log Q for classes that were sampled with probability Q; −inf removes a class.
     label_smoothing : float
         The share of each label that is spread over all classes; from 0 to 1.
     temperature : float
@@ -253,7 +257,8 @@ def softmax_cross_entropy_with_logits(
     References
     ----------
     `tf.nn.softmax_cross_entropy_with_logits`; smoothing: Szegedy et al., "Rethinking the Inception architecture", 2016;
-    z-loss: Chowdhery et al., "PaLM", 2022; softcap: Gemma Team, "Gemma 2", 2024.
+    z-loss: Chowdhery et al., "PaLM", 2022; softcap: Gemma Team, "Gemma 2", 2024; class offsets: Menon et al.,
+    "Long-tail learning via logit adjustment", 2021, and Ren et al., "Balanced meta-softmax", 2020.
 
     Examples
     --------
@@ -266,7 +271,9 @@ def softmax_cross_entropy_with_logits(
     """
     if positional or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(softmax_cross_entropy_with_logits, positional, locals())
-    weights = None if class_weight is None and sample_weight is None else (class_weight, sample_weight)
+    weights = None
+    if not (class_weight is None and sample_weight is None and class_offset is None):
+        weights = (class_weight, sample_weight, class_offset)
     if dim is not None:
         axis = one_axis(axis, dim)
     options = softmax_options((axis, False, label_smoothing, None, temperature, softcap, z_loss, reduction))
@@ -293,6 +300,7 @@ def sparse_softmax_cross_entropy_with_logits(
     axis: int = -1,
     name: str | None = None,
     class_weight: Any = None,
+    class_offset: Any = None,
     label_smoothing: float = 0.0,
     ignore_index: int | None = None,
     temperature: float = 1.0,
@@ -344,7 +352,9 @@ def sparse_softmax_cross_entropy_with_logits(
     """
     if positional or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(sparse_softmax_cross_entropy_with_logits, positional, locals())
-    weights = None if class_weight is None and sample_weight is None else (class_weight, sample_weight)
+    weights = None
+    if not (class_weight is None and sample_weight is None and class_offset is None):
+        weights = (class_weight, sample_weight, class_offset)
     options = softmax_options((axis, True, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction))
     return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
 

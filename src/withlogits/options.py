@@ -54,8 +54,8 @@ class SoftmaxOptions:
     reduction: Reduction = "none"
 
     # The arrays that accompany labels and logits; of these, those of shape (C,)
-    WEIGHTS: ClassVar = ("class_weight", "sample_weight")
-    PER_CLASS: ClassVar = ("class_weight",)
+    WEIGHTS: ClassVar = ("class_weight", "sample_weight", "class_offset")
+    PER_CLASS: ClassVar = ("class_weight", "class_offset")
 
     @classmethod
     def checked(cls, given: tuple[Any, ...]) -> SoftmaxOptions:
@@ -101,6 +101,7 @@ class SoftmaxSettings(TypedDict, total=False):
 
     axis: int
     class_weight: Any
+    class_offset: Any
     label_smoothing: float
     temperature: float
     softcap: float | None
@@ -301,7 +302,7 @@ def wrt_names(wrt: object, sparse: bool) -> tuple[str, ...]:
 
 
 # The least value of an array beside labels and logits, and what an error says is expected; weights by default.
-RANGES: dict[str, tuple[float, str]] = {}
+RANGES: dict[str, tuple[float, str]] = {"class_offset": (-math.inf, "a finite number or -inf")}
 
 
 def check_weight_values(name: str, weight: NDArray[Any]) -> None:

@@ -25,6 +25,7 @@ UNWRITTEN = 12345.0
 DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
 INTEGERS = [getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
 SPARSE, DENSE = SoftmaxOptions(axis=1, sparse=True), SoftmaxOptions(axis=1, sparse=False)
+UNWEIGHTED = (None,) * len(SoftmaxOptions.WEIGHTS)
 PLAIN: dict[str, Any] = {name: getattr(SPARSE, name) for name in field_names(SPARSE) if name not in ("axis", "sparse")}
 UNIT = 2.0**-24
 # One rounding to the dtype of a gradient, in units of the value; Triton's interpreter cuts bfloat16 off.
@@ -93,6 +94,7 @@ def softmax(
     *,
     w: Any = None,  # (C,)
     s: Any = None,  # (N,)
+    o: Any = None,  # (C,), the class offsets
     u: Any = None,  # (N,)
     layout: str = "rows",
     z_layout: str = "",
@@ -105,12 +107,12 @@ def softmax(
     options = {**PLAIN, **options}
     x_at, z_at = laid(x, layout), laid(z, z_layout or layout)
     outer, _, inner = x_at.shape
-    w_at = None if w is None else tensor(w, torch.float32)
+    w_at, o_at = (None if a is None else tensor(a, torch.float32) for a in (w, o))
     s_at = None if s is None else laid(np.asarray(s, np.float32), layout)
     n = outer * inner
     u_at = laid(np.ones(n, np.float32) if u is None else np.asarray(u, np.float32), layout)
     chosen = SoftmaxOptions(axis=1, sparse=sparse, **options)
-    inputs = cuda.Inputs(x_at, z_at, (w_at, s_at))
+    inputs = cuda.Inputs(x_at, z_at, (w_at, s_at, o_at))
     loss = torch.full((outer, inner), UNWRITTEN, device=DEVICE)
     stats = torch.full((2, outer, inner), UNWRITTEN, device=DEVICE)
     dx = torch.full_like(laid(x, results or layout), UNWRITTEN)
@@ -123,7 +125,7 @@ def softmax(
 
 
 def expected_softmax(
-    x: Any, z: Any, *, w: Any = None, s: Any = None, u: Any = None, **options: Any
+    x: Any, z: Any, *, w: Any = None, s: Any = None, o: Any = None, u: Any = None, **options: Any
 ) -> tuple[Any, Any, Any]:
     """The same in float64 by the reference, which raises where a label is out of range."""
     sparse = z.ndim == 1
@@ -144,6 +146,7 @@ def expected_softmax(
         axis=1,
         sparse=sparse,
         class_weight=None if w is None else np.asarray(w, np.float32).astype(np.float64),
+        class_offset=None if o is None else np.asarray(o, np.float32).astype(np.float64),
         sample_weight=np.where(wrong, 0.0, s),
         wrt=("logits",) if sparse else ("logits", "labels"),
         **options,
@@ -154,13 +157,14 @@ def expected_softmax(
 
 
 def largest_terms(
-    x: Any, z: Any, *, w: Any = None, s: Any = None, u: Any = None, **options: Any
+    x: Any, z: Any, *, w: Any = None, s: Any = None, o: Any = None, u: Any = None, **options: Any
 ) -> tuple[Any, Any, Any]:
     """What roundings of transformed logits do to the loss, the size of what dL/dx is the sum of, the same for dL/dz."""
     options = {**PLAIN, **options}
     classes = x.shape[1]
     with np.errstate(all="ignore"):
-        x = np.where(np.isfinite(np.asarray(x, np.float64)), np.asarray(x, np.float64), -1e30)
+        x = np.asarray(x, np.float64) + (0.0 if o is None else np.asarray(o, np.float64))
+        x = np.where(np.isfinite(x), x, -1e30)
         if z.ndim == 1:
             z = z[:, None] == np.arange(classes)
         weight = np.ones(classes) if w is None else np.asarray(w, np.float64)

@@ -43,19 +43,25 @@ from withlogits.kernels import cuda
 
 from withlogits.options import SigmoidOptions, SoftmaxOptions
 
-def softmax(shape, dtype, z=None, w=None, s=None, **more):
+def softmax(shape, dtype, z=None, w=None, s=None, o=None, **more):
     x = torch.empty(shape, dtype=dtype)
     sparse = z is None
     z = torch.empty((shape[0], shape[2]), dtype=torch.int64) if sparse else torch.empty(shape, dtype=z)
     row = torch.empty((1, 1)).expand(shape[0], shape[2])
     loss, stats = torch.empty(row.shape), torch.empty((2, *row.shape))
-    w, s = (torch.empty(shape[1]) if w else None), (row if s else None)
-    given = SoftmaxOptions(axis=1, sparse=sparse, **more), cuda.Inputs(x, z, (w, s))
+    w, s, o = (torch.empty(shape[1]) if w else None), (row if s else None), (torch.empty(shape[1]) if o else None)
+    given = SoftmaxOptions(axis=1, sparse=sparse, **more), cuda.Inputs(x, z, (w, s, o))
     cuda.softmax_forward(*given, loss, stats)
     cuda.softmax_backward(*given, row, stats, torch.empty_like(x), None if sparse else torch.empty_like(z))
 
 bf16, fp16, fp32 = torch.bfloat16, torch.float16, torch.float32
-if len(sys.argv) > 2:
+if sys.argv[2:] == ["offsets"]:
+    softmax((64, 32000, 1), bf16, o=True)
+    softmax((64, 10, 1), fp32, o=True, temperature=2.0)
+    softmax((64, 50257, 1), fp16, w=True, s=True, o=True, label_smoothing=0.1, ignore_index=-100, softcap=30.0,
+            z_loss=1e-4)
+    softmax((4, 100, 64), fp32, z=fp32, o=True)
+elif len(sys.argv) > 2:
     softmax((64, 32000, 1), bf16, ignore_index=-100)
     softmax((64, 1000, 1), fp32)
     softmax((64, 10, 1), fp32, label_smoothing=0.1)
@@ -74,7 +80,7 @@ elif sys.argv[1] == "90":
         z = torch.empty((100, rows)).t().unsqueeze(-1)
         u = torch.empty((rows, 1))
         for part in (slice(None), slice(1, None)):
-            given = SoftmaxOptions(axis=1, sparse=False), cuda.Inputs(x[part], z[part], (None, None))
+            given = SoftmaxOptions(axis=1, sparse=False), cuda.Inputs(x[part], z[part], (None, None, None))
             stats = torch.empty((2, *u[part].shape))
             cuda.softmax_forward(*given, u[part], stats)
             cuda.softmax_backward(*given, u[part], stats, x[part], z[part])
@@ -100,6 +106,14 @@ def test_for_the_gpus_of_today(tmp_path: Path) -> None:
     found = loads_and_stores(90, tmp_path, "all")
     assert len(found) == 16
     for long, every, _ in found[:4]:
+        assert long * 4 > every - 8, found
+
+
+def test_class_offsets(tmp_path: Path) -> None:
+    """And that they leave the loads of logits 16 bytes long."""
+    found = loads_and_stores(90, tmp_path, "offsets")
+    assert len(found) == 8
+    for long, every, _ in found[:2]:
         assert long * 4 > every - 8, found
 
 

@@ -32,7 +32,8 @@ OPTIONS = [
 @pytest.mark.parametrize("shape", [(6, 5), (2, 5, 3), (2, 5, 3, 2)])
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("last", [False, True])
-def test_softmax(options: Any, shape: tuple[int, ...], last: bool) -> None:
+@pytest.mark.parametrize("offsets", [False, True])
+def test_softmax(options: Any, shape: tuple[int, ...], last: bool, offsets: bool) -> None:
     torch.manual_seed(0)
     logits = torch.randn(shape) * 3
     if last and logits.dim() == 4:
@@ -40,10 +41,11 @@ def test_softmax(options: Any, shape: tuple[int, ...], last: bool) -> None:
     rows = (*shape[:1], *shape[2:])
     labels = torch.randint(0, 5, rows) if options.sparse else torch.rand(shape)
     weight, sample, upstream = torch.rand(5) + 0.5, torch.rand(rows), torch.rand(rows)
-    given = (logits, labels, weight, sample)
+    offset = torch.tensor([0.3, -1.0, float("-inf"), 2.0, 0.1]) if offsets else None
+    given = (logits, labels, weight, sample, offset)
     values = field_values(options, without="reduction")
     loss, _ = cpu.KERNELS["softmax_rows"](*given, *values)
-    there = tuple(t.to(DEVICE) for t in given)
+    there = tuple(None if t is None else t.to(DEVICE) for t in given)
     found, stats = cuda.KERNELS["softmax_rows"](*there, *values)
     torch.testing.assert_close(found.cpu(), loss, rtol=1e-5, atol=1e-6)
     asked = (True, not options.sparse)

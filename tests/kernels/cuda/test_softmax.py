@@ -20,6 +20,7 @@ from kernels.cuda.arrays import (
     LAYOUTS,
     ROWS,
     SPARSE,
+    UNWEIGHTED,
     UNWRITTEN,
     array,
     check_softmax,
@@ -46,6 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "softcap": {"softcap": 20.0},
     "z-loss": {"z_loss": 1e-2},
     "class weights": {"w": (0.25, 0.0, 3.0, 1.0)},
+    "class offsets": {"o": (0.1, -2.3, 1e-6, -np.inf, 7.7)},
     "sample weights": {"s": (1.0, 0.0, 0.3, 2.0, 1e-3)},
     "upstream": {"u": (1.0, 0.0, -0.3, 2.0, 1e6)},
     "all": {
@@ -59,6 +61,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "u": (1.0, 0.0, -0.3, 2.0, 1e6),
     },
 }
+OPTIONS["softcap and offsets"] = OPTIONS["softcap"] | OPTIONS["class offsets"]
+OPTIONS["all and offsets"] = OPTIONS["all"] | OPTIONS["class offsets"]
 
 
 def rows(count: int, classes: int, dtype: Any = np.float32, seed: int = 0, special: bool = True) -> Any:
@@ -111,7 +115,7 @@ def labels_of(x: Any, way: str, seed: int = 1) -> Any:
 def spread(options: dict[str, Any], x: Any) -> dict[str, Any]:
     """Options for these rows: weights repeated as often as there are classes, or rows."""
     options = dict(options)
-    for name, length in (("w", x.shape[1]), ("s", len(x)), ("u", len(x))):
+    for name, length in (("w", x.shape[1]), ("o", x.shape[1]), ("s", len(x)), ("u", len(x))):
         if name in options:
             options[name] = np.resize(np.array(options[name], np.float32), length)
     return options
@@ -129,7 +133,7 @@ def test_every_option(name: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", ["plain", "all", "temperature"])
+@pytest.mark.parametrize("name", ["plain", "all", "temperature", "class offsets", "all and offsets"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype: str, name: str, way: str) -> None:
     for classes in (3, 10, 48):
@@ -148,15 +152,17 @@ def test_long_rows(classes: int, dtype: str, way: str) -> None:
     z = labels_of(x, way)
     check_softmax(x, z, 8.0 if dtype == "float32" else 40.0)
     if classes == 5000:
-        check_softmax(x, z, 60.0, **spread(OPTIONS["all"] | {"ignore_index": None, "s": (1.0, 0.3)}, x))
+        for name in ("all", "all and offsets"):
+            check_softmax(x, z, 60.0, **spread(OPTIONS[name] | {"ignore_index": None, "s": (1.0, 0.3)}, x))
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", ["all", "all and offsets"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(layout: str, way: str) -> None:
+def test_layouts(layout: str, name: str, way: str) -> None:
     for classes in (3, 40):
         x = rows(ROWS, classes, seed=classes)
-        check_softmax(x, labels_of(x, way), layout=layout, **spread(OPTIONS["all"], x))
+        check_softmax(x, labels_of(x, way), layout=layout, **spread(OPTIONS[name], x))
 
 
 def test_labels_and_gradients_of_another_layout() -> None:
@@ -215,7 +221,7 @@ def test_one_gradient_alone_and_none() -> None:
     x, z = tensor(rows(ROWS, 20))[:, :, None], tensor(labels_of(rows(ROWS, 20), "dense"))[:, :, None]
     u = torch.ones((ROWS, 1), device=DEVICE)
     loss, stats = torch.empty((ROWS, 1), device=DEVICE), torch.empty((2, ROWS, 1), device=DEVICE)
-    given = DENSE, cuda.Inputs(x, z, (None, None))
+    given = DENSE, cuda.Inputs(x, z, UNWEIGHTED)
     cuda.softmax_forward(*given, loss, stats)
     both = torch.empty_like(x), torch.empty_like(z)
     alone = torch.empty_like(x), torch.empty_like(z)
@@ -266,7 +272,7 @@ def test_upstream_weights_and_labels_may_be_expanded() -> None:
     u, s = (torch.tensor(number, device=DEVICE).expand(ROWS, 1) for number in (-0.25, 3.0))
     loss, stats = torch.empty((ROWS, 1), device=DEVICE), torch.empty((2, ROWS, 1), device=DEVICE)
     dx, dz = torch.empty_like(x_at), torch.empty(z_at.shape, device=DEVICE)
-    inputs = cuda.Inputs(x_at, z_at, (None, s))
+    inputs = cuda.Inputs(x_at, z_at, (None, s, None))
     cuda.softmax_forward(DENSE, inputs, loss, stats)
     cuda.softmax_backward(DENSE, inputs, u, stats, dx, dz)
     assert all(same(a[..., 0], b.reshape(a[..., 0].shape)) for a, b in zip((loss, dx, dz), expected, strict=True))
@@ -319,12 +325,67 @@ def test_a_masked_class_is_free_unless_it_is_a_target() -> None:
     assert np.isfinite(array(softmax(x, np.array([0, 1, 2]), w=np.array([1.0, 0.0, 1.0]))[0])).all()
 
 
+@pytest.mark.parametrize("classes", [3, 40, 1032, 4104])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_offset_of_minus_infinity_removes_a_class(dtype: str, classes: int) -> None:
+    """As if the row did not have it; it costs nothing unless it is a target."""
+    x = rows(3, classes, oracle.DTYPES[dtype], special=False)
+    o = np.linspace(-1.0, 1.0, classes)
+    o[1::2] = -np.inf
+    z = np.full((3, classes), 1.0 / classes, np.float32)
+    z[:, 1::2] = 0.0
+    ulps = 8.0 if dtype == "float32" else 40.0
+    loss, dx, dz = (array(got) for got in check_softmax(x, z, ulps, o=o))
+    kept = softmax(x[:, ::2], z[:, ::2], o=o[::2])
+    np.testing.assert_allclose(loss, array(kept[0]), rtol=2e-6)
+    assert (dx[:, 1::2] == 0.0).all()
+    assert (dz[:, 1::2] == np.inf).all()
+    loss = array(check_softmax(x, np.arange(3), ulps, o=o)[0])
+    assert np.isinf(loss).tolist() == [False, True, False]
+    w = np.ones(classes)
+    w[1] = 0.0
+    assert (array(softmax(x, np.ones(3, np.int64), w=w, o=o)[0]) == 0.0).all()
+    everything = np.full(classes, -np.inf)
+    for labels in (z, np.arange(3)):
+        assert np.isnan(array(check_softmax(x, labels, o=everything)[0])).all()
+        results = softmax(x, labels, o=everything, s=np.zeros(3))
+        assert all((array(got) == 0.0).all() for got in results if got is not None)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("classes", [3, 40, 1032, 4104])
+def test_offsets_below_the_last_digit_of_a_logit(classes: int, way: str) -> None:
+    """Sums that differ only in what rounding to float32 loses, and sums of different numbers that are equal."""
+    rng = np.random.default_rng(classes)
+    x = np.full((3, classes), 2.0**25, np.float32)
+    x[1] = -(2.0**25)
+    x[2] = rng.integers(-2, 3, classes)
+    o = rng.normal(0.0, 0.5, classes).astype(np.float32)
+    check_softmax(x, labels_of(x, way), o=o)
+    check_softmax(x, labels_of(x, way), 16.0, o=o, temperature=3.0, label_smoothing=0.1)
+    # exp would overflow if m were not the largest of the sums that round to one number; 2^-45 · 2^31 is 512 ulp of p
+    check_softmax(x[:2] * np.float32(64.0), labels_of(x[:2], way), 512.0, o=o * np.float32(60.0))
+    loss, dx, _ = check_softmax(x[2:], labels_of(x[2:], way), o=-x[2])
+    if way == "index":
+        np.testing.assert_allclose(array(loss), np.log(classes), rtol=2.0**-22)
+        assert (array(dx) != 0.0).all()
+
+
+def test_offsets_of_zero_change_no_bit_of_float32_results() -> None:
+    """Without softcap and temperature, which round pairs otherwise."""
+    for classes, way in itertools.product((3, 40, 1032, 4104), WAYS):
+        x = rows(3 if classes > 2048 else 12, classes)
+        z = labels_of(x, way)
+        expected, got = softmax(x, z, z_loss=0.1), softmax(x, z, z_loss=0.1, o=np.zeros(classes))
+        assert all(same(a, b) for a, b in zip(got, expected, strict=True))
+
+
 def test_no_rows_at_all() -> None:
     for shape in ((0, 3, 1), (2, 3, 0), (0, 3, 4)):
         x = torch.empty(shape, device=DEVICE)
         z = torch.empty((shape[0], shape[2]), dtype=torch.int64, device=DEVICE)
         loss, stats = torch.empty(z.shape, device=DEVICE), torch.empty((2, *z.shape), device=DEVICE)
-        inputs = cuda.Inputs(x, z, (None, None))
+        inputs = cuda.Inputs(x, z, UNWEIGHTED)
         cuda.softmax_forward(SPARSE, inputs, loss, stats)
         cuda.softmax_backward(SPARSE, inputs, loss, stats, torch.empty_like(x), None)
 
@@ -354,7 +415,7 @@ def test_results_fill_their_places_and_nothing_beside() -> None:
     x_at = tensor(x)[:, :, None]
     z_at = tensor(z)[:, None]
     loss, stats = torch.empty((ROWS, 1), device=DEVICE), torch.empty((2, ROWS, 1), device=DEVICE)
-    inputs = cuda.Inputs(x_at, z_at, (None, None))
+    inputs = cuda.Inputs(x_at, z_at, UNWEIGHTED)
     cuda.softmax_forward(SPARSE, inputs, loss, stats)
     inside = room[1:-1, 2:-2]
     cuda.softmax_backward(SPARSE, inputs, torch.ones((ROWS, 1), device=DEVICE), stats, inside, None)
@@ -379,11 +440,17 @@ def hard_cases(dtype: str, classes: int, way: str, options: dict[str, Any]) -> t
     rng = np.random.default_rng(classes)
     x = np.stack([row for _, row in oracle.rows(classes, oracle.DTYPES[dtype], classes, each=2)])
     z: Any = np.where(np.arange(len(x)) % 2, np.argmax(x.astype(np.float64), axis=1), rng.integers(0, classes, len(x)))
+    exact = x.astype(np.float64) + np.float64(options.get("o", 0.0))  # to 2^-53
+    options = {key: value for key, value in options.items() if key != "o"}
     if way == "dense":
         z = np.stack([rng.dirichlet(np.full(classes, (0.02, 0.3, 10.0)[i % 3])) for i in range(len(x))])
-        z = np.where(np.isneginf(x.astype(np.float64)), 0.0, z).astype(np.float32)
-        return x, z, [oracle.softmax(a, labels=b, **options) for a, b in zip(x, z, strict=True)]
-    return x, z, [oracle.softmax(a, label=int(b), **options) for a, b in zip(x, z, strict=True)]
+        z = np.where(np.isneginf(exact), 0.0, z).astype(np.float32)
+        return x, z, [oracle.softmax(a, labels=b, **options) for a, b in zip(exact, z, strict=True)]
+    return x, z, [oracle.softmax(a, label=int(b), **options) for a, b in zip(exact, z, strict=True)]
+
+
+# Relative errors of the pairs that options make of logits, by the kernels' docstring.
+PAIR_ERRORS = {"softcap": 2.0**-22, "softcap and offsets": 2.0**-22, "temperature": 2.0**-34, "class offsets": 2.0**-45}
 
 
 def moved_by_a_softcap(truth: oracle.Truth, x: Any, cap: float | None) -> Any:
@@ -397,25 +464,30 @@ def moved_by_a_softcap(truth: oracle.Truth, x: Any, cap: float | None) -> Any:
 
 @pytest.mark.parametrize(
     ("way", "name"),
-    [("index", "plain"), ("index", "smoothed"), ("index", "temperature"), ("index", "softcap"), ("dense", "plain")],
-)
+    [
+        ("index", "plain"), ("index", "smoothed"), ("index", "temperature"), ("index", "softcap"), ("dense", "plain"),
+        ("index", "class offsets"), ("dense", "class offsets"), ("index", "softcap and offsets"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_errors_are_the_promised_ones(dtype: str, way: str, name: str) -> None:
     column = 0 if dtype == "float32" else 1
     table = {what: figures[column] for what, figures in promised().items()}
     kind = "loss of an index label" if way == "index" and name != "smoothed" else "loss of many targets"
-    options = OPTIONS[name]
     for classes in (3, 10, 48, 1000) if name == "plain" else (3, 48):
+        options = spread(OPTIONS[name], np.zeros((0, classes)))
         x, z, truths = hard_cases(dtype, classes, way, options)
         loss, dx, dz = (None if got is None else array(got) for got in softmax(x, z, **options))
+        sums = x.astype(np.float64) + np.float64(options.get("o", 0.0))
+        slope_error = 6.0 if "o" in options else 4.0
         smallest = 0.0 if GPU or dtype != "bfloat16" else 2.0**-126  # which the interpreter takes for 0
         for i, truth in enumerate(truths):
-            granted = truth.sensitivity * {"softcap": 2.0**-22, "temperature": 2.0**-34}.get(name, 0.0)
+            granted = truth.sensitivity * PAIR_ERRORS.get(name, 0.0)
             error = oracle.ulp_error(loss[i], truth.loss, np.float32, granted=oracle.mpf(granted))
             assert error <= table[kind], (classes, i, loss[i], float(truth.loss))
-            moved = moved_by_a_softcap(truth, x[i], options.get("softcap"))
-            for j in {0, classes // 2, classes - 1, int(np.argmax(x[i].astype(np.float64)))}:
-                more = 4.0 * abs(float(x[i, j]) / 20.0) if "softcap" in options and np.isfinite(float(x[i, j])) else 0.0
+            moved = moved_by_a_softcap(truth, sums[i], options.get("softcap"))
+            for j in {0, classes // 2, classes - 1, int(np.argmax(sums[i]))}:
+                more = slope_error * abs(sums[i, j] / 20.0) if "softcap" in options and np.isfinite(sums[i, j]) else 0.0
                 scale = truth.scale[j] * (1 if dtype == "float32" else oracle.mpf(2.0) ** -13)
                 granted = oracle.mpf(smallest) + moved[j]
                 error = oracle.ulp_error(dx[i, j], truth.gradient[j], oracle.DTYPES[dtype], scale, granted=granted)
@@ -468,10 +540,10 @@ def test_more_than_two_to_the_31_elements() -> None:
     x.copy_(tensor(values)[:, :, None])
     z = torch.zeros((2, 1), dtype=torch.int64, device=DEVICE)
     loss, stats = torch.empty((2, 1), device=DEVICE), torch.empty((2, 2, 1), device=DEVICE)
-    cuda.softmax_forward(SPARSE, cuda.Inputs(x, z, (None, None)), loss, stats)
+    cuda.softmax_forward(SPARSE, cuda.Inputs(x, z, UNWEIGHTED), loss, stats)
     assert same(loss[:, 0], softmax(values, np.zeros(2, np.int64))[0])
     classes_apart = room.as_strided((1, 2, 1), (1, far, 1))
-    inputs = cuda.Inputs(classes_apart, z[:1], (None, None))
+    inputs = cuda.Inputs(classes_apart, z[:1], UNWEIGHTED)
     cuda.softmax_forward(SPARSE, inputs, loss[:1], stats[:, :1].contiguous())
     assert same(loss[:1, 0], softmax(np.float16([[20, 1]]), np.zeros(1, np.int64))[0])
 
@@ -482,7 +554,7 @@ def test_calls_are_recorded_in_a_graph() -> None:
     z = tensor(labels_of(rows(ROWS, 1000, special=False), "index"))[:, None]
     u = torch.ones((ROWS, 1), device=DEVICE)
     loss, stats = torch.empty((ROWS, 1), device=DEVICE), torch.empty((2, ROWS, 1), device=DEVICE)
-    dx, inputs = torch.empty_like(x), cuda.Inputs(x, z, (None, None))
+    dx, inputs = torch.empty_like(x), cuda.Inputs(x, z, UNWEIGHTED)
 
     def step() -> None:
         cuda.softmax_forward(SPARSE, inputs, loss, stats)

@@ -63,6 +63,7 @@ class Passes:
         self._spec = spec
         self._along = spec.layout == "along"
         self._precise = spec.x == "float64"
+        self._offset = "class_offset" in spec.per_class
         self._mapped = spec.result in ("softmax", "log_softmax")
         self.count = self.lanes = self._part = LANES
         if self._along and not self._precise:  # several vectors: one alone is a chain of instructions that wait
@@ -102,20 +103,21 @@ class Passes:
         if rows.writes and self._along:
             simd.either(rows.job.stream != 0, simd.fence, lambda: None)
 
-    def _logit(self, x: Value) -> Logit:
-        """Return softcap·tanh(x/softcap)/τ; a softcap of 0 stands for none, and infinities keep their meaning."""
+    def _logit(self, x: Value, offset: Value | None = None) -> Logit:
+        """Return softcap·tanh((x + o)/softcap)/τ; a softcap of 0 stands for none; infinities keep their meaning."""
         if not self._spec.transformed:
             return Logit(x, None, None)
-        none, low = self._softcap == 0.0, None
+        none, low = self._softcap == 0.0, simd.constant(0.0, x.type)
+        if offset is not None:
+            x, low = functions.two_sum(x, offset)
         cap = select(none, 1.0, self._softcap)
         inner = x / cap
         tanh, slope = functions.tanh(inner)
         keep, capped = (simd.absolute(x) == INF) | none, tanh * cap
         if self._precise:
-            lost = fma(-inner, cap, x) * slope + fma(tanh, cap, -capped)
-            low = select(keep, 0.0, lost)
+            low = select(keep, low, (fma(-inner, cap, x) + low) * slope + fma(tanh, cap, -capped))
         x, slope = select(keep, x, capped), select(none, simd.constant(1.0, x.type), slope) * self._inverse
-        if low is None:
+        if not self._precise:
             return Logit(x * self._inverse, None, slope)
         y = x / self._temperature
         low = (fma(-y, self._temperature, x) + low) / self._temperature
@@ -123,13 +125,17 @@ class Passes:
 
     def _read(self, row: Row, j: Value, lanes: Lanes) -> Logit:
         """Return the logits of a step: all that passes know of options that change logits."""
-        return self._logit(row.x.read(j, lanes, -INF))
+        offset = row.of_classes("class_offset", j, lanes) if self._offset else None
+        return self._logit(row.x.read(j, lanes, -INF), offset)
 
     def label_logits(self, rows: Rows, y: Value) -> tuple[Value, Value | None]:
-        return self._logit(rows.label_logits(y))[:2]
+        return self._logit(rows.label_logits(y), rows.of_labels("class_offset", y) if self._offset else None)[:2]
 
     def maximum(self, row: Row) -> None:
-        """Take the maximum before the transformations: both are monotone."""
+        """Take the maximum, before the transformations where these are monotone."""
+        if self._offset:
+            self._put_maximum(row, self._largest(row))
+            return
         element = F64 if self._precise else F32
         m = Variable(simd.constant(-INF, simd.vector(element, self.lanes)))
 
@@ -139,6 +145,39 @@ class Passes:
         row.rows.steps(step)
         top = self._logit(simd.convert(simd.across(m.value, simd.larger) if self._along else m.value, F64))
         self._put_maximum(row, top)
+
+    def _largest(self, row: Row) -> Logit:
+        """Return the maximum of the logits after all options; of pairs, by their second parts where the first agree."""
+        high, low = (Variable(simd.constant(number, self._full)) for number in (-INF, 0.0))
+
+        def larger(a: Logit, b: Logit) -> Logit:
+            if a.low is None or b.low is None:
+                return Logit(simd.larger(a.x, b.x), None, None)
+            over = (a.x > b.x) | ((a.x == b.x) & (a.low > b.low))  # NaN: the answer is b, and s will tell
+            return Logit(select(over, a.x, b.x), select(over, a.low, b.low), None)
+
+        def step(j: Value, lanes: Lanes) -> None:
+            top = larger(self._read(row, j, lanes), Logit(high.value, low.value if self._precise else None, None))
+            high.value = top.x
+            if top.low is not None:
+                low.value = top.low
+
+        row.rows.steps(step)
+        top = Logit(high.value, low.value if self._precise else None, None)
+        if not self._along:
+            return top
+
+        def part(x: Logit, start: int, count: int) -> Logit:
+            lanes = list(range(start, start + count))
+            return Logit(
+                simd.shuffle(x.x, x.x, lanes), None if x.low is None else simd.shuffle(x.low, x.low, lanes), None
+            )
+
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            top = larger(part(top, 0, lanes), part(top, lanes, lanes))
+        return Logit(simd.lane(top.x, 0), None if top.low is None else simd.lane(top.low, 0), None)
 
     def _put_maximum(self, row: Row, top: Logit) -> None:
         row.put("m", top.x)

@@ -33,8 +33,8 @@ def softmax_forward(
 ) -> None:
     """Write s times the loss of each row, and to `stats` what `softmax_backward` needs to know of the row.
 
-    That is the largest logit before any transformation (which is repeated exactly) and 2^64·S with S = exp(r) − 1:
-    r itself, rounded to float32, would cost p = exp(x − m − r) up to 8 ulp.
+    That is the largest logit before any transformation (which is repeated exactly), or its class where there are class
+    offsets, and 2^64·S with S = exp(r) − 1: r itself, rounded to float32, would cost p = exp(x − m − r) up to 8 ulp.
     """
     x, z, _ = inputs
     unit = _unit(x, None if options.sparse else z)
@@ -55,7 +55,10 @@ def softmax_backward(
     dx: Array | None,  # (outer, C, inner)
     dz: Array | None,  # (outer, C, inner)
 ) -> None:
-    """Write u s dL/dx and u s dL/dz, each unless its array is None."""
+    """Write u s dL/dx and u s dL/dz, each unless its array is None.
+
+    With class offsets `dx` must not share memory with the logits: `stats` names the largest one by its class.
+    """
     x, z, weights = inputs
     if dx is None and dz is None:
         return

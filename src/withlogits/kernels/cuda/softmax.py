@@ -37,6 +37,11 @@ their propagated error to the loss, and at most 2^-22 T p_j (|y_j| + Σ p_i |y_i
 slope adds 4 |x/c| ulp to dL/dx. Gradients below the normal numbers may lose digits. bf16 logits above 2.3e38 that
 differ give NaN.
 
+With class offsets x_j stands for x_j + o_j, kept as a pair, and differences of pairs are exact to 2^-45 of the larger
+number. Only the softcap's slope is taken at the rounded sum, which adds 2 |x/c| ulp to dL/dx. A sum that overflows
+float32 is infinite. m is the maximum of the pairs, and `stats` holds the class that has it, of which the backward pass
+forms the pair again; so that pass must not write dL/dx over the logits.
+
 NaN, +inf or only −inf in an unmasked row gives NaN; −inf is a masked class, and 0·inf is 0. An index label outside
 [0, C) gives NaN and a gradient of 0, and reads nothing. Rows of weight 0 (and gradients of upstream 0) are 0 whatever
 they hold: their logits are not read.
@@ -162,6 +167,36 @@ def row_labels(labels, weights, outer, row, exists, classes, ignore, CONFIG: tl.
 
 
 @triton.jit
+def add_offset(x, class_offset, at, mask):
+    """Return x + o as a pair; its second part is 0 where there are no offsets or the sum is infinite."""
+    lost = tl.zeros_like(x)
+    if class_offset is not None:
+        x, lost = two_sum(x, tl.load(class_offset + at, mask=mask, other=0.0))
+        lost = tl.where(tl.abs(x) == float("inf"), 0.0, lost)
+    return x, lost
+
+
+@triton.jit
+def transformed_sum(x, lost, transform, CONFIG: tl.constexpr, OFFSET: tl.constexpr):
+    """Return the transformed logit x + lost as a pair."""
+    high, low = transformed(x, transform, CONFIG.capped, CONFIG.tempered)
+    if OFFSET:
+        low += lost * transform_slope(x, transform, CONFIG.capped)
+    return high, low
+
+
+@triton.jit
+def difference(high, low, top_high, top_low, CONFIG: tl.constexpr, OFFSET: tl.constexpr):
+    """Return the difference of two transformed logits, which are pairs, as a pair; −inf where the first is."""
+    d, error = two_sum(high, -top_high)
+    if CONFIG.transforms or OFFSET:
+        error += low - top_low
+    if OFFSET:  # sums that are equal when rounded leave the whole difference to `error`
+        d, error = two_sum(d, tl.where(d == -float("inf"), 0.0, error))
+    return d, error
+
+
+@triton.jit
 def target_weights(z_rows, z_class, class_weight, label, column, mask, numbers, CONFIG: tl.constexpr):
     """Return t_j = w_j ((1 − ε) z_j + ε/C) of a tile (rows, lanes, vector), 0 outside of `mask`."""
     if CONFIG.sparse:
@@ -182,17 +217,27 @@ def pair_value(d, error):
 
 @triton.jit
 def tile_statistics(logits, targets, start, classes, active, numbers, transform, CONFIG: tl.constexpr):
-    """Return of each lane: m as given and transformed (a pair), 2^64·S, Σ t_j (m − x_j), Σ t_j; (rows, lanes).
+    """Return of each lane: m with offset and transformed (pairs), its class, 2^64·S, Σ t_j (m − x_j), Σ t_j.
 
-    `logits` is (pointers to rows, stride of classes), `targets` that of the labels, the class weights, index labels.
+    All are (rows, lanes). `logits` is (pointers to rows, stride of classes, offsets), `targets` is (pointers, stride,
+    class weights, index labels).
     """
-    x_rows, x_class = logits
+    x_rows, x_class, class_offset = logits
+    OFFSET: tl.constexpr = class_offset is not None
     z_rows, z_class, class_weight, label = targets
     column = column_indices(start, CONFIG)
     mask = (column < classes) & active[:, None, None]
     x = tl.load(x_rows + column.to(tl.int64) * x_class, mask=mask, other=-float("inf")).to(tl.float32)
+    x, lost = add_offset(x, class_offset, column, mask)
     m = tl.max(x, axis=2)
-    m_high, m_low = transformed(m, transform, CONFIG.capped, CONFIG.tempered)
+    is_max = x == m[:, :, None]
+    m_lost = tl.zeros_like(m)
+    m_class = tl.zeros_like(m).to(tl.int32)
+    if OFFSET:
+        m_lost = tl.max(tl.where(is_max, lost, -float("inf")), axis=2)
+        is_max = is_max & (lost == m_lost[:, :, None])
+        m_class = tl.min(tl.where(is_max, column, classes), axis=2)
+    m_high, m_low = transformed_sum(m, m_lost, transform, CONFIG, OFFSET)
     sums = tl.zeros_like(m)
     gaps = tl.zeros_like(m)
     total = tl.zeros_like(m)
@@ -200,34 +245,33 @@ def tile_statistics(logits, targets, start, classes, active, numbers, transform,
         t = target_weights(z_rows, z_class, class_weight, label, column, mask, numbers, CONFIG)
         total = tl.sum(t, axis=2)
     if CONFIG.vector > 1:
-        high, low = transformed(x, transform, CONFIG.capped, CONFIG.tempered)
+        high, low = transformed_sum(x, lost, transform, CONFIG, OFFSET)
         # The difference of −inf and −inf must be −inf as well, not NaN.
-        d, error = two_sum(high, -tl.maximum(m_high, FINITE)[:, :, None])
-        if CONFIG.transforms:
-            e = exp_biased(d, error + (low - m_low[:, :, None]), CONFIG.fast)
-        elif CONFIG.fast:
+        finite = tl.maximum(m_high, FINITE)
+        d, error = difference(high, low, finite[:, :, None], m_low[:, :, None], CONFIG, OFFSET)
+        if CONFIG.fast and not (CONFIG.transforms or OFFSET):
             e = exp_half(x, m[:, :, None])
         else:
             e = exp_biased(d, error, CONFIG.fast)
-        is_max = x == m[:, :, None]
         k = tl.sum(is_max.to(tl.float32), axis=2)
         sums = tl.sum(tl.where(is_max, 0.0, e), axis=2) + (k - 1.0) * TO_BIAS
         if CONFIG.dense:
             if CONFIG.transforms:
-                d = pair_value(d, error + (low - m_low[:, :, None]))
+                d = pair_value(d, error)
             gaps = tl.sum(tl.where(t == 0.0, 0.0, -t * d), axis=2)
-    return m, m_high, m_low, sums, gaps, total
+    return m, m_lost, m_class, m_high, m_low, sums, gaps, total
 
 
 @triton.jit
 def softmax_forward(
-    x, z, class_weight, sample_weight, loss, stats, x_strides, z_strides, s_strides, x_class, z_class,
-    groups, rows, tiles, count, numbers, transform, CONFIG: tl.constexpr,
+    x, z, class_weight, sample_weight, class_offset, loss, stats, x_strides, z_strides, s_strides, x_class,
+    z_class, groups, rows, tiles, count, numbers, transform, CONFIG: tl.constexpr,
 ):  # fmt: skip
     """Write the loss of each row, and the m (before any transformation) and 2^64·S of all `count` rows.
 
-    C = groups · unit.
+    With offsets the bits of an integer, the class of the maximum, stand for m. C = groups · unit.
     """
+    OFFSET: tl.constexpr = class_offset is not None
     classes = groups * CONFIG.unit
     outer, row, exists = row_indices(rows, tiles, CONFIG.rows)
     sample, label, unmasked, valid = row_labels(
@@ -238,19 +282,26 @@ def softmax_forward(
     x_rows = x_start[:, None, None]
     z_rows = row_pointers(z, z_strides, outer, row, CONFIG.unit)[:, None, None]
 
-    m, high, low, sums, gaps, total = tile_statistics(
-        (x_rows, x_class), (z_rows, z_class, class_weight, label), 0, classes, active, numbers, transform, CONFIG
+    logits = (x_rows, x_class, class_offset)
+    targets = (z_rows, z_class, class_weight, label)
+    m, lost, m_class, high, low, sums, gaps, total = tile_statistics(
+        logits, targets, 0, classes, active, numbers, transform, CONFIG
     )
     if not CONFIG.one_tile:
         for start in range(CONFIG.step, classes, CONFIG.step):
-            new, new_high, new_low, new_sums, new_gaps, new_total = tile_statistics(
-                (x_rows, x_class), (z_rows, z_class, class_weight, label), start, classes, active, numbers,
-                transform, CONFIG,
-            )  # fmt: skip
+            new, new_lost, new_class, new_high, new_low, new_sums, new_gaps, new_total = tile_statistics(
+                logits, targets, start, classes, active, numbers, transform, CONFIG
+            )
             larger = new > m  # false for NaN, which makes the sum NaN as the smaller one
-            d, error = two_sum(tl.where(larger, high, new_high), -tl.maximum(tl.where(larger, new_high, high), FINITE))
-            if CONFIG.transforms:
-                error += tl.where(larger, low - new_low, new_low - low)
+            if OFFSET:
+                larger = larger | ((new == m) & (new_lost > lost))
+                lost = tl.where(larger, new_lost, lost)
+                m_class = tl.where(larger, new_class, m_class)
+            lesser_high = tl.where(larger, high, new_high)
+            lesser_low = tl.where(larger, low, new_low)
+            high = tl.where(larger, new_high, high)
+            low = tl.where(larger, new_low, low)
+            d, error = difference(lesser_high, lesser_low, tl.maximum(high, FINITE), low, CONFIG, OFFSET)
             e = exp_biased(d, error, CONFIG.fast)
             if CONFIG.vector > 1:
                 # The S of a lane with only −inf is wrong, but is multiplied by 0 here.
@@ -263,17 +314,16 @@ def softmax_forward(
                 lesser = tl.where(larger, total, new_total)
                 gaps += new_gaps + tl.where(lesser == 0.0, 0.0, -lesser * d)
                 total += new_total
-            if CONFIG.transforms:
-                low = tl.where(larger, new_low, low)
-            high = tl.where(larger, new_high, high)
             m = tl.where(larger, new, m)
 
     top = tl.max(m, axis=1)
-    top_high, top_low = transformed(top, transform, CONFIG.capped, CONFIG.tempered)
-    d, error = two_sum(high, -top_high[:, None])
-    if CONFIG.transforms:
-        error += low - top_low[:, None]
     is_max = m == top[:, None]
+    top_lost = tl.zeros_like(top)
+    if OFFSET:
+        top_lost = tl.max(tl.where(is_max, lost, -float("inf")), axis=1)
+        is_max = is_max & (lost == top_lost[:, None])
+    top_high, top_low = transformed_sum(top, top_lost, transform, CONFIG, OFFSET)
+    d, error = difference(high, low, top_high[:, None], top_low[:, None], CONFIG, OFFSET)
     e = tl.where(is_max, 0.0, exp_biased(d, error, CONFIG.fast))
     k = tl.sum(is_max.to(tl.int32), axis=1)
     scaled_sum = wide_sum(sums * tl.where(is_max, 1.0, e * FROM_BIAS) + e) + (k - 1).to(tl.float64) * TO_BIAS
@@ -287,9 +337,10 @@ def softmax_forward(
     else:
         at = label.to(tl.int64)
         x_y = tl.load(x_start + at * x_class, mask=active, other=0.0).to(tl.float32)
-        y_high, y_low = transformed(x_y, transform, CONFIG.capped, CONFIG.tempered)
+        x_y, lost_y = add_offset(x_y, class_offset, at, active)
+        y_high, y_low = transformed_sum(x_y, lost_y, transform, CONFIG, OFFSET)
         gap = top_high.to(tl.float64) - y_high.to(tl.float64)
-        if CONFIG.transforms:
+        if CONFIG.transforms or OFFSET:
             gap += (top_low - y_low).to(tl.float64)
         value = gap + r
         if class_weight is not None:
@@ -303,14 +354,17 @@ def softmax_forward(
     value = tl.where(active, value, tl.where(unmasked, float("nan"), 0.0))
     place = outer * rows + row
     tl.store(loss + place, value.to(tl.float32), mask=exists)
+    if OFFSET:  # no lane of a row of NaN has the maximum, and a lane beyond the row may have one of −inf
+        top_class = tl.minimum(tl.min(tl.where(is_max, m_class, classes), axis=1), classes - 1)
+        top = top_class.to(tl.float32, bitcast=True)
     tl.store(stats + place, top, mask=exists)
     tl.store(stats + count + place, scaled_sum.to(tl.float32), mask=exists)
 
 
 @triton.jit
 def softmax_backward(
-    x, z, class_weight, sample_weight, u, stats, dx, dz, x_strides, z_strides, s_strides, u_strides, dx_strides,
-    dz_strides, x_class, z_class, dx_class, dz_class, groups, rows, tiles, count, numbers, transform,
+    x, z, class_weight, sample_weight, class_offset, u, stats, dx, dz, x_strides, z_strides, s_strides, u_strides,
+    dx_strides, dz_strides, x_class, z_class, dx_class, dz_class, groups, rows, tiles, count, numbers, transform,
     CONFIG: tl.constexpr,
 ):  # fmt: skip
     """Write u s dL/dx and u s dL/dz, rounded once, after the product; either may be None.
@@ -318,6 +372,7 @@ def softmax_backward(
     Where the row's T is known beforehand each tile has a program (axis 1 of the grid) of its own. Otherwise one program
     reads the row twice: first for T and, separately, the sum of the targets below the maximum, which T − t would lose.
     """
+    OFFSET: tl.constexpr = class_offset is not None
     classes = groups * CONFIG.unit
     outer, row, exists = row_indices(rows, tiles, CONFIG.rows)
     sample, label, unmasked, valid = row_labels(
@@ -330,8 +385,14 @@ def softmax_backward(
     # Triton 3.6 fails to compile these under the mask `active`; the forward pass wrote them for every row.
     top = tl.load(stats + place, mask=exists, other=0.0)
     S = tl.load(stats + count + place, mask=exists, other=0.0).to(tl.float64) * FROM_BIAS
-    x_rows = row_pointers(x, x_strides, outer, row, CONFIG.unit)[:, None, None]
+    x_start = row_pointers(x, x_strides, outer, row, CONFIG.unit)
+    x_rows = x_start[:, None, None]
     z_rows = row_pointers(z, z_strides, outer, row, CONFIG.unit)[:, None, None]
+    top_lost = tl.zeros_like(top)
+    if OFFSET:
+        top_class = top.to(tl.int32, bitcast=True).to(tl.int64)
+        top = tl.load(x_start + top_class * x_class, mask=active, other=0.0).to(tl.float32)
+        top, top_lost = add_offset(top, class_offset, top_class, active)
 
     if CONFIG.sums_targets:
         first = 0
@@ -354,15 +415,18 @@ def softmax_backward(
             column = column_indices(start, CONFIG)
             mask = (column < classes) & active[:, None, None]
             value = tl.load(x_rows + column.to(tl.int64) * x_class, mask=mask, other=0.0).to(tl.float32)
+            value, lost = add_offset(value, class_offset, column, mask)
             t = target_weights(z_rows, z_class, class_weight, label, column, mask, numbers, CONFIG)
             is_max = value == top[:, None, None]
+            if OFFSET:
+                is_max = is_max & (lost == top_lost[:, None, None])
             lanes_top += tl.sum(tl.where(is_max, t, 0.0), axis=2)
             lanes_below += tl.sum(tl.where(is_max, 0.0, t), axis=2)
         T = wide_sum(lanes_below)
         below = T.to(tl.float32)
         T += wide_sum(lanes_top)
 
-    top_high, top_low = transformed(top, transform, CONFIG.capped, CONFIG.tempered)
+    top_high, top_low = transformed_sum(top, top_lost, transform, CONFIG, OFFSET)
     G = 1.0 / (1.0 + S)
     r = log1p_wide(S)
     max_term = -T * S * G  # with T − t_j, the gradient of the only maximum
@@ -380,10 +444,12 @@ def softmax_backward(
         mask = inside & active[:, None, None]
         at = column.to(tl.int64)
         value = tl.load(x_rows + at * x_class, mask=mask, other=0.0).to(tl.float32)
-        high, low = transformed(value, transform, CONFIG.capped, CONFIG.tempered)
-        d, error = two_sum(high, -top_high[:, None, None])
-        if CONFIG.transforms:
-            error += low - top_low[:, None, None]
+        value, lost = add_offset(value, class_offset, column, mask)
+        high, low = transformed_sum(value, lost, transform, CONFIG, OFFSET)
+        d, error = difference(high, low, top_high[:, None, None], top_low[:, None, None], CONFIG, OFFSET)
+        is_max = value == top[:, None, None]
+        if OFFSET:
+            is_max = is_max & (lost == top_lost[:, None, None])
         if dx is not None:
             if CONFIG.fast:  # the rounding of d and of the product does not reach a result of half precision
                 e = tl.exp2(d * LOG2E + 64.0)
@@ -400,7 +466,7 @@ def softmax_backward(
                     t += numbers.share
                     rest += numbers.share * (classes - 1)
             g = e * p_factor - t
-            g = tl.where((value == top[:, None, None]) & one_max, rest + max_term, g)
+            g = tl.where(is_max & one_max, rest + max_term, g)
             if CONFIG.transforms:
                 g *= transform_slope(value, transform, CONFIG.capped)
             g = tl.where(mask, g * factor, 0.0)
