@@ -19,7 +19,6 @@ ever forming p. What they share:
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Protocol, Unpack, overload
 
 import numpy as np
@@ -490,8 +489,15 @@ class _Family(NamedTuple):
 
 
 def _family(make: Callable[[tuple[Any, ...]], Options], kind: type[Options], **given: Any) -> _Family:
-    values = itemgetter(*field_names(kind), "reduction")
-    return _Family(make, values, itemgetter(*kind.WEIGHTS), frozenset(kind.WEIGHTS), {"dim": None, **given})
+    names = (*field_names(kind), "reduction")
+
+    def values(every: dict[str, Any]) -> tuple[Any, ...]:  # torch.compile does not follow itemgetter
+        return tuple([every[name] for name in names])
+
+    def weights(every: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple([every[name] for name in kind.WEIGHTS])
+
+    return _Family(make, values, weights, frozenset(kind.WEIGHTS), {"dim": None, **given})
 
 
 _FAMILIES: dict[Callable[..., Any], _Family] = {

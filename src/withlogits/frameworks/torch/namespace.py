@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, exp, float32, float64, isfinite, isinf, log, log1p, ones_like, tanh, where, zeros_like
 from torch import movedim as moveaxis
 
+from withlogits.frameworks.torch.private import is_batched
+
 __all__ = [
     "arange", "as_index", "astype", "constant", "exp", "float32", "float64", "is_floating", "isfinite", "isinf", "log",
     "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where", "wide", "zeros_like",
@@ -54,7 +56,8 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
 
 def stop_gradient(x: Tensor) -> Tensor:
-    return x.detach()
+    # what `is_grads_batched` maps with knows no views, and differentiates nothing again
+    return x if is_batched(x) and not x.requires_grad else x.detach()
 
 
 def max(x: Tensor) -> Tensor:
