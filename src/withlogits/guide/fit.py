@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import errors, shapes
-from withlogits.guide.arrays import Given, from_voids, without
+from withlogits.guide.arrays import Given, from_voids
 from withlogits.guide.findings import CODES, Finding, Severity
 from withlogits.statistics.accumulated import closeness
 
@@ -87,23 +87,21 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
     pair.axis = axis
     if z.shape == x.shape:
         return _same_shape(pair)
-    rows = without(x.shape, axis)
-    kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    if z.shape == kept and z.shape != x.shape:
+    if z.shape == shapes.rows_kept(x.shape, axis):
         z = pair.turn("labels", partial(np.squeeze, axis=axis))
-    if z.shape == rows:
+    if z.shape == shapes.rows(x.shape, axis):
         return _indices(pair, options)
-    for other in range(x.array.ndim):
-        if z.shape == without(x.shape, other):
-            pair.mend(
-                "WL211",
-                "error",
-                f"labels {z.shape} are the logits' shape {x.shape} without axis {other}, not {axis}",
-                call("sparse", axis=other, **options),
-            )
-            pair.axis, pair.loss = other, "sparse"
-            return _indices(pair, options)
-    if z.array.ndim == 2 and z.shape == x.shape[::-1]:
+    other = shapes.other_class_axis(z.shape, x.shape)
+    if other is not None:
+        pair.mend(
+            "WL211",
+            "error",
+            f"labels {z.shape} are the logits' shape {x.shape} without axis {other}, not {axis}",
+            call("sparse", axis=other, **options),
+        )
+        pair.axis, pair.loss = other, "sparse"
+        return _indices(pair, options)
+    if z.array.ndim == 2 and shapes.is_transposed(z.shape, x.shape):
         pair.mend(
             "WL212",
             "error",
@@ -112,7 +110,7 @@ def fitted(labels: Given, logits: Given, loss: str | None, axis: int, options: d
         )
         pair.turn("labels", np.transpose)
         return _same_shape(pair)
-    moved = _moved_axis(z.shape, x.shape, axis)
+    moved = shapes.moved_class_axis(z.shape, x.shape, axis)
     if moved is not None:
         pair.mend(
             "WL211",
@@ -215,19 +213,15 @@ def _mend_trailing_one(pair: Pair) -> None:
     x, z = pair.logits, pair.labels
     if pair.loss not in (None, "sigmoid"):
         return
-    if z.shape not in ((*x.shape, 1), x.shape[:-1]) or (z.shape == x.shape[:-1] and x.shape[-1] != 1):
+    longer = shapes.longer_by_one(z.shape, x.shape)
+    if longer is None:
         return
     evidence = f"labels {z.shape} and logits {x.shape} differ by an axis of length 1"
     if max(len(z.shape), len(x.shape)) == 2:
         evidence += f", and would broadcast to {np.broadcast_shapes(z.shape, x.shape)}"
-    if x.shape == (*z.shape, 1):
-        pair.mend("WL210", "error", evidence, "logits = logits[..., 0]")
-        pair.turn("logits", _without_trailing_one)
-        pair.loss = "sigmoid"
-    elif z.shape == (*x.shape, 1):
-        pair.mend("WL210", "error", evidence, "labels = labels[..., 0]")
-        pair.turn("labels", _without_trailing_one)
-        pair.loss = "sigmoid"
+    pair.mend("WL210", "error", evidence, f"{longer} = {longer}[..., 0]")
+    pair.turn(longer, _without_trailing_one)
+    pair.loss = "sigmoid"
 
 
 def _sigmoid(pair: Pair) -> Pair:
@@ -270,7 +264,7 @@ def _same_shape(pair: Pair) -> Pair:
             "WL201",
             "error",
             f"labels {z.shape} have the logits' shape, with {what}; the sparse loss takes class numbers of shape "
-            f"{without(x.shape, axis)}",
+            f"{shapes.rows(x.shape, axis)}",
             fix,
         )
         if hot:
@@ -355,14 +349,3 @@ def _largest(a: Array, axis: int) -> Array:
 
 def _whole_numbers(a: Array) -> Array:
     return a.astype(np.float64).astype(np.int64) if a.dtype.kind not in "iub" else a.astype(np.int64)
-
-
-def _moved_axis(labels: tuple[int, ...], logits: tuple[int, ...], axis: int) -> int | None:
-    """The axis of labels that are the logits' shape but for their classes being elsewhere."""
-    if len(labels) != len(logits):
-        return None
-    rows = without(logits, axis)
-    for other in range(len(labels)):
-        if other != axis and labels[other] == logits[axis] and without(labels, other) == rows:
-            return other
-    return None
