@@ -6,8 +6,8 @@ the label always. What these figures do not mean:
 - Where m and r of a logsumexp in float64 have opposite signs they cancel, and the error counts in ulp of the larger.
 - The same holds for entries of a gradient whose parts cancel (a soft label that is nearly the probability); a float32
   result, computed in float64, is granted 2⁻²⁶ of that.
-- In float64, class weights and smoothing are rounded on their way into t: 3 ulp. `temperature` and `softcap` round the
-  logits themselves, so the loss is that of logits which are off by 4 units of 2⁻⁵³ of themselves (`granted`).
+- In float64, class weights and smoothing are rounded on their way into t: 3 ulp. `softcap` has the
+  error of one tanh, so the loss is that of logits which are off by 4 units of 2⁻⁵³ of themselves (`granted`).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def granted(truth: oracle.Truth, options: dict[str, Any], dtype: str) -> mpf:
     if dtype != "float64":
         return mpf(0)
     allowed = mpf(0)
-    if "temperature" in options or "softcap" in options:
+    if "softcap" in options:
         allowed += 4 * UNIT * truth.sensitivity
     if "z_loss" in options:  # the square of a sum m + r that may cancel
         allowed += 4 * UNIT * options["z_loss"] * abs(truth.logsumexp) * max(abs(truth.m), truth.r)
@@ -100,8 +100,8 @@ def granted_to_gradient(truth: oracle.Truth, j: int, x: Any, options: dict[str, 
     p, allowed = truth.p[j], mpf(0)
     if dtype != "float64" or not np.isfinite(x[j]):
         return allowed
-    if "temperature" in options or "softcap" in options:
-        softcap = options.get("softcap", np.inf)
+    if "softcap" in options:
+        softcap = options["softcap"]
         largest = np.minimum(np.abs(x[np.isfinite(x)]).max(), softcap) / options.get("temperature", 1.0)
         weight = max(options.get("class_weight", [1.0]))
         allowed += 8 * UNIT * mpf(float(largest)) * weight * p * (1 - p) * truth.slope[j]
