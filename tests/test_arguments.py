@@ -662,9 +662,18 @@ def test_the_signatures_are_the_announced_ones() -> None:
     )
     names = {loss: list(inspect.signature(loss).parameters) for loss in (weighted_loss, softmax_loss, sparse_loss)}
     assert names[weighted_loss] == ["labels", "logits", "pos_weight", "name"]
-    common = ["class_weight", "label_smoothing", "temperature", "softcap", "z_loss", "sample_weight", "reduction"]
+    common = [
+        "class_weight",
+        "class_offset",
+        "label_smoothing",
+        "temperature",
+        "softcap",
+        "z_loss",
+        "sample_weight",
+        "reduction",
+    ]
     assert names[softmax_loss] == ["labels", "logits", "axis", "dim", "name", *common]
-    assert names[sparse_loss] == ["labels", "logits", "axis", "name", *common[:2], "ignore_index", *common[2:]]
+    assert names[sparse_loss] == ["labels", "logits", "axis", "name", *common[:3], "ignore_index", *common[3:]]
 
 
 def test_numbers_may_be_of_any_real_type() -> None:

@@ -25,6 +25,7 @@ S = torch.tensor([1.0, 2.0, 0.0, 0.5])
 SOFTMAX = {
     "axis": 0,
     "class_weight": W,
+    "class_offset": torch.tensor([0.5, -1.0, 0.25]),
     "label_smoothing": 0.1,
     "temperature": 2.0,
     "softcap": 3.0,
@@ -152,7 +153,8 @@ def test_weights_are_buffers_of_their_own(name: str) -> None:
     _, _, _, options = CASES[name]
     (key,) = (option for option in options if option.endswith("weight"))
     given = options[key].clone()
-    loss = getattr(modules, name)(**{**options, key: given})
+    others = {option: value for option, value in options.items() if option != "class_offset"}
+    loss = getattr(modules, name)(**{**others, key: given})
     assert not list(loss.parameters())
     assert list(loss.state_dict()) == [key]
     loss.load_state_dict({key: 2.0 * given})

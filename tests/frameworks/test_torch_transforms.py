@@ -264,8 +264,8 @@ def samples(dtype: Any) -> dict[str, tuple[Any, ...]]:
     z, w, s, nothing = torch.rand(4, 3).to(dtype), torch.rand(3), torch.rand(4), torch.empty(0, dtype=dtype)
     options = (0.1, -1, 1.5, 3.0, 0.2)
     return {
-        "softmax_rows": (x, index, w, s, 1, True, *options),
-        "softmax_rows_backward": (rows, nothing, x, z, w, s, 1, False, *options, True, True),
+        "softmax_rows": (x, index, w, s, torch.rand(3), 1, True, *options),
+        "softmax_rows_backward": (rows, nothing, x, z, w, s, None, 1, False, *options, True, True),
         "sigmoid_elements": (x, z, torch.rand(4, 3), s[:, None].expand(4, 3), 0.1),
         "sigmoid_elements_backward": (torch.ones(4, 3, dtype=wide), nothing, x, z, None, None, 0.1, True, True),
         "softmax_map": (x, 1, "log_softmax"),

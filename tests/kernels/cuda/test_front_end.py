@@ -76,7 +76,7 @@ def test_sigmoid(shape: tuple[int, ...]) -> None:
 def _every_tensor_takes_the_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The public functions then go the way of CUDA tensors, on CPU tensors."""
     monkeypatch.setattr(front, "_are_plain", lambda *_: False)
-    monkeypatch.setattr(front, "_quick", {})
+    monkeypatch.setattr(front, "_known", {})
     monkeypatch.setattr(cuda, "serves", lambda logits: logits.dtype != torch.float64)
     with torch.library._scoped_library("withlogits", "IMPL") as library:
         for name, kernel in cuda.KERNELS.items():
