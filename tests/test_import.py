@@ -84,10 +84,17 @@ def test_bfloat16_is_known_when_its_package_comes_later() -> None:
     assert result.stdout == "float32 bfloat16\n", result.stderr
 
 
-def test_the_import_takes_little_more_than_numpys() -> None:
-    """50 ms at most; the quickest of a few runs, since others use this machine too."""
-    code = "import numpy, time\nbefore = time.perf_counter()\nimport withlogits\nprint(time.perf_counter() - before)"
-    assert min(float(python(code).stdout) for _ in range(5)) < 0.05
+def test_the_import_loads_little_more_than_numpy() -> None:
+    """The time that it takes is for benchmarks/startup.py to say; this is what it takes the time for."""
+    result = python(
+        "import __future__, sys, numpy, numpy.typing, copy, dataclasses, importlib.util\n"
+        "before = set(sys.modules)\n"
+        "import withlogits\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    loaded = result.stdout.split()
+    assert [name for name in loaded if name.partition(".")[0] != "withlogits"] == []
+    assert len(loaded) <= 12, loaded
 
 
 def test_the_public_names_are_the_announced_ones() -> None:

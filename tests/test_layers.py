@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("frameworks",),
     ("dispatch",),
     ("losses", "activations"),
+    ("gradients",),
     ("statistics",),
     ("torch", "compat", "guide"),
     ("evaluation",),
@@ -256,7 +257,6 @@ def test_a_process_whose_kernels_are_cached_never_imports_numba(tmp_path: Path) 
 LONGEST_FILE, LONGEST_FUNCTION, MOST_POSITIONAL = 450, 150, 8
 # Longer than that, with the reason.
 LONG_FILES = {
-    "losses": "the public docstrings of all losses",
     "kernels.cuda.softmax": "one kernel family, read from top to bottom",
     "compat.torch": "the signatures and docstrings of torch's losses",
     "kernels.cpu.simd": "the primitives of the compiled kernels",

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from withlogits.activations import log_sigmoid, log_softmax, logit, logsumexp, sigmoid, softmax, softplus
 from withlogits.engine import get_num_threads, set_num_threads, set_recycling_limit
+from withlogits.gradients import value_and_grad
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,
     softmax_cross_entropy_with_logits,
     sparse_softmax_cross_entropy_with_logits,
-    value_and_grad,
     weighted_cross_entropy_with_logits,
 )
 from withlogits.version import __version__

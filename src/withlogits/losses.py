@@ -6,9 +6,9 @@ ever forming p. What they share:
 - Arguments go by keyword; a positional call is a TypeError that shows the right call.
 - Logits are float16, bfloat16, float32 or float64, of any rank and strides. The loss is float64 for float64 logits and
   float32 otherwise; gradients have the dtype of what they belong to. No array is changed.
-- `reduction` is "none", "sum" or "mean". With s the sample weight, the mean is Σ sᵢ lossᵢ / Σ sᵢ Wᵢ over what counts;
+- `reduction` is "none", "sum" or "mean". With s the sample weight, the mean is Σ sᵢ lossᵢ / Σ sᵢ Wᵢ over the unmasked;
   Wᵢ = Σ_j w_j z_j is the class weight of row i, and 1 without `class_weight`. The mean of nothing is 0.
-- What has `sample_weight` 0, or carries `ignore_index`, costs exactly 0 and has gradient 0, even if it holds NaN.
+- A row or element with `sample_weight` 0 or label `ignore_index` has loss and gradient exactly 0, even if it holds NaN.
 - NaN in the logits gives NaN. A logit of −inf is a class that cannot occur: free, unless a label wants it (then inf).
 - `name` labels the call in the framework's profiler, where there is one.
 - PyTorch tensors give PyTorch tensors on the same device, differentiable by logits and labels as often as wanted.
@@ -19,34 +19,27 @@ ever forming p. What they share:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from withlogits import errors
 from withlogits.dispatch import adapter
-from withlogits.memo import keep
 from withlogits.options import (
     REQUIRED,
-    Options,
     Reduction,
     SigmoidKeywords,
-    SigmoidOptions,
     SoftmaxKeywords,
-    SoftmaxOptions,
     SparseKeywords,
     Tensor,
     WeightedKeywords,
-    Wrt,
     by_keyword,
     defaults_of,
-    field_names,
     keywords_of,
     one_axis,
     sigmoid_options,
     softmax_options,
-    wrt_names,
 )
 
 
@@ -73,7 +66,7 @@ def sigmoid_cross_entropy_with_logits(
     sample_weight: Any = None,
     reduction: Reduction = "none",
 ) -> Any:
-    """The loss of independent yes/no questions: several classes may be true of one example at once.
+    """Return the loss of independent yes/no questions: several classes may be true of one example at once.
 
     Elementwise, with softplus(x) = log(1 + exp(x)), q = `pos_weight` and ε = `label_smoothing`::
 
@@ -89,7 +82,7 @@ def sigmoid_cross_entropy_with_logits(
     name : str, optional
         For the framework's profiler.
     pos_weight : array or float, optional
-        Factor of the loss of what is true, broadcastable to the logits; > 1 makes a missed "yes" dearer.
+        Factor of the loss of what is true, broadcastable to the logits; above 1, a missed "yes" costs more.
     label_smoothing : float
         Moves the labels this far from 0 and 1 towards 1/2; from 0 to 1.
     sample_weight : array, optional
@@ -145,7 +138,7 @@ def weighted_cross_entropy_with_logits(
     pos_weight: Any = REQUIRED,
     name: str | None = None,
 ) -> Any:
-    """The sigmoid loss in which "yes" weighs `pos_weight` times: TensorFlow's name for it.
+    """Return the sigmoid loss in which "yes" weighs `pos_weight` times: TensorFlow's name for it.
 
     ``loss = q z softplus(−x) + (1 − z) softplus(x)``, elementwise, with q = `pos_weight`: the same as
     `sigmoid_cross_entropy_with_logits` with that argument, where everything is described.
@@ -198,7 +191,7 @@ def softmax_cross_entropy_with_logits(
     sample_weight: Any = None,
     reduction: Reduction = "none",
 ) -> Any:
-    """The loss of exclusive classes, for labels that are distributions: one-hot, smoothed, mixed, distilled.
+    """Return the loss of exclusive classes, for labels that are distributions: one-hot, smoothed, mixed, distilled.
 
     For a row x of C logits, with w = `class_weight`, o = `class_offset`, ε = `label_smoothing`, τ = `temperature`,
     c = `softcap` and λ = `z_loss`::
@@ -233,7 +226,7 @@ def softmax_cross_entropy_with_logits(
     temperature : float
         What the logits are divided by.
     softcap : float, optional
-        The logits are bent into (−c, c).
+        Squashes the logits smoothly into (−c, c).
     z_loss : float
         Weight of the penalty that keeps logsumexp near 0.
     sample_weight : array, optional
@@ -308,7 +301,7 @@ def sparse_softmax_cross_entropy_with_logits(
     sample_weight: Any = None,
     reduction: Reduction = "none",
 ) -> Any:
-    """The loss of exclusive classes, for labels that are class numbers.
+    """Return the loss of exclusive classes, for labels that are class numbers.
 
     For a row x of C logits and label y, ``loss = logsumexp(x) − x_y``, computed as (m − x_y) + r: the loss that
     `softmax_cross_entropy_with_logits` has for the one-hot row of y, to the last bit in float64 and within 1 ulp in
@@ -363,148 +356,3 @@ def _wrong_call(function: Callable[..., Any], positional: tuple[Any, ...], given
     keywords, defaults = keywords_of(function), defaults_of(function)
     named = {name: given[name] for name in keywords if given[name] is not defaults.get(name, REQUIRED)}
     return errors.wrong_call(function.__name__, keywords, defaults, named, positional=bool(positional))
-
-
-class ValueAndGrad(Protocol):
-    """A loss with its gradient by one array, as `value_and_grad` makes it."""
-
-    @overload
-    def __call__(self, *, labels: Any, logits: Tensor, **given: Any) -> tuple[Tensor, Tensor]: ...
-    @overload
-    def __call__(self, *, labels: ArrayLike, logits: ArrayLike, **given: Any) -> tuple[Any, NDArray[Any]]: ...
-
-
-class ValueAndGrads(Protocol):
-    """A loss with its gradients by several arrays, as `value_and_grad` makes it."""
-
-    @overload
-    def __call__(self, *, labels: Any, logits: Tensor, **given: Any) -> tuple[Tensor, tuple[Tensor, ...]]: ...
-    @overload
-    def __call__(
-        self, *, labels: ArrayLike, logits: ArrayLike, **given: Any
-    ) -> tuple[Any, tuple[NDArray[Any], ...]]: ...
-
-
-@overload
-def value_and_grad(loss: Callable[..., Any], wrt: Wrt = ...) -> ValueAndGrad: ...
-@overload
-def value_and_grad(loss: Callable[..., Any], wrt: tuple[Wrt, ...]) -> ValueAndGrads: ...
-def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
-    """A function that gives a loss and its gradient, in one pass over the logits.
-
-    Parameters
-    ----------
-    loss : function
-        One of the four losses of this library.
-    wrt : "logits", "labels" or a tuple of them
-        What to differentiate by. Class indices have no gradient. Of PyTorch tensors, value and gradient carry no graph.
-
-    Returns
-    -------
-    function
-        It takes the arguments of the loss by keyword, and `out`: an array for the gradient of the logits, with their
-        shape and dtype, which may be the logits themselves (they are then overwritten; nothing else ever is).
-        It returns (value, gradient), or (value, (gradient, ...)) if `wrt` is a tuple. With reduction "none" the
-        gradient is that of the sum of the losses.
-
-    Raises
-    ------
-    TypeError
-        For another function than these losses; at the call, what the loss raises.
-    ValueError
-        For another `wrt`; at the call, what the loss raises, and for an `out` that does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import withlogits
-    >>> both = withlogits.value_and_grad(withlogits.sparse_softmax_cross_entropy_with_logits)
-    >>> value, gradient = both(labels=np.array([0]), logits=np.array([[20.0, 0.0, 0.0]]), reduction="mean")
-    >>> value, gradient  # the label's gradient is −4.12e-9, not 0
-    (np.float64(4.12230724e-09), array([[-4.12230723e-09,  2.06115361e-09,  2.06115361e-09]]))
-    """
-    before = getattr(loss, "before_call", None)  # what `checked` does ahead of each call
-    try:
-        family = _FAMILIES[loss if before is None else loss.__wrapped__]  # type: ignore[attr-defined]
-    except (KeyError, TypeError):
-        raise errors.not_a_loss(loss) from None
-    names = wrt_names(wrt, sparse=family.given.get("sparse", False))
-    title = f"value_and_grad({loss.__name__})"
-    keywords = (*keywords_of(loss), "out")
-    defaults = {**defaults_of(loss), "out": None}
-    known, required = frozenset(keywords), frozenset(keywords) - defaults.keys()
-    alone = not isinstance(wrt, tuple)
-    base = {**family.given, **defaults}
-    make_options, values_of, weights_of, weight_names = (
-        family.options,
-        family.values_of,
-        family.weights_of,
-        family.weights,
-    )
-    right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right
-    simple: dict[str, Options] = {}  # the options of calls with labels and logits, and a reduction at most
-
-    def call(*args: Any, **given: Any) -> tuple[Any, Any]:
-        """The loss and its gradient, for the arguments of the loss, by keyword, and `out`."""
-        if args or tuple(given) not in right:
-            if args or not required <= given.keys() <= known:
-                raise errors.wrong_call(title, keywords, defaults, given, positional=bool(args))
-            keep(right, tuple(given), True)
-        if before is not None:
-            before(given)
-        logits, options, reduction = given["logits"], None, None
-        if len(given) == 2:
-            reduction = "none"
-        elif len(given) == 3 and type(given.get("reduction")) is str:
-            reduction = given["reduction"]
-        if reduction is not None:
-            options = simple.get(reduction)
-        if options is not None:
-            value, gradients = adapter(logits).loss(options, given["labels"], logits, None, names)
-            return value, gradients[0] if alone else gradients
-        every = {**base, **given}
-        if every["dim"] is not None:
-            every["axis"] = one_axis(every["axis"], every["dim"])
-        weights = None if weight_names.isdisjoint(given) else weights_of(every)
-        options = make_options(values_of(every))
-        if reduction is not None:
-            simple[options.reduction] = options
-        value, gradients = adapter(logits).loss(
-            options, given["labels"], logits, weights, names, every["out"], every["name"]
-        )
-        return value, gradients[0] if alone else gradients
-
-    call.__name__ = call.__qualname__ = title
-    return call
-
-
-class _Family(NamedTuple):
-    """How the keywords of a loss become options and weights."""
-
-    options: Callable[[tuple[Any, ...]], Options]
-    values_of: Callable[[dict[str, Any]], tuple[Any, ...]]
-    weights_of: Callable[[dict[str, Any]], tuple[Any, ...]]
-    weights: frozenset[str]
-    given: dict[str, Any]  # what the loss does not ask its caller for
-
-
-def _family(make: Callable[[tuple[Any, ...]], Options], kind: type[Options], **given: Any) -> _Family:
-    names = (*field_names(kind), "reduction")
-
-    def values(every: dict[str, Any]) -> tuple[Any, ...]:  # torch.compile does not follow itemgetter
-        return tuple([every[name] for name in names])
-
-    def weights(every: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple([every[name] for name in kind.WEIGHTS])
-
-    return _Family(make, values, weights, frozenset(kind.WEIGHTS), {"dim": None, **given})
-
-
-_FAMILIES: dict[Callable[..., Any], _Family] = {
-    sigmoid_cross_entropy_with_logits: _family(sigmoid_options, SigmoidOptions),
-    weighted_cross_entropy_with_logits: _family(
-        sigmoid_options, SigmoidOptions, label_smoothing=0.0, sample_weight=None, reduction="none"
-    ),
-    softmax_cross_entropy_with_logits: _family(softmax_options, SoftmaxOptions, sparse=False, ignore_index=None),
-    sparse_softmax_cross_entropy_with_logits: _family(softmax_options, SoftmaxOptions, sparse=True),
-}
