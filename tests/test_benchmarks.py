@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import sys
@@ -35,6 +36,7 @@ def module(name: str) -> Any:
 def little_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
     bandwidth = module("bandwidth")
     monkeypatch.setattr(bandwidth, "BYTES", 16 * bandwidth.TOGETHER * bandwidth.PAGE)
+    monkeypatch.setattr(bandwidth, "measure", functools.partial(bandwidth.measure, seconds=0.1))
 
 
 def tiny_cases() -> list[Any]:

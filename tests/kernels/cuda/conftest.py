@@ -2,7 +2,9 @@
 
 What is interpreted is decided when a function is defined. So the kernels are imported with TRITON_INTERPRET set, which
 is taken back at once; and Triton's own functions in Triton (`tl.sum`), which others may have imported before, are
-replaced by interpreted ones for as long as a test runs. Other tests find Triton as it was.
+replaced by interpreted ones for as long as a test runs. So is the language itself, once in a test: the interpreter
+would do so at each call of a function of a kernel, and take longer for that than for the function. Other tests find
+Triton as it was.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,12 +52,23 @@ def _kernels_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if GPU:
         yield
         return
-    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime import interpreter
     from triton.runtime.jit import JITFunction
 
     for module in (triton.language, triton.language.standard):
         for name, function in list(vars(module).items()):
             if isinstance(function, JITFunction):
-                monkeypatch.setattr(module, name, InterpretedFunction(function.fn))
+                monkeypatch.setattr(module, name, interpreter.InterpretedFunction(function.fn))
+    patch, patched = interpreter._patch_lang, {}
+
+    def patch_once(function: Any) -> Any:
+        seen = tuple(module in function.__globals__.values() for module in (triton.language, triton.language.core))
+        if seen not in patched:
+            patched[seen] = patch(function)
+        return interpreter._LangPatchScope()  # with nothing to restore
+
+    monkeypatch.setattr(interpreter, "_patch_lang", patch_once)
     with np.errstate(all="ignore"):  # the interpreter computes in NumPy, which warns of NaN and overflow
         yield
+    for scope in reversed(patched.values()):
+        scope.restore()
