@@ -14,7 +14,7 @@ from mpmath import mp, mpf
 from kernels.compiled import elementwise
 from oracle import exact, ulp, ulp_error, worst
 from withlogits.kernels.cpu import functions, simd
-from withlogits.kernels.cpu.simd import F32
+from withlogits.kernels.cpu.simd import F32, Value
 
 POINTS = 3000
 BIAS = 64
@@ -232,16 +232,27 @@ def test_tanh_and_its_derivative() -> None:
     np.testing.assert_array_equal(derivative, [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, np.nan])
 
 
-@pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("size", [1.0, 100.0, 2.0**20])
-def test_expm1_of_what_is_left_of_a_float32(size: float, keep: bool) -> None:
-    figure = promised(functions.expm1_reduced_float32, "within")[keep]
-    x = np.append(np.random.default_rng(8).uniform(-size, size, POINTS), -5.198927).astype(np.float32)
-    n = np.rint(x.astype(np.float64) / np.log(2.0)).astype(np.float32)
-    got, lost = elementwise(lambda x, n: functions.expm1_reduced_float32(x, n, keep), 2, 2, F32)(x, n)
-    truth = [mp.expm1(exact(a) - exact(b) * mp.ln2) for a, b in zip(x, n, strict=True)]
-    error = max(float(abs(exact(g) + exact(e) - t)) for g, e, t in zip(got, lost, truth, strict=True))
-    assert error <= figure
+@pytest.mark.parametrize("entries", [1, 8, 32])
+@pytest.mark.parametrize("size", [1.0, 100.0, functions.FAR])
+def test_the_parts_of_an_exponential_in_float32(size: float, entries: int) -> None:
+    """Whatever table this processor can look up at once: a longer one is made of several."""
+    figures = dict(zip((32, 8, 1), promised(functions.exp_reduced_float32, "within"), strict=True))
+    rng = np.random.default_rng(8)
+    whole = rng.integers(-60, 60, POINTS)  # of exponents, so that no scale overflows
+    x = np.append(rng.uniform(-size, size, POINTS), -5.198927).astype(np.float32)
+    shift = np.rint(x.astype(np.float64) / np.log(2.0)) - np.append(whole, 0)
+    rounder = (functions.ROUNDER_FLOAT32 + entries * (127.0 - shift)).astype(np.float32)
+
+    def parts(x: Value, rounder: Value) -> tuple[Value, Value, Value]:
+        scale, t, lost = functions.exp_reduced_float32(x, rounder, entries)
+        return scale, t, simd.constant(0.0, x.type) if lost is None else lost
+
+    scale, t, lost = elementwise(parts, 2, 3, F32)(x, rounder)
+    error = 0.0
+    for a, n, s, b, c in zip(x, shift, scale, t, lost, strict=True):
+        exponential = mp.exp(exact(a) - mpf(float(n)) * mp.ln2)
+        error = max(error, float(abs(exact(s) * (1 + exact(b) + exact(c)) / exponential - 1)))
+    assert figures[entries] / 2 < error <= figures[entries]
 
 
 def together(high: Any, low: Any, truth: list[mpf]) -> float:
@@ -249,13 +260,14 @@ def together(high: Any, low: Any, truth: list[mpf]) -> float:
     return max(float(abs((exact(h) + exact(e)) / t - 1)) for h, e, t in zip(high, low, truth, strict=True))
 
 
-def test_exp_in_float32_and_what_it_lost() -> None:
+@pytest.mark.parametrize("entries", [1, 8, 32])
+def test_exp_in_float32_and_what_it_lost(entries: int) -> None:
     (figure,) = promised(functions.exp_float32, "within")
     (subnormal,) = promised(functions.exp_float32)
     rng = np.random.default_rng(10)
     d = -np.concatenate([rng.uniform(0, 1, POINTS), rng.uniform(0, 60, POINTS), 10.0 ** rng.uniform(-30, 0, POINTS)])
     d = d.astype(np.float32)
-    compute = elementwise(functions.exp_float32, 1, 2, F32)
+    compute = elementwise(lambda d: functions.exp_float32(d, entries), 1, 2, F32)
     assert together(*compute(d), [mp.exp(exact(x)) for x in d]) <= figure
     d = rng.uniform(-104.0, -80.0, POINTS).astype(np.float32)  # down to the smallest subnormal number
     assert worst(compute(d)[0], [mp.exp(exact(x)) for x in d], np.float32) <= subnormal

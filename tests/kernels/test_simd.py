@@ -202,3 +202,13 @@ def test_what_cannot_be_traced_is_refused() -> None:
         call(1j)
     with pytest.raises(TypeError, match="cannot splat"):
         elementwise(lambda x: simd.splat(simd.lane(x, 0), ir.VectorType(I64, 8)), 1, 1)(X)
+
+
+@pytest.mark.parametrize("entries", [1, 2, 8, 16, 32, 64])
+def test_a_table_is_looked_up_by_the_lowest_bits(entries: int) -> None:
+    """Whether one instruction does it on this processor, or several."""
+    rng = np.random.default_rng(3)
+    table = tuple(int(n) for n in rng.integers(-(2**31), 2**31, entries))
+    index = np.append(rng.integers(-(2**31), 2**31, 1000), np.arange(64)).astype(np.int32)
+    got = elementwise(lambda i: simd.bits(simd.look_up(table, simd.bits(i))), 1, 1, F32)(index.view(np.float32))
+    np.testing.assert_array_equal(got.view(np.int32), np.array(table, np.int32)[index % entries])

@@ -16,6 +16,10 @@ LOG2E = 1.4426950408889634
 LN2 = 0.6931471805599453
 LN2_HIGH = 6.93147180369123816490e-01  # the first 32 bits of ln 2, so that n·LN2_HIGH is exact
 LN2_LOW = 1.90821492927058770002e-10
+LN2_FLOAT32 = 0.693147182464599609375
+LN2_MISSING = -1.904654323148236017e-09  # ln 2 less that
+ROUNDER_FLOAT32 = 1.5 * 2.0**23
+FAR = 2.0**15
 ROUNDER = 1.5 * 2.0**52  # adding it rounds a float64 to an integer, which then stands in its low bits
 
 # q(r) = (e^r − 1 − r)/r² for |r| ≤ ln2/2; r²·error of q is the relative error of exp
@@ -32,6 +36,8 @@ EXP_FLOAT32 = (
     0.5000000013498178, 0.16666666681659179, 0.04166646460202654, 0.008333310889582076, 0.0013933685862617174,
     0.00019891030654370327,
 )  # 1.7e-10  # fmt: skip
+# The same for |r| ≤ 0.55 ln2/entries, by the entries of a table of powers of 2
+EXP_REDUCED = {1: EXP_FLOAT32, 8: (0.5, 0.16666667, 0.041666667), 32: (0.5, 0.16666667)}
 
 # (log((1+z)/(1−z)) − 2z)/z³ in w = z², for f = (1+z)/(1−z) between sqrt(1/2) and sqrt(2)
 LOG_FULL = (
@@ -174,31 +180,58 @@ def tanh(y: Value) -> tuple[Value, Value]:
     return simd.copysign(-below * inverse, y), e * 4.0 * inverse * inverse
 
 
-def expm1_reduced_float32(x: Value, n: Value, keep: bool = False) -> tuple[Value, Value]:
-    """e^ρ − 1 for ρ = x − n·ln2, |ρ| ≤ ln2/2, float32, as t and what rounding ρ lost: within 2.4e-8 of it together.
+def exp_table(entries: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return 2^(j/entries) in float32 and, relative to it, what rounding lost, as bits, for j below `entries`.
 
-    With `keep`, what rounding t lost is kept as well: within 1.1e-8.
+    Of the powers, the bits are those of the fraction, less j·2^23/entries: see `exp_reduced_float32`.
     """
-    high = fma(n, -0.693147182464599609375, x)  # exact: ln2 rounded to float32, and x near n·ln2
-    r = fma(n, 1.904654323148236017e-09, high)
-    lost = fma(n, 1.904654323148236017e-09, high - r)
-    square, rest = r * r, horner(r, EXP_FLOAT32)
+    high, low = [], []
+    for j in range(entries):
+        number = 2.0 ** (j / entries)
+        rounded = simd.float32(number)
+        high.append(simd.float32_bits(rounded) - simd.float32_bits(1.0) - j * (2**23 // entries))
+        low.append(simd.float32_bits(number / rounded - 1.0))
+    return tuple(high), tuple(low)
+
+
+def exp_reduced_float32(x: Value, rounder: Value | float, entries: int) -> tuple[Value, Value, Value | None]:
+    """Return exp(x)·2^b as scale·(1 + t + lost), with rounder = ROUNDER_FLOAT32 + entries·(127 + b); float32.
+
+    With x = (i + j/entries) ln2 + r, scale is 2^(i + b + j/entries) rounded, from a table of so many entries, and
+    t + lost is e^r − 1 with what rounding scale lost: together within 3e-9 with 32 entries, within 8e-9 with 8 (`lost`
+    is then None), and within 1.1e-8 with 1 entry, which is no table. Exact reduction needs |x| ≤ FAR.
+    """
+    z = fma(x, entries * LOG2E, rounder)
+    n = z - rounder
+    high = fma(n, -LN2_FLOAT32 / entries, x)  # exact: ln2 rounded to float32, and x near n·ln2/entries
+    r = fma(n, -LN2_MISSING / entries, high)
+    square, rest, word = r * r, horner(r, EXP_REDUCED[entries]), simd.bits(z)
     t = fma(square, rest, r)
-    return t, fma(square, rest, r - t) + lost if keep else lost
+    if entries == 1:
+        lost = fma(square, rest, r - t) + fma(n, -LN2_MISSING, high - r)
+        return simd.bits(word << 23), t, lost
+    numbers, missing = exp_table(entries)
+    # the bits of n: those of j, which the table makes up for, and above them those of i, which become the exponent
+    scale = simd.bits(simd.look_up(numbers, word) + (word << (24 - entries.bit_length())))
+    return scale, t + simd.bits(simd.look_up(missing, word)), None
 
 
-def exp_float32(d: Value) -> tuple[Value, Value]:
+def exp_pair_float32(scale: Value, t: Value, lost: Value | None) -> tuple[Value, Value]:
+    """Return scale·(1 + t + lost), float32, and what its rounding lost."""
+    e = fma(scale, t, scale)
+    low = fma(scale, t, scale - e)
+    return e, low if lost is None else fma(scale, lost, low)
+
+
+def exp_float32(d: Value, entries: int) -> tuple[Value, Value]:
     """exp(d) for d ≤ 0, float32, and what its rounding lost: within 1.5e-8 of it together; NaN stays NaN.
 
     The scale is 2^64 too large until the end, so that a subnormal result is rounded from a whole one, to 0.76 ulp.
     """
     d = simd.larger(simd.constant(-104.5, d.type), d)  # exp of less is 0
-    rounder = 1.5 * 2.0**23 + 127 + 64
-    z = fma(d, LOG2E, rounder)
-    t, lost = expm1_reduced_float32(d, z - rounder, keep=True)
-    scale = simd.bits(simd.bits(z) << 23)
-    e = fma(scale, t, scale)
-    return e * 2.0**-64, fma(scale, lost, fma(scale, t, scale - e)) * 2.0**-64
+    parts = exp_reduced_float32(d, ROUNDER_FLOAT32 + entries * (127.0 + 64.0), entries)
+    e, low = exp_pair_float32(*parts)
+    return e * 2.0**-64, low * 2.0**-64
 
 
 def log1p_pair_float32(e: Value, low: Value) -> tuple[Value, Value]:
@@ -208,10 +241,10 @@ def log1p_pair_float32(e: Value, low: Value) -> tuple[Value, Value]:
     """
     large = e >= 0.5  # then 1 + e = 2 (1 + f)
     f = select(large, fma(e, 0.5, -0.5), e)
-    base = select(large, 0.693147182464599609375, simd.constant(0.0, e.type))
+    base = select(large, LN2_FLOAT32, simd.constant(0.0, e.type))
     high = base + f
     tail = fma(f * f, horner(f, LOG1P_NEAR), f - (high - base))
-    tail = fma(base, -1.904654323148236017e-09 / LN2, tail)  # what ln2 in float32 misses
+    tail = fma(base, LN2_MISSING / LN2, tail)  # what ln2 in float32 misses
     slope = fma(f, fma(f, 0.7, -1.0), 1.0)  # 1/(1 + f), well enough for a correction
     return high, fma(select(large, low * 0.5, low), slope, tail)
 

@@ -30,9 +30,10 @@ from .simd import F32, F64, I32, I64, Value, fma, select
 from .target import Target
 
 INF = float("inf")
-AT_ONCE = 4 * LANES  # elements side by side, so that one long chain of instructions need not wait for itself
+AT_ONCE = 4  # vectors side by side, so that one long chain of instructions need not wait for itself
 WRITTEN = ("o", "g", "h")  # the letters of the arrays that are results
-ELEMENT = {"o": F32, "g": F32, "h": F64, "sum": F64}  # what they are before they are written, of at most float32 logits
+# What they are before they are written, of at most float32 logits
+ELEMENT = {"o": F32, "g": F32, "h": F64, "sum": F64, "sum_low": F32}
 EXACT = ("float32", "float16", "bfloat16", "bool", "int8", "uint8", "int16", "uint16")  # kinds that float32 holds
 
 Parts = Callable[[Value], tuple[Value, Value]]
@@ -101,7 +102,7 @@ def formulas(spec: SigmoidSpec) -> tuple[Parts, Callable[[Value], Value], CrossE
 
 def build(spec: SigmoidSpec, target: Target) -> Kernel:
     """Return the kernel of a loss or activation of the sigmoid family."""
-    elements = _Elements(spec)  # as many at a time on every target
+    elements = _Elements(spec, target)
 
     def kernel(address: Value, start: Value, stop: Value) -> Value:
         job = Job(address, SIGMOID_JOB.names)
@@ -121,9 +122,10 @@ def build(spec: SigmoidSpec, target: Target) -> Kernel:
 class _Elements:
     """The elements of a block: read, computed, written, and summed up."""
 
-    def __init__(self, spec: SigmoidSpec) -> None:
+    def __init__(self, spec: SigmoidSpec, target: Target) -> None:
         self._spec = spec
-        self._lanes = LANES if spec.strided else AT_ONCE
+        self._float32 = bool(spec.z) and spec.x != "float64"
+        self._lanes = LANES if spec.strided else AT_ONCE * (target.float32_lanes if self._float32 else LANES)
         self._full, self._numbers = simd.vector(F64, self._lanes), simd.vector(I64, self._lanes)
         result = spec.x if spec.result != "loss" else "float64" if spec.x == "float64" else "float32"
         gradient = spec.x if spec.gradient else ""
@@ -136,12 +138,13 @@ class _Elements:
             if kind
         }
         self._summed = spec.result == "loss" and not spec.kept
-        self._float32 = bool(spec.z) and spec.x != "float64"
+        # sums of losses, and of what their roundings to float32 lost
+        self._sums = (["sum", "sum_low"] if self._float32 else ["sum"]) if self._summed else []
 
     def block(self, job: Job, row: Value, begin: Value, end: Value, sum_at: Value) -> None:
         spec, lanes = self._spec, self._lanes
         starts = {name: row * getattr(job, f"{name}_row") + getattr(job, name) for name in self._arrays}
-        total = Variable(simd.constant(0.0, self._full))
+        total = {name: Variable(simd.constant(0.0, simd.vector(ELEMENT[name], lanes))) for name in self._sums}
         whole = begin if spec.strided else begin + (end - begin) / lanes * lanes
         if spec.streaming:
             aligned = [(starts[name] & 63) == 0 for name in WRITTEN if name in starts]
@@ -153,10 +156,17 @@ class _Elements:
         with loop(whole, end, lanes) as j:
             self._step(job, starts, j, simd.smaller(end - j, simd.integer(lanes)), total, False)
         if self._summed:
-            simd.store(simd.across(total.value, lambda p, q: p + q), sum_at)
+            sums = [simd.across(simd.convert(each.value, F64), lambda p, q: p + q) for each in total.values()]
+            simd.store(sum(sums[1:], sums[0]), sum_at)
 
     def _step(
-        self, job: Job, starts: dict[str, Value], j: Value, n: Value | None, total: Variable, past_caches: bool
+        self,
+        job: Job,
+        starts: dict[str, Value],
+        j: Value,
+        n: Value | None,
+        total: dict[str, Variable],
+        past_caches: bool,
     ) -> None:
         """Do the elements from column j on, or the first n of them."""
         arrays = self._arrays
@@ -176,9 +186,9 @@ class _Elements:
             if name not in WRITTEN
         }
         for name, value in self._results(job, read).items():
-            if name == "sum":
+            if name in total:
                 exists = None if n is None else some_lanes(n, self._lanes)
-                total.value = total.value + (value if exists is None else select(exists, value, 0.0))
+                total[name].value = total[name].value + (value if exists is None else select(exists, value, 0.0))
             elif past_caches:
                 arrays[name].write_past_caches(value, at[name])
             else:
@@ -197,15 +207,16 @@ class _Elements:
         z = read["z"]
         plain = job.smoothing == 0.0
         hard = (z == 0.0) | (z == 1.0)
-        names = [name for name in WRITTEN if name in self._arrays] + ["sum"] * self._summed
+        names = [name for name in WRITTEN if name in self._arrays] + self._sums
         found = {name: Variable(simd.constant(0.0, simd.vector(ELEMENT[name], self._lanes))) for name in names}
         with when(simd.any_lane(hard) & plain):
             for name, value in self._in_float32(job, read["x"], z == 1.0, wide).items():
                 found[name].value = simd.convert(value, ELEMENT[name])
         cancels = bool(spec.label_gradient and spec.q)  # in the labels' gradient
         with when(simd.any_lane(~hard) | ~plain | cancels):
-            for name, value in self._finished(job, wide, *self._in_float64(job, wide)).items():
-                value = simd.convert(value, ELEMENT[name])
+            exact = self._finished(job, wide, *self._in_float64(job, wide))
+            for name in names:
+                value = simd.convert(exact.get(name, simd.constant(0.0, self._full)), ELEMENT[name])
                 found[name].value = value if cancels and name == "h" else select(hard & plain, found[name].value, value)
         return {name: variable.value for name, variable in found.items()}
 
@@ -237,7 +248,8 @@ class _Elements:
         spec = self._spec
         turned = select(yes, simd.constant(-(1 << 31), simd.vector(I32, self._lanes)), 0)
         y = simd.bits(simd.bits(x) ^ turned)
-        e, e_low = functions.exp_float32(-simd.absolute(x))
+        entries = 32 if simd.target().table_entries == 32 else 1  # with 8 the loss would be within 1.01 ulp only
+        e, e_low = functions.exp_float32(-simd.absolute(x), entries)
         high, low = functions.log1p_pair_float32(e, e_low)
         high, lost = functions.two_sum(simd.larger(y, simd.constant(0.0, y.type)), high)
         low = lost + low
@@ -247,7 +259,7 @@ class _Elements:
         if not ("q" in wide or "s" in wide):
             results = {"o": high + low} if spec.kept else {}
             if self._summed:
-                results["sum"] = simd.convert(high, F64) + simd.convert(low, F64)
+                results |= {"sum": high, "sum_low": low}
             if spec.gradient:
                 results["g"] = slope * simd.convert(job.grad_scale, F32)
             if spec.label_gradient:

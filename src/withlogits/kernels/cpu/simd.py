@@ -193,10 +193,22 @@ class Value:
         return self._compare("!=", o)
 
 
+def float32(number: float) -> float:
+    """Return the number rounded to float32."""
+    rounded: float = struct.unpack("f", struct.pack("f", number))[0] if abs(number) != float("inf") else number
+    return rounded
+
+
+def float32_bits(number: float) -> int:
+    """Return the bits of the number rounded to float32, as a signed integer."""
+    word: int = struct.unpack("i", struct.pack("f", number))[0]
+    return word
+
+
 def constant(number: float | int, llvm: ir.Type) -> Value:
     element = _element(llvm)
     if isinstance(element, ir.FloatType):  # LLVM wants a float constant that is exactly a float32
-        number = struct.unpack("f", struct.pack("f", number))[0] if abs(number) != float("inf") else number
+        number = float32(number)
     item = float(number) if _is_float(element) else int(number)
     if isinstance(llvm, ir.VectorType):
         return Value(ir.Constant(llvm, [ir.Constant(element, item)] * llvm.count))
@@ -302,6 +314,26 @@ def fma(a: Value, b: Any, c: Any) -> Value:
 
 def _mask_bits(mask: Value) -> Value:
     return Value(_builder[-1].bitcast(mask.v, ir.IntType(mask.type.count)))
+
+
+def look_up(table: tuple[int, ...], index: Value) -> Value:
+    """Return the table's number (32 bits) that the lowest bits of each lane's index name; it has a power of two."""
+    if len(table) == 1:
+        return constant(table[0], index.type)
+    lanes, half = index.type.count, len(table) // 2
+    if lanes > target().float32_lanes:
+        low, high = (look_up(table, part) for part in halves(index))
+        return join(low, high)
+    if (lanes, len(table)) == (16, 32) and target().table_entries == 32:
+        low, high = (_words(part) for part in (table[:half], table[half:]))
+        return Value(_intrinsic("llvm.x86.avx512.vpermi2var.d.512", index.type, low, index.v, high))
+    if (lanes, len(table)) == (8, 8) and target().table_entries == 8:
+        return Value(_intrinsic("llvm.x86.avx2.permd", index.type, _words(table), index.v))
+    return select((index & half) == 0, look_up(table[:half], index), look_up(table[half:], index))
+
+
+def _words(numbers: tuple[int, ...]) -> ir.Value:
+    return ir.Constant(vector(I32, len(numbers)), [ir.Constant(I32, number) for number in numbers])
 
 
 def set_lanes(mask: Value) -> Value:

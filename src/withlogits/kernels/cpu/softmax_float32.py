@@ -11,7 +11,7 @@ The formulas are those of `softmax.py`; what differs is how exp(x_j − m) stays
 - a term is rounded to float32 (V), what that lost is kept beside it, and V is summed in float64: adding up in float32,
   in whatever tree, loses up to half an ulp of the largest term at every step, which a row of one large and many tiny
   terms shows.
-- beyond |m| = 2^20, where n_j would not fit, m is subtracted after all; there the difference is exact.
+- beyond |m| = FAR, where n_j would not fit, m is subtracted after all; there the difference is exact.
 - what dense labels weigh, t_j (m − x_j), is taken and summed in float64.
 
 V is kept during the second pass, so that the third pass is one multiplication: in a scratch, or for the longest rows
@@ -39,24 +39,18 @@ BIAS = 100  # terms are kept times 2^100, so that the smallest that counts, and 
 UNBIAS = 2.0**-BIAS
 SMALLEST = 2.0 ** (BIAS - 125)
 FLOOR = -124.0  # exp of less is nothing: 2^28 such terms do not make half the smallest float32
-ROUNDER = 1.5 * 2.0**23
-FAR = 2.0**20
 
-SEVERAL = 4  # vectors of one row in flight: one alone is a chain of 15 instructions that wait for each other
+SEVERAL = 4
 KEPT = 1 << 19  # classes of a row whose exponentials are kept in a scratch
 SUMS = ("s", "k", "a", "total")
 
 
 def term(x: Value, floor: Value, rounder: Value, but: Value | None = None) -> tuple[Value, Value]:
-    """Return exp(x − m)·2^BIAS/F as V, 0 in the lanes `but`, and what its rounding lost: together within 2.4e-8."""
-    x = simd.larger(floor, x)
-    z = fma(x, functions.LOG2E, rounder)
-    t, lost = functions.expm1_reduced_float32(x, z - rounder)
-    scale = simd.bits(simd.bits(z) << 23)
+    """Return exp(x − m)·2^BIAS/F as V, 0 in the lanes `but`, and what its rounding lost: together within 1.5e-8."""
+    scale, t, lost = functions.exp_reduced_float32(simd.larger(floor, x), rounder, simd.target().table_entries)
     if but is not None:
         scale = select(but, 0.0, scale)
-    v = fma(scale, t, scale)
-    return v, fma(scale, lost, fma(scale, t, scale - v))
+    return functions.exp_pair_float32(scale, t, lost)
 
 
 def build(spec: SoftmaxSpec, target: Target) -> Kernel:
@@ -119,13 +113,14 @@ class Passes:
     def prepare(self, rows: Rows) -> None:
         """Keep what terms need: the shift, the floor, the rounding constant that knows N; F; the maximum's V."""
         m = rows.numbers.all("m")
-        shift = select(simd.absolute(m) > FAR, m, 0.0)
+        shift = select(simd.absolute(m) > functions.FAR, m, 0.0)
         near = m - shift
         n = fma(near, functions.LOG2E, functions.ROUNDER) - functions.ROUNDER
         rest = fma(n, functions.LN2_LOW, fma(n, functions.LN2_HIGH, -near))
         t = fma(rest * rest, functions.horner(rest, functions.EXP_FULL), rest)
         # 127 + BIAS: what the exponent's bits of 2^(n_j − N + BIAS) begin with
-        rounder = simd.convert((ROUNDER + 127.0 + BIAS) - n, F32)
+        entries = simd.target().table_entries
+        rounder = simd.convert(functions.ROUNDER_FLOAT32 + entries * ((127.0 + BIAS) - n), F32)
         floor = simd.convert(near + FLOOR, F32)
         most = term(simd.convert(near, F32), floor, rounder)[0]
         numbers = {"m32": simd.convert(m, F32), "shift": simd.convert(shift, F32), "floor": floor, "rounder": rounder}

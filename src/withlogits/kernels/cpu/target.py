@@ -32,6 +32,11 @@ class Target:
     def float64_lanes(self) -> int:
         return self.vector_bytes // 8
 
+    @property
+    def table_entries(self) -> int:
+        """How many numbers of 32 bits one instruction looks up in registers, for each lane; 1 if none does."""
+        return {64: 32, 32: 8}.get(self.vector_bytes, 1)
+
 
 # Processors by LLVM's names; their features are those that the name implies.
 NAMED = {
