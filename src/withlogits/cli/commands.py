@@ -233,7 +233,7 @@ def kept(pair: losses.Pair, reduction: Reduction, output: Path | None) -> Iterat
         inputs = (pair.logits.path, pair.labels.path)
         with (
             writing(output),
-            npy_writer(output, pair.loss_shape, pair.loss_dtype, pair.tiling.fortran, inputs) as write,
+            npy_writer(output, pair.rows.shape, pair.loss_dtype, pair.tiling.fortran, inputs) as write,
         ):
             yield write
 

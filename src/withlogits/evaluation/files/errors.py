@@ -49,6 +49,15 @@ def telling(name: str, what: str = "file") -> Iterator[None]:
         raise BadFile(f"{name} is a damaged {what}: {one_line(error)}") from None
 
 
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Turn what the library finds wrong with an array into a sentence that begins with its file's name."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise BadFile(f"{name}: {error}") from None
+
+
 def needed(name: str, what: str, package: str, extra: str) -> Any:
     """Return an optional package, imported when a file needs it; `what` is what needs it."""
     try:
