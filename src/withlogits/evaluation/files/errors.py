@@ -68,6 +68,11 @@ def needed(name: str, what: str, package: str, extra: str) -> Any:
         raise NoSuchArray(f'{name}{what} needs {package}: pip install "withlogits[{extra}]"') from None
 
 
+def damaged_header(name: str, what: str) -> BadFile:
+    """Return the error for a header that no file of this kind can have."""
+    return BadFile(f"{name} has a damaged header: {what}")
+
+
 def not_numbers(name: str, kind: object) -> BadFile:
     """Return the error for an array of strings, times or records."""
     return BadFile(f"{name} holds elements of type {one_line(kind)}, where numbers are expected; save it as numbers")

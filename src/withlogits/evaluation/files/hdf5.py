@@ -64,8 +64,8 @@ def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
             raise BadFile(f"{name} holds no elements: its dataspace is null")
         dtype = check_numbers(name, np.dtype(dataset.dtype.str) if dataset.dtype.kind in "biuf" else dataset.dtype)
         shape = tuple(dataset.shape)
-        array = Hdf5File(name, path, inside, shape, dtype, False, shape, dataset.chunks)
-        return array.checked(lambda: os.path.getsize(path))
+        array = Hdf5File(name, path, inside, shape, dtype, False, dataset.chunks)
+        return array.checked()
 
 
 def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:

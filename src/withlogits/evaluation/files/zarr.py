@@ -146,8 +146,8 @@ def open_zarr(name: str, path: str, member: str | None) -> ArrayFile:
             shape = tuple(array.shape)
             dtype = check_numbers(name, array.dtype)
             # The chunks inside a shard, of which each is unpacked by itself.
-            file = ZarrFile(name, path, array.path, shape, dtype, False, shape, tuple(array.chunks))
-            return file.checked(lambda: _bytes_in(path))
+            file = ZarrFile(name, path, array.path, shape, dtype, False, tuple(array.chunks))
+            return file.checked()
         finally:
             source.close()
 
@@ -175,12 +175,6 @@ def opened_store(name: str, path: str) -> CheckedStore:
         return members[key].file_size
 
     return CheckedStore(ZipStore(path, mode="r"), length_of_member)
-
-
-def _bytes_in(path: str) -> int:
-    if not os.path.isdir(path):
-        return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(folder, file)) for folder, _, files in os.walk(path) for file in files)
 
 
 def _bounded(name: str, codecs: Iterable[Codec]) -> list[Codec]:
