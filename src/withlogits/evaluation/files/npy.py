@@ -16,7 +16,7 @@ import numpy as np
 
 from withlogits.evaluation.files.array import ArrayFile, MappedFile, Shape, Stream, StreamedFile, check_shape
 from withlogits.evaluation.files.errors import BadFile, chosen, damaged_header, one_line, telling
-from withlogits.evaluation.files.zips import check_member
+from withlogits.evaluation.files.unpack import check_member
 
 NPY = b"\x93NUMPY"
 Header = tuple[Shape, bool, np.dtype[Any]]
