@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -36,14 +35,7 @@ class Hdf5File(ChunkedFile):
     def _open(self) -> Any:
         import h5py
 
-        file = h5py.File(self.path, "r")
-        try:
-            if self.chunks is not None:
-                _check_index(file[self.member], self.chunks, os.path.getsize(self.path))
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return h5py.File(self.path, "r")
 
     def _read(self, source: Any, index: Tile) -> Array:
         dataset = source[self.member]
@@ -53,7 +45,7 @@ class Hdf5File(ChunkedFile):
 
 
 def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
-    """Return a dataset, of which only the header is read."""
+    """Return a dataset, of which only the header and the index of chunks are read."""
     library = needed(name, "", "h5py", "hdf5")
     with telling(name, Hdf5File.kind), library.File(path, "r") as file:
         if member is None:
@@ -63,9 +55,10 @@ def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
         if dataset.shape is None:
             raise BadFile(f"{name} holds no elements: its dataspace is null")
         dtype = check_numbers(name, np.dtype(dataset.dtype.str) if dataset.dtype.kind in "biuf" else dataset.dtype)
-        shape = tuple(dataset.shape)
-        array = Hdf5File(name, path, inside, shape, dtype, False, dataset.chunks)
-        return array.checked()
+        array = Hdf5File(name, path, inside, tuple(dataset.shape), dtype, False, dataset.chunks).checked()
+        if array.chunks is not None:
+            _check_index(dataset, array.chunks, array.stored)
+        return array
 
 
 def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
