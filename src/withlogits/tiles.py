@@ -10,8 +10,11 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 Shape = tuple[int, ...]
 Tile = tuple[slice, ...]
+Turn = tuple[int | None, ...]  # the axes of another array; None for one of length 1 that it lacks
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,16 @@ class Tiling:
         for tile in itertools.product(*(cuts[axis] for axis in self._slow_to_fast())):
             yield tile[::-1] if self.fortran else tile
 
+    def turned(self, turn: Turn) -> Tiling:
+        """The blocks of an array that has these axes of this one, one for each block of this."""
+        if turn == tuple(range(len(self.shape))):
+            return self
+        shape, extents = (tuple(1 if a is None else n[a] for a in turn) for n in (self.shape, self.extents))
+        return Turned(shape, extents, self.fortran, self, turn)
+
     def without(self, axis: int) -> Tiling:
-        """The blocks of an array that lacks the axis, one for each block of this."""
-        return Tiling(
-            self.shape[:axis] + self.shape[axis + 1 :], self.extents[:axis] + self.extents[axis + 1 :], self.fortran
-        )
+        """The blocks of an array that lacks the axis."""
+        return self.turned(tuple(a for a in range(len(self.shape)) if a != axis))
 
     def is_sequential(self, fortran: bool) -> bool:
         """Whether the blocks of a file in this memory order are consecutive stretches of it, first byte to last."""
@@ -52,6 +60,24 @@ class Tiling:
     def _slow_to_fast(self) -> tuple[int, ...]:
         axes = tuple(range(len(self.shape)))
         return axes[::-1] if self.fortran else axes
+
+
+@dataclass(frozen=True)
+class Turned(Tiling):
+    """Blocks of an array whose axes are some of those of another, in the other's order."""
+
+    of: Tiling
+    turn: Turn
+
+    def __iter__(self) -> Iterator[Tile]:
+        for tile in self.of:
+            yield tuple(slice(0, 1) if a is None else tile[a] for a in self.turn)
+
+    def is_sequential(self, fortran: bool) -> bool:
+        """Whether the blocks follow one another, as those of the other array do, with nothing asked for twice."""
+        of, rising = self.of, [a for a in self.turn if a is not None]
+        whole = all(of.extents[a] == of.shape[a] for a in range(len(of.shape)) if a not in rising)
+        return whole and rising == sorted(rising) and super().is_sequential(fortran)
 
 
 def cut(shape: Shape, axis: int | None, budget: int, fortran: bool = False) -> Tiling:
@@ -72,3 +98,9 @@ def cut(shape: Shape, axis: int | None, budget: int, fortran: bool = False) -> T
 def size(shape: Shape, tile: Tile) -> Shape:
     """The shape of a block."""
     return tuple(part.indices(length)[1] - part.start for part, length in zip(tile, shape, strict=True))
+
+
+def position(tile: Tile, flat: int) -> Shape:
+    """Where in the whole array an element of a block lies, of which its number in the order of C is known."""
+    inside = np.unravel_index(flat, [part.stop - part.start for part in tile])
+    return tuple(part.start + int(i) for part, i in zip(tile, inside, strict=True))

@@ -40,18 +40,6 @@ def test_every_tiling(tmp_path, form):
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_another_shape_of_the_same_elements(tmp_path, form):
-    array = example(np.dtype("f4"), (7, 1, 6))
-    file = open_array(stored(tmp_path, form, array))
-    for shape in [(7, 6), (1, 7, 6, 1), (7, 1, 6)]:
-        tiling = cut(shape, None, 8)
-        read = np.empty(shape, np.float32)
-        for tile, block in zip(tiling, file.reshaped(shape).blocks(tiling), strict=True):
-            read[tile] = block
-        np.testing.assert_array_equal(read, array.reshape(shape))
-
-
-@pytest.mark.parametrize("form", WRITERS)
 def test_a_file_can_be_left_early(tmp_path, form):
     name = stored(tmp_path, form, example(np.dtype("f4"), (9, 4)))
     file = open_array(name)

@@ -64,7 +64,7 @@ def kept(pair, **options):
         whole[tile] = block
 
     summary = evaluate(pair, keep=keep, **options)
-    return whole.reshape(pair.loss_shape), summary
+    return whole, summary
 
 
 def options_for(loss, axis):

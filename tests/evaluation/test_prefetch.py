@@ -35,7 +35,7 @@ def blocks(
 
 
 def readers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "withlogits-reader"]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("withlogits-reader")]
 
 
 @pytest.mark.parametrize("borrows", [False, True])

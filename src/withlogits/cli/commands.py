@@ -24,7 +24,8 @@ from withlogits.evaluation import files, losses
 from withlogits.evaluation.evaluate import counting
 from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.output import StrPath, check_output, npy_writer
-from withlogits.guide import DiagnosisError, Finding
+from withlogits.evaluation.results import Evaluation, plain
+from withlogits.guide import Diagnosis, DiagnosisError, Finding
 
 P = ParamSpec("P")
 
@@ -37,33 +38,12 @@ app = typer.Typer(
 )
 
 
-class Loss(StrEnum):
-    """The loss to compute."""
-
-    AUTO = "auto"
-    SIGMOID = "sigmoid"
-    SOFTMAX = "softmax"
-    SPARSE = "sparse"
-
+Loss = StrEnum("Loss", ["AUTO", "SIGMOID", "SOFTMAX", "SPARSE"])
+Reduction = StrEnum("Reduction", ["NONE", "SUM", "MEAN"])
+Language = StrEnum("Language", ["EN", "ZH"])
 
 # The longer name before the name that it ends with.
 OPTIONS = {errors.SPARSE: Loss.SPARSE, errors.DENSE: Loss.SOFTMAX, errors.SIGMOID: Loss.SIGMOID}
-
-
-class Reduction(StrEnum):
-    """What is computed from the losses."""
-
-    NONE = "none"
-    SUM = "sum"
-    MEAN = "mean"
-
-
-class Language(StrEnum):
-    """The language of the report."""
-
-    EN = "en"
-    ZH = "zh"
-
 
 Logits = Annotated[
     str,
@@ -183,26 +163,36 @@ def loss_of_files(
 
     x, z = files.open_array(logits), files.open_array(labels)
     along = -1 if axis is None else axis
-    if loss is Loss.AUTO:
-        choice = losses.choose_loss(x, z, along, say)
-        say(in_options(f"--loss {choice.loss}, since {choice.reason}"))
-    else:
-        choice = losses.Choice(loss.value, "chosen")
-    if ignore_index is not None and choice.loss != Loss.SPARSE:
-        usage(f"--ignore-index goes with class numbers (--loss sparse), and the loss is {choice.loss}")
+    guessed = loss is Loss.AUTO
+    choice = losses.choose_loss(x, z, along, say) if guessed else losses.Choice(loss.value, "chosen")
     in_order = reduction is Reduction.NONE and output is None
     pair = losses.pair_up(x, z, choice.loss, along, in_order)
-    look_at_labels(pair, guessed=loss is Loss.AUTO)
+    if guessed:
+        say(in_options(f"--loss {choice.loss}, since {choice.reason}"))
+    if ignore_index is not None and choice.loss != Loss.SPARSE:
+        usage(f"--ignore-index goes with class numbers (--loss sparse), and the loss is {choice.loss}")
+    look_at_labels(pair, guessed)
     with kept(pair, reduction, output) as keep, progress_of(math.prod(x.shape)) as progress:
         summary = losses.evaluate(pair, ignore_index=ignore_index, keep=keep, progress=progress, announce=say)
 
     report_oddities(summary, reduction)
     value = {Reduction.SUM: summary.total, Reduction.MEAN: summary.mean, Reduction.NONE: None}[reduction]
     if as_json:
-        found = described(pair, choice, summary, reduction)
-        infinite = value is not None and not math.isfinite(value)  # for which JSON has no number
-        found = {"value": str(value) if infinite else value, **found, "ignore_index": ignore_index}
-        print(json.dumps(found | {"output": None if output is None else str(output)}))
+        found = {
+            "value": plain(value),
+            "unit": "nats",
+            "reduction": reduction,
+            "loss": choice.loss,
+            "reason": choice.reason,
+            "axis": pair.axis,
+            "counted": summary.count,
+            "ignored": summary.ignored,
+            "nan": summary.nan.count if summary.nan else 0,
+            "infinite": summary.infinite.count if summary.infinite else 0,
+        }
+        for role, array in (("logits", x), ("labels", z)):
+            found[role] = {"file": array.name, "shape": array.shape, "dtype": array.dtype.name}
+        print(json.dumps(found | {"ignore_index": ignore_index, "output": None if output is None else str(output)}))
     elif value is not None:
         print(value)
 
@@ -233,7 +223,7 @@ def kept(pair: losses.Pair, reduction: Reduction, output: Path | None) -> Iterat
         inputs = (pair.logits.path, pair.labels.path)
         with (
             writing(output),
-            npy_writer(output, pair.loss_shape, pair.loss_dtype, pair.tiling.fortran, inputs) as write,
+            npy_writer(output, pair.rows.shape, pair.loss_dtype, pair.tiling.fortran, inputs) as write,
         ):
             yield write
 
@@ -253,27 +243,6 @@ def report_oddities(summary: losses.Summary, reduction: Reduction) -> None:
         say(text)
     if not summary.count and reduction is Reduction.MEAN:
         say("nothing counts, and the mean of nothing is 0")
-
-
-def described(
-    pair: losses.Pair, choice: losses.Choice, summary: losses.Summary, reduction: Reduction
-) -> dict[str, Any]:
-    """Return what was computed from which files, for JSON."""
-    return {
-        "unit": "nats",
-        "reduction": reduction.value,
-        "loss": choice.loss,
-        "reason": choice.reason,
-        "axis": pair.axis,
-        "counted": summary.count,
-        "ignored": summary.ignored,
-        "nan": summary.nan.count if summary.nan else 0,
-        "infinite": summary.infinite.count if summary.infinite else 0,
-        **{
-            role: {"file": array.name, "shape": array.shape, "dtype": array.dtype.name}
-            for role, array in (("logits", pair.logits), ("labels", pair.labels))
-        },
-    }
 
 
 @app.command()
@@ -307,19 +276,16 @@ def evaluate(
     try:
         result = meter.compute()
     except DiagnosisError as error:
-        show(json.dumps(error.diagnosis.to_dict()) if as_json else error.diagnosis)
+        show_result(error.diagnosis, as_json)
         raise typer.Exit(1) from None
-    show(json.dumps(result.to_dict()) if as_json else result)
+    show_result(result, as_json)
     if report is not None:
         with writing(report):
             result.report(report, language=language.value)
         say(f"the report: {report.absolute()}")
     for found in (*result.diagnosis.errors, *result.diagnosis.warnings):
         say(told(found, logits, labels))
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if result.diagnosis:
-        raise typer.Exit(1)
+    end(result.diagnosis, interrupted)
 
 
 @app.command()
@@ -338,11 +304,19 @@ def doctor(
     """
     meter, interrupted = counted(logits, labels, loss, axis, ignore_index, None)
     diagnosis = meter.diagnose()
-    show(json.dumps(diagnosis.to_dict()) if as_json else diagnosis)
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if diagnosis:
-        raise typer.Exit(1)
+    show_result(diagnosis, as_json)
+    end(diagnosis, interrupted)
+
+
+def show_result(result: Evaluation | Diagnosis, as_json: bool) -> None:
+    """Print it as a text or as JSON."""
+    show(json.dumps(result.to_dict()) if as_json else result)
+
+
+def end(diagnosis: Diagnosis, interrupted: bool) -> None:
+    """End the command after an interrupt, an error or a warning."""
+    if interrupted or diagnosis:
+        raise typer.Exit(INTERRUPTED if interrupted else 1)
 
 
 def told(found: Finding, logits: str, labels: str) -> str:

@@ -6,20 +6,20 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import shapes
-from withlogits.evaluation.files import ArrayFile, BadFile, open_array
+from withlogits.evaluation.files import ArrayFile, open_array
 from withlogits.evaluation.files.array import Lend
+from withlogits.evaluation.files.errors import naming
 from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.prefetch import prefetch
 from withlogits.evaluation.results import Evaluation
 from withlogits.guide.arrays import given
-from withlogits.tiles import Tile, Tiling, cut
+from withlogits.tiles import Tiling, Turn, cut
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -32,22 +32,6 @@ ROWS = 1 << 17
 ELEMENTS = 1 << 20
 # Bytes of a file below which a thread that reads ahead is not worth its start.
 SMALL = 1 << 24
-
-
-class Source(Protocol):
-    """Labels or logits, wherever they lie."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def shape(self) -> Shape: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def fortran(self) -> bool: ...
-    def blocks(
-        self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None
-    ) -> Generator[Array]: ...
 
 
 class InMemory:
@@ -63,6 +47,9 @@ class InMemory:
         """Views."""
         for tile in tiling:
             yield self._array[tile]
+
+
+Source = ArrayFile | InMemory
 
 
 def evaluate(
@@ -133,11 +120,13 @@ def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | 
         meter._count(first_of(labels, announce), first_of(logits, announce), (0,))
         return
     tiling, turn = plan(logits, labels, meter.loss, meter.axis)
-    others = labels_tiling(tiling, labels, turn)
     if not math.prod(tiling.shape):
         meter._count(np.zeros(labels.shape, labels.dtype), np.zeros(logits.shape, logits.dtype), (0,))
         return
-    with closing(reading(logits, tiling, announce)) as xs, closing(reading(labels, others, announce)) as zs:
+    with (
+        closing(reading(logits, tiling, announce)) as xs,
+        closing(reading(labels, tiling.turned(turn), announce)) as zs,
+    ):
         for tile, x, z in zip(tiling, xs, zs, strict=True):
             meter._count(z, x, tuple(part.start for part in tile))
             yield x.size
@@ -156,30 +145,24 @@ def first_of(s: Source, announce: Announce | None) -> Array:
         return np.array(next(blocks, np.zeros(s.shape, s.dtype)))
 
 
-Turn = tuple[int | None, ...]
-
-
 def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[Tiling, Turn]:
-    """The blocks of the logits, and for each axis of the labels the axis of the logits that it is (None: of length 1).
+    """The blocks of the logits, and which axis of the logits each axis of the labels is.
 
     Raises `BadFile` for arrays that cannot be matched.
     """
     x, z = logits.shape, labels.shape
-    if not x:
-        if z:
-            raise BadFile(f"{labels.name}: {shapes.sigmoid_misfit(z, x)}")
-        return Tiling((), (), False), ()
-    blamed = logits
-    try:
+    with naming(labels.name):
+        if not x:
+            shapes.check_sigmoid_labels(z, x)
+            return Tiling((), (), False), ()
+    with naming(logits.name):
         classes = shapes.class_axis(axis, x)
-        blamed = labels
+    with naming(labels.name):
         turn = matched(z, x, classes)
         if turn is None:
             if loss != "sigmoid" and len(z) < len(x):
                 shapes.index_labels_keep_axis(z, x, classes)
             raise shapes.sigmoid_misfit(z, x)
-    except ValueError as error:
-        raise BadFile(f"{blamed.name}: {error}") from None
     missing = set(range(len(x))) - {a for a in turn if a is not None}
     if len(missing) == 1 and loss is None:
         (classes,) = missing  # the labels say where the classes are
@@ -194,48 +177,17 @@ def matched(labels: Shape, logits: Shape, axis: int) -> Turn | None:
     axes = tuple(range(len(logits)))
     if labels == logits:
         return axes
-    order = (axis, *(a for a in axes if a != axis))
-    for a in order:
-        rest = axes[:a] + axes[a + 1 :]
-        if labels == tuple(logits[i] for i in rest):
-            return rest
-    if labels == tuple(1 if i == axis else n for i, n in enumerate(logits)):
-        return tuple(None if i == axis else i for i in axes)
-    if labels == (*logits, 1):
+    lacking = axis if labels == shapes.rows(logits, axis) else shapes.other_class_axis(labels, logits)
+    if lacking is not None:
+        return shapes.rows(axes, lacking)
+    if labels == shapes.rows_kept(logits, axis):
+        return tuple(None if a == axis else a for a in axes)
+    if shapes.longer_by_one(labels, logits) == "labels":
         return (*axes, None)
-    if len(labels) == 2 and labels == logits[::-1]:
+    if len(labels) == 2 and shapes.is_transposed(labels, logits):
         return axes[::-1]
-    if len(labels) == len(logits):
-        for other in axes:
-            moved = list(axes)
-            moved.remove(axis)
-            moved.insert(other, axis)
-            if labels == tuple(logits[i] for i in moved):
-                return tuple(moved)
-    return None
-
-
-@dataclass(frozen=True)
-class Turned(Tiling):
-    """Blocks of an array whose axes are some of those of another, in its order."""
-
-    of: Tiling
-    turn: Turn
-
-    def __iter__(self) -> Iterator[Tile]:
-        for tile in self.of:
-            yield tuple(slice(0, 1) if a is None else tile[a] for a in self.turn)
-
-    def is_sequential(self, fortran: bool) -> bool:
-        """Whether the blocks follow one another, as those of the other array do, with nothing asked for twice."""
-        of, rising = self.of, [a for a in self.turn if a is not None]
-        whole = all(of.extents[a] == of.shape[a] for a in range(len(of.shape)) if a not in rising)
-        return whole and rising == sorted(rising) and super().is_sequential(fortran)
-
-
-def labels_tiling(tiling: Tiling, labels: Source, turn: Turn) -> Tiling:
-    """The blocks of the labels that go with those of the logits."""
-    if turn == tuple(range(len(tiling.shape))):
-        return tiling
-    extents = tuple(1 if a is None else tiling.extents[a] for a in turn)
-    return Turned(labels.shape, extents, tiling.fortran, tiling, turn)
+    moved = shapes.moved_class_axis(labels, logits, axis)
+    if moved is None:
+        return None
+    others = shapes.rows(axes, axis)
+    return (*others[:moved], axis, *others[moved:])

@@ -16,18 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import errors, shapes
+from withlogits.evaluation.evaluate import matched
 from withlogits.evaluation.files import ArrayFile, BadFile
+from withlogits.evaluation.files.errors import naming
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,
     softmax_cross_entropy_with_logits,
     sparse_softmax_cross_entropy_with_logits,
 )
 from withlogits.statistics.accumulated import closeness
-from withlogits.tiles import Tile, Tiling, cut, size
+from withlogits.tiles import Tile, Tiling, Turn, cut, position, size
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Announce = Callable[[str], None]
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "sigmoid": sigmoid_cross_entropy_with_logits,
+    "softmax": softmax_cross_entropy_with_logits,
+    "sparse": sparse_softmax_cross_entropy_with_logits,
+}
 
 # The elements of a block: small enough for the caches and for any machine, large enough to make its overhead vanish.
 BUDGET = 1 << 20
@@ -76,11 +84,13 @@ class Pair:
     loss: str
     axis: int | None  # of the classes, counted from the front; None for sigmoid
     tiling: Tiling  # of the logits
-    loss_shape: Shape
+    turn: Turn | None  # the axes of the logits that the labels have; None for one row of labels for all
 
     @property
     def rows(self) -> Tiling:
-        """The blocks of the loss, in the shape that it has without the class axis."""
+        """The blocks of the loss; where index labels keep the class axis, so does the loss."""
+        if self.loss == "sparse" and self.turn is not None:
+            return self.tiling.turned(self.turn)
         return self.tiling if self.axis is None else self.tiling.without(self.axis)
 
     @property
@@ -89,73 +99,60 @@ class Pair:
 
     def label_blocks(self, announce: Announce | None = None) -> Generator[Array]:
         """A block of labels for each block of logits."""
-        if self.loss == "sparse":
-            yield from self.labels.reshaped(self.rows.shape).blocks(self.rows, announce)
-        elif self.labels.shape == self.logits.shape:
-            yield from self.labels.blocks(self.tiling, announce)
-        else:  # one row of labels for all
-            (row,) = self.labels.blocks(cut(self.labels.shape, None, math.prod(self.labels.shape), self.labels.fortran))
-            for tile in self.tiling:
-                yield np.broadcast_to(row, size(self.tiling.shape, tile))
+        if self.turn is not None:
+            yield from self.labels.blocks(self.tiling.turned(self.turn), announce)
+            return
+        (row,) = self.labels.blocks(cut(self.labels.shape, None, math.prod(self.labels.shape), self.labels.fortran))
+        for tile in self.tiling:
+            yield np.broadcast_to(row, size(self.tiling.shape, tile))
 
 
 def choose_loss(logits: ArrayFile, labels: ArrayFile, axis: int = -1, announce: Announce | None = None) -> Choice:
-    """The loss that the labels' dtype, shape and sums speak for.
+    """The loss that the labels' dtype, shape and sums speak for; whether they fit it is for `pair_up` to say.
 
     Labels in the logits' shape are read up to the first row that does not sum to 1.
     """
     _check_logits(logits)
     dtype, shape = labels.dtype.name, labels.shape
-    if shape == logits.shape:
-        if not shape:
-            return Choice("sigmoid", "there is one logit and one label")
-        with _naming(logits):
-            classes = shapes.class_axis(axis, shape)
-        if shape[classes] == 1:
-            return Choice("sigmoid", f"{dtype} labels have the logits' shape, with one class on axis {classes}")
-        odd = _first_odd_row(labels, classes, announce)
-        if odd is None:
-            return Choice("softmax", f"{dtype} labels have the logits' shape, and every row sums to 1")
-        return Choice("sigmoid", f"{dtype} labels have the logits' shape, and {odd}: independent classes")
-    with _naming(logits):
+    if shape == logits.shape == ():
+        return Choice("sigmoid", "there is one logit and one label")
+    with naming(logits.name):
         classes = shapes.class_axis(axis, logits.shape)
-    integers = labels.dtype.kind in "iu"
-    rows = logits.shape[:classes] + logits.shape[classes + 1 :]
-    with _naming(labels):
-        if integers or shape == rows:
-            shapes.index_labels_keep_axis(shape, logits.shape, classes)
-            if not integers:
-                raise errors.index_dtype(dtype)
+    if shape != logits.shape:
+        if labels.dtype.kind in "iu" or shape == shapes.rows(logits.shape, classes):
             return Choice("sparse", f"{dtype} labels of shape {shape} are the numbers of classes")
-        shapes.dense_labels_are_one_row(shape, logits.shape, classes, integers)
         return Choice("softmax", f"{dtype} labels of shape {shape} are one distribution for all rows")
+    dense = f"{dtype} labels have the logits' shape"
+    if shape[classes] == 1:
+        return Choice("sigmoid", f"{dense}, with one class on axis {classes}")
+    odd = _first_odd_row(labels, classes, announce)
+    if odd is None:
+        return Choice("softmax", f"{dense}, and every row sums to 1")
+    return Choice("sigmoid", f"{dense}, and {odd}: independent classes")
 
 
 def pair_up(logits: ArrayFile, labels: ArrayFile, loss: str, axis: int = -1, in_order: bool = False) -> Pair:
     """Check that the two fit, and cut them into blocks; `in_order` has them visited as the indices count."""
     _check_logits(logits)
-    kind = labels.dtype.kind
-    rows = logits.shape
     classes = None
     if loss != "sigmoid":
-        with _naming(logits):
+        with naming(logits.name):
             classes = shapes.class_axis(axis, logits.shape)
-        rows = logits.shape[:classes] + logits.shape[classes + 1 :]
-    loss_shape = rows
-    with _naming(labels):
+    kind, one_row = labels.dtype.kind, False
+    with naming(labels.name):
         if loss == "sparse" and classes is not None:
             if kind not in "iu":
                 raise errors.index_dtype(labels.dtype.name)
-            if shapes.index_labels_keep_axis(labels.shape, logits.shape, classes):
-                loss_shape = labels.shape
+            shapes.index_labels_keep_axis(labels.shape, logits.shape, classes)
         elif kind not in "biuf":
             raise errors.label_dtype(labels.dtype.name)
-        elif classes is not None:
-            shapes.dense_labels_are_one_row(labels.shape, logits.shape, classes, kind in "iu")
-        elif labels.shape != logits.shape:
-            raise shapes.sigmoid_misfit(labels.shape, logits.shape)
+        elif classes is None:
+            shapes.check_sigmoid_labels(labels.shape, logits.shape)
+        else:
+            one_row = shapes.dense_labels_are_one_row(labels.shape, logits.shape, classes, kind in "iu")
     tiling = cut(logits.shape, classes, BUDGET, logits.fortran and not in_order)
-    return Pair(logits, labels, loss, classes, tiling, loss_shape)
+    turn = None if one_row else matched(labels.shape, logits.shape, classes or 0)
+    return Pair(logits, labels, loss, classes, tiling, turn)
 
 
 def evaluate(
@@ -182,8 +179,12 @@ def evaluate(
             count += block.size - skipped
             total = float(block.sum(dtype=np.float64))
             if not math.isfinite(total):
-                _note(found, "nan", np.isnan(block), pair, tile, x, z)
-                _note(found, "infinite", np.isinf(block), pair, tile, x, z)
+                for kind, there in (("nan", np.isnan(block)), ("infinite", np.isinf(block))):
+                    if kind in found:
+                        odd = found[kind]
+                        found[kind] = replace(odd, count=odd.count + int(np.count_nonzero(there)))
+                    elif there.any():
+                        found[kind] = _oddity(pair, there, tile, x, z)
             totals.append(total)
             if keep is not None:
                 keep(block)
@@ -194,34 +195,23 @@ def evaluate(
 
 
 def _loss_of(pair: Pair, x: Array, z: Array, ignore_index: int | None) -> Array:
-    if pair.axis is None:
-        return np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x))
-    if pair.loss == "softmax":
-        return np.asarray(softmax_cross_entropy_with_logits(labels=z, logits=x, axis=pair.axis))
+    options: dict[str, Any] = {} if pair.axis is None else {"axis": pair.axis}
+    if pair.loss != "sparse":
+        return np.asarray(FUNCTIONS[pair.loss](labels=z, logits=x, **options))
     try:
-        return np.asarray(
-            sparse_softmax_cross_entropy_with_logits(labels=z, logits=x, axis=pair.axis, ignore_index=ignore_index)
-        )
+        return np.asarray(FUNCTIONS["sparse"](labels=z, logits=x, ignore_index=ignore_index, **options))
     except ValueError as error:  # it names a position in the block, where the file's is wanted
         raise (_first_label_outside(pair, ignore_index) or error) from None
 
 
-def _note(
-    found: dict[str, Oddity], kind: str, there: NDArray[np.bool_], pair: Pair, tile: Tile, x: Array, z: Array
-) -> None:
-    count = int(np.count_nonzero(there))
-    if count and kind in found:
-        found[kind] = replace(found[kind], count=found[kind].count + count)
-    elif count:
-        flat = int(np.argmax(there))
-        inside = np.unravel_index(flat, there.shape)
-        row = x[inside] if pair.axis is None else np.moveaxis(x, pair.axis, -1)[inside]
-        wanted = (
-            np.moveaxis(z, pair.axis, -1)[inside] if pair.loss == "softmax" and pair.axis is not None else z[inside]
-        )
-        cause, blamed = _cause(np.asarray(row), np.asarray(wanted))
-        file = pair.labels if blamed == "labels" else pair.logits
-        found[kind] = Oddity(_position(flat, pair, tile), cause, file.name, count)
+def _oddity(pair: Pair, there: NDArray[np.bool_], tile: Tile, x: Array, z: Array) -> Oddity:
+    """Describe the losses of a block that are marked, by the first of them."""
+    flat = int(np.argmax(there))
+    row = x.reshape(-1) if pair.axis is None else np.moveaxis(x, pair.axis, -1).reshape(-1, x.shape[pair.axis])
+    label = np.moveaxis(z, pair.axis or 0, -1).reshape(row.shape) if pair.loss == "softmax" else z.reshape(-1)
+    cause, blamed = _cause(row[flat], label[flat])
+    file = pair.labels if blamed == "labels" else pair.logits
+    return Oddity(position(tile, flat), cause, file.name, int(np.count_nonzero(there)))
 
 
 def _cause(x: Array, z: Array) -> tuple[str, str]:
@@ -237,22 +227,12 @@ def _cause(x: Array, z: Array) -> tuple[str, str]:
     return "the label wants what an infinite logit rules out", "logits"
 
 
-def _position(flat: Any, pair: Pair, tile: Tile) -> Shape:
-    """Where in the whole loss the element `flat` of a block lies; labels may have kept the class axis."""
-    inside = np.unravel_index(int(flat), size(pair.rows.shape, tile))
-    where = [int(part.start + i) for part, i in zip(tile, inside, strict=True)]
-    if len(pair.loss_shape) > len(where) and pair.axis is not None:
-        where.insert(pair.axis, 0)
-    return tuple(where)
-
-
 def _first_label_outside(pair: Pair, ignore_index: int | None) -> BadFile | None:
     """The error for the first label that is no class, counted in the whole file."""
     classes = pair.logits.shape[pair.axis or 0]
-    labels = pair.labels.reshaped(pair.rows.shape)
-    tiling = cut(labels.shape, None, BUDGET)
+    tiling = cut(pair.labels.shape, None, BUDGET)
     first, value, lowest, highest = None, 0, classes, 0
-    with closing(labels.blocks(tiling)) as blocks:
+    with closing(pair.labels.blocks(tiling)) as blocks:
         for tile, z in zip(tiling, blocks, strict=True):
             lowest, highest = min(lowest, int(z.min())), max(highest, int(z.max()))
             wrong = (z < 0) | (z >= classes)
@@ -260,7 +240,7 @@ def _first_label_outside(pair: Pair, ignore_index: int | None) -> BadFile | None
                 wrong &= z != ignore_index
             if first is None and wrong.any():
                 flat = int(np.argmax(wrong))
-                first, value = _position(flat, pair, tile), int(z.reshape(-1)[flat])
+                first, value = position(tile, flat), int(z.reshape(-1)[flat])
     if first is None:
         return None
     from_one = value == classes and lowest >= 1 and highest == classes
@@ -276,27 +256,13 @@ def _first_odd_row(labels: ArrayFile, axis: int, announce: Announce | None) -> s
             sums = z.sum(axis=axis, dtype=np.float64)
             odd = ~(np.abs(sums - 1.0) <= close) | (z.min(axis=axis) < 0)
             if odd.any():
-                inside = np.unravel_index(int(np.argmax(odd)), odd.shape)
-                where = ", ".join(str(part.start + int(i)) for part, i in zip(tile, inside, strict=True))
-                return f"row [{where}] sums to {sums[inside]:g}"
+                flat = int(np.argmax(odd))
+                where = ", ".join(map(str, position(tile, flat)))
+                return f"row [{where}] sums to {sums.reshape(-1)[flat]:g}"
     return None
 
 
 def _check_logits(logits: ArrayFile) -> None:
     if logits.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
-        with _naming(logits):
+        with naming(logits.name):
             raise errors.logits_dtype("logits", logits.dtype.name)
-
-
-class _naming:
-    """What `arguments` finds wrong with an array becomes a sentence that begins with its file's name."""
-
-    def __init__(self, array: ArrayFile) -> None:
-        self.array = array
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (TypeError, ValueError)):
-            raise BadFile(f"{self.array.name}: {error}") from None

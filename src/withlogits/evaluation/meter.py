@@ -199,9 +199,7 @@ class Meter:
     def _keep_elements(self, block: Block, x: Array, z: Array, begin: tuple[int, ...], shape: tuple[int, ...]) -> None:
         places, losses, axis = block.listed, block.loss, self._class_axis
         if axis != x.ndim - 1:  # elements were moved
-            *rows, classes = np.unravel_index(places, (*without(x.shape, axis), self._classes))
-            rows.insert(axis, classes)
-            places = np.ravel_multi_index(tuple(rows), x.shape)
+            places = np.moveaxis(np.arange(x.size).reshape(x.shape), axis, -1).reshape(-1)[places]
             order = np.argsort(places)
             places, losses = places[order], losses[order]
 
@@ -252,43 +250,40 @@ class Meter:
         summary = self._summary
         if summary is None:
             raise ValueError("the meter has seen no batch: call update(labels, logits) first")
-        pair = summary.pair
+        pair, figures, fit = summary.pair, summary.figures, summary.pair.sample.fit()
         mean = pair.loss / pair.counted if pair.counted else 0.0
-        if pair.infinite:
-            mean = math.inf
-        if pair.nan:
-            mean = math.nan
-        fit = pair.sample.fit()
-        figures = summary.figures
+        if pair.nan or pair.infinite:
+            mean = math.nan if pair.nan else math.inf
+        temperature = 1.0 if fit is None else fit.temperature
         after = np.zeros((3, BINS.confidence))
         if pair.sample.x is not None:
-            after = reliability(*pair.sample.confidences(1.0 if fit is None else fit.temperature), BINS)
+            after = reliability(*pair.sample.confidences(temperature), BINS)
         exclusive = summary.kind != "sigmoid"
-        common: dict[str, Any] = {
-            "loss_name": summary.kind,
-            "exclusive": exclusive,
-            "classes": summary.logits.classes,
-            "count": pair.counted,
-            "ignored": summary.labels.ignored,
-            "loss": mean,
-            "temperature": 1.0 if fit is None else fit.temperature,
-            "loss_at_temperature": mean if fit is None else fit.loss_at_temperature,
-            "fitted_on": 0 if fit is None else fit.rows,
-            "calibration": Calibration.of(figures.confidence),
-            "calibration_at_temperature": Calibration.of(after),
-            "histogram": Histogram(BINS.edges, figures.histogram.copy()),
-            "costliest": tuple(self._highest.rows),
-            "diagnosis": diagnosis,
-            "class_names": self.class_names,
-            "sources": dict(self.sources),
-        }
-        return Evaluation(**common, **(self._exclusive(summary) if exclusive else self._independent(summary)))
+        return Evaluation(
+            loss_name=summary.kind,
+            exclusive=exclusive,
+            classes=summary.logits.classes,
+            count=pair.counted,
+            ignored=summary.labels.ignored,
+            loss=mean,
+            temperature=temperature,
+            loss_at_temperature=mean if fit is None else fit.loss_at_temperature,
+            fitted_on=0 if fit is None else fit.rows,
+            calibration=Calibration.of(figures.confidence),
+            calibration_at_temperature=Calibration.of(after),
+            histogram=Histogram(BINS.edges, figures.histogram.copy()),
+            costliest=tuple(self._highest.rows),
+            diagnosis=diagnosis,
+            class_names=self.class_names,
+            sources=dict(self.sources),
+            **(self._exclusive(summary) if exclusive else self._independent(summary)),
+        )
 
     def _exclusive(self, summary: Summary) -> dict[str, Any]:
         count, figures = summary.pair.counted, summary.figures
-        within = [int(n) / count if count else math.nan for n in np.asarray(figures.within).tolist()]
-        return NOT_EXCLUSIVE | {
-            "accuracy": summary.pair.right / count if count else math.nan,
+        within = [_ratio(n, count) for n in np.asarray(figures.within).tolist()]
+        return {
+            "accuracy": _ratio(summary.pair.right, count),
             "top_k": {k: hit for k, hit in zip(BINS.within, within, strict=True) if k < self._classes or k == 1},
             "per_class": _per_class(*self._confusions.totals(), figures.class_loss, figures.support),
             "confusion": self._confusions.result(),
@@ -301,7 +296,6 @@ class Meter:
         elements, wrong = summary.logits.elements, int((true + said - 2 * both).sum())
         return {
             "accuracy": 1.0 - wrong / elements if elements else math.nan,
-            "top_k": None,
             "precision": _ratio(both.sum(), said.sum()),
             "recall": _ratio(both.sum(), true.sum()),
             "f1": _ratio(2 * both.sum(), true.sum() + said.sum()),
@@ -309,11 +303,7 @@ class Meter:
             "auroc": _mean(auroc),
             "average_precision": _mean(average),
             "per_class": replace(one, auroc=auroc, average_precision=average),
-            "confusion": None,
         }
-
-
-NOT_EXCLUSIVE = dict.fromkeys(("precision", "recall", "f1", "macro_f1", "auroc", "average_precision"))
 
 
 def _per_class(true: Array, said: Array, both: Array, loss: Any, count: Any) -> PerClass:

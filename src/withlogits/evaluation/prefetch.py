@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import queue
-import threading
+import itertools
+from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-WAITING = 1  # blocks that are read and not yet asked for
-POLL = 0.2  # seconds after which a thread looks whether it is still wanted
-
-
-class _Unwanted(Exception):
-    """Nobody asks for the blocks any more."""
+AHEAD = 2  # blocks: one that waits, and one that is being read
 
 
 def prefetch(
@@ -30,60 +25,31 @@ def prefetch(
     copied. An error while reading is raised here, at its block. A caller that does not take all blocks must close this
     generator, which ends the thread and closes the other.
     """
-    buffers: queue.SimpleQueue[Array] = queue.SimpleQueue()
-    for _ in range(WAITING + 2):  # one is looked at, and one is being read
-        buffers.put(np.empty(largest, dtype))
-    full: queue.Queue[tuple[Array, Array] | BaseException | None] = queue.Queue(WAITING + 2)
-    wanted = threading.Event()
-    wanted.set()
+    buffers = itertools.cycle([np.empty(largest, dtype) for _ in range(AHEAD + 1)])
     lent: list[Array] = []
 
     def lend() -> Array:
-        lent.append(_next(buffers, wanted))
+        lent.append(next(buffers))
         return lent[-1]
 
-    def read() -> None:
-        found = blocks(lend)
+    found = blocks(lend)
+
+    def read() -> Array | None:
+        block = next(found, None)
+        if block is not None and not lent:
+            fortran = block.flags.f_contiguous and not block.flags.c_contiguous
+            copy = next(buffers)[: block.size].reshape(block.shape, order="F" if fortran else "C")
+            np.copyto(copy, block)
+            block = copy
+        lent.clear()
+        return block
+
+    with ThreadPoolExecutor(1, "withlogits-reader") as reader:
+        reads = deque(reader.submit(read) for _ in range(AHEAD))
         try:
-            for block in found:
-                if lent:
-                    full.put((block, lent.pop()))
-                    continue
-                buffer = _next(buffers, wanted)
-                copy = buffer[: math.prod(block.shape)].reshape(block.shape, order="F" if _fortran(block) else "C")
-                np.copyto(copy, block)
-                full.put((copy, buffer))
-            full.put(None)
-        except BaseException as error:
-            full.put(error)
+            while (block := reads.popleft().result()) is not None:
+                reads.append(reader.submit(read))  # into the buffer of the block before, which nobody reads any more
+                yield block
         finally:
+            reader.shutdown(cancel_futures=True)
             found.close()
-
-    reader = threading.Thread(target=read, name="withlogits-reader", daemon=True)
-    reader.start()
-    try:
-        while True:
-            found = full.get()
-            if found is None:
-                return
-            if isinstance(found, BaseException):
-                raise found
-            block, buffer = found
-            yield block
-            buffers.put(buffer)
-    finally:
-        wanted.clear()
-        reader.join()
-
-
-def _fortran(block: Array) -> bool:
-    return bool(block.flags.f_contiguous and not block.flags.c_contiguous)
-
-
-def _next(buffers: queue.SimpleQueue[Array], wanted: threading.Event) -> Array:
-    while wanted.is_set():
-        try:
-            return buffers.get(timeout=POLL)
-        except queue.Empty:
-            continue
-    raise _Unwanted

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+import math
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,30 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two parts of a result are equal; NaN equals NaN."""
-    if isinstance(a, np.ndarray):
-        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
-    if isinstance(a, (tuple, list)):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return bool(a == b) or (isinstance(a, float) and isinstance(b, float) and a != a and b != b)
+def plain(value: Any) -> Any:
+    """In dictionaries, lists, numbers and strings, as JSON has them; NaN, inf and -inf become strings."""
+    if isinstance(value, Diagnosis):
+        return value.to_dict()
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 class Result:
-    """A dataclass that may hold arrays: equal if all fields are."""
+    """A dataclass that may hold arrays: equal if all fields are; NaN equals NaN."""
 
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))  # type: ignore[arg-type]
+        return plain(self) == plain(other) if type(other) is type(self) else NotImplemented
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +104,7 @@ class Example(Result):
     confidence: float  # the probability claimed for what was predicted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation(Result):
     """How good logits are for labels; `withlogits.evaluate` and `Meter.compute` make it.
 
@@ -114,13 +119,13 @@ class Evaluation(Result):
     ignored: int
     loss: float  # mean, nats
     accuracy: float  # share of rows (sigmoid: elements, at probability 1/2) that are right
-    top_k: dict[int, float] | None  # exclusive: share of rows whose label is among the k largest logits
-    precision: float | None  # independent: micro-averaged, at probability 1/2
-    recall: float | None
-    f1: float | None  # independent: micro-averaged
-    macro_f1: float | None  # independent: mean over classes
-    auroc: float | None  # independent: mean over the classes for which it exists
-    average_precision: float | None
+    top_k: dict[int, float] | None = None  # exclusive: share of rows whose label is among the k largest logits
+    precision: float | None = None  # independent: micro-averaged, at probability 1/2
+    recall: float | None = None
+    f1: float | None = None  # independent: micro-averaged
+    macro_f1: float | None = None  # independent: mean over classes
+    auroc: float | None = None  # independent: mean over the classes for which it exists
+    average_precision: float | None = None
     temperature: float  # by which to divide the logits for the smallest loss
     loss_at_temperature: float
     fitted_on: int  # rows that the temperature was found on: all, or a sample
@@ -128,7 +133,7 @@ class Evaluation(Result):
     calibration_at_temperature: Calibration
     histogram: Histogram
     per_class: PerClass
-    confusion: Confusion | None  # exclusive
+    confusion: Confusion | None = None  # exclusive
     costliest: tuple[Example, ...]
     diagnosis: Diagnosis
     class_names: tuple[str, ...] | None = None
@@ -153,10 +158,7 @@ class Evaluation(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in dictionaries, lists, numbers and strings; NaN and infinities as strings, as JSON has none."""
-        from withlogits.evaluation.plain import plain
-
-        found: dict[str, Any] = plain(self)
-        return found | {"bits": plain(self.bits), "perplexity": plain(self.perplexity)}
+        return {**plain(self), "bits": plain(self.bits), "perplexity": plain(self.perplexity)}
 
     def report(self, path: str | Path, *, language: str = "en") -> None:
         """Write one HTML file that needs nothing but itself; `language` is "en" or "zh"."""

@@ -10,45 +10,43 @@ FEW = 5
 
 
 def text(e: Evaluation) -> str:
-    """The diagnosis first: a number from a wrong pair should not be believed."""
-    return f"{e.diagnosis}\n\n{figures(e)}"
+    """The diagnosis first, since a number from a wrong pair should not be believed; then the figures, one a line."""
+    lines = figures(e)
+    width = max(len(name) for name, _ in lines)
+    return "\n".join([f"{e.diagnosis}\n", *(f"{name:<{width}}  {value}" for name, value in lines)])
 
 
-def figures(e: Evaluation) -> str:
-    """The figures, one a line."""
+def figures(e: Evaluation) -> list[tuple[str, str]]:
+    """Names and values of the figures that there are."""
     rows = "rows" if e.exclusive else "elements"
-    lines = [("counted", f"{e.count:,} {rows}" + (f", and {e.ignored:,} ignored" if e.ignored else ""))]
-    lines.append(("loss", f"{e.loss:.6g} nats, {e.bits:.6g} bits"))
+    lines = [
+        ("counted", f"{e.count:,} {rows}" + (f", and {e.ignored:,} ignored" if e.ignored else "")),
+        ("loss", f"{e.loss:.6g} nats, {e.bits:.6g} bits"),
+    ]
     if e.perplexity is not None:
         lines.append(("perplexity", f"{e.perplexity:.6g}"))
     lines.append(("accuracy", percent(e.accuracy) + ("" if e.exclusive else ", at probability 1/2")))
-    for k, hit in (e.top_k or {}).items():
-        if k > 1:
-            lines.append((f"top-{k}", percent(hit)))
-    for name, value in (
-        ("precision", e.precision),
-        ("recall", e.recall),
-        ("F1", e.f1),
-        ("F1, mean of classes", e.macro_f1),
-        ("AUROC", e.auroc),
-        ("average precision", e.average_precision),
-    ):
-        if value is not None:
-            lines.append((name, percent(value)))
+    lines += [(f"top-{k}", percent(hit)) for k, hit in (e.top_k or {}).items() if k > 1]
+    shares = {
+        "precision": e.precision,
+        "recall": e.recall,
+        "F1": e.f1,
+        "F1, mean of classes": e.macro_f1,
+        "AUROC": e.auroc,
+        "average precision": e.average_precision,
+    }
+    lines += [(name, percent(share)) for name, share in shares.items() if share is not None]
     lines.append(("calibration error", f"{percent(e.calibration.error)} (ECE, {len(e.calibration.counts)} bins)"))
     if e.fitted_on:
         better = f"loss {e.loss_at_temperature:.6g}, calibration error {percent(e.calibration_at_temperature.error)}"
         lines.append(("best temperature", f"{e.temperature:.4g}: {better} (on {e.fitted_on:,} {rows})"))
-    worst = costliest_classes(e)
-    if worst:
-        lines.append(("costliest classes", ", ".join(worst)))
-    if e.confusion is not None and e.confusion.common:
-        common = (f"{e.name_of(t)} as {e.name_of(p)} ({n:,})" for t, p, n in e.confusion.common[:FEW])
-        lines.append(("taken for another", ", ".join(common)))
-    if e.costliest:
-        lines.append(("costliest examples", ", ".join(example(e, one) for one in e.costliest[:FEW])))
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+    common = () if e.confusion is None else e.confusion.common[:FEW]
+    lists = {
+        "costliest classes": costliest_classes(e),
+        "taken for another": [f"{e.name_of(t)} as {e.name_of(p)} ({n:,})" for t, p, n in common],
+        "costliest examples": [example(e, one) for one in e.costliest[:FEW]],
+    }
+    return lines + [(name, ", ".join(parts)) for name, parts in lists.items() if parts]
 
 
 def costliest_classes(e: Evaluation) -> list[str]:

@@ -6,6 +6,7 @@ is read from its beginning to its end. What is stored in chunks is read chunk by
 
 from __future__ import annotations
 
+import io
 import math
 import mmap
 import os
@@ -13,18 +14,19 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import IO, Any, ClassVar, Literal, Protocol, Self
+from dataclasses import dataclass
+from typing import IO, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits.evaluation.files.errors import BadFile, not_numbers, one_line, telling
-from withlogits.tiles import Tile, Tiling, size
+from withlogits.evaluation.files.errors import BadFile, damaged_header, not_numbers, one_line, telling
+from withlogits.tiles import Tile, Tiling, cut, size
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Announce = Callable[[str], None]
+Stream = io.BufferedIOBase | io.RawIOBase
 Lend = Callable[[], Array]  # returns a buffer for the next block, of as many elements as the largest has
 
 AXES = 64  # NumPy has no arrays of more
@@ -36,6 +38,8 @@ RATIO = 1 << 16
 MANY_CHUNKS = 1 << 20
 # A chunk is unpacked whole. Larger than this it must be packed no better than deflate can.
 LARGE_CHUNK = 1 << 30
+# Elements that are unpacked at once into a temporary file.
+UNPACKED = 1 << 18
 # Bytes that are unpacked at once, so that few chunks are unpacked twice.
 SLAB = 1 << 27
 # A file of more than this share of the memory is not kept in the system's cache: it would not stay there, and finding
@@ -60,9 +64,14 @@ class ArrayFile(ABC):
     def nbytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def reshaped(self, shape: Shape) -> Self:
-        """Return the same elements under a shape that differs by axes of length 1."""
-        return replace(self, shape=shape)
+    @property
+    def stored(self) -> int:
+        """The bytes of the file, or of all files in the folder."""
+        if not os.path.isdir(self.path):
+            return os.path.getsize(self.path)
+        return sum(
+            os.path.getsize(os.path.join(folder, file)) for folder, _, files in os.walk(self.path) for file in files
+        )
 
     @abstractmethod
     def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
@@ -90,15 +99,56 @@ class ArrayFile(ABC):
         with telling(self.name, self.kind):
             yield
 
-    def checked(self, stored: Callable[[], int]) -> Self:
-        """Return the array itself if a file of that many bytes can hold it."""
+    def checked(self) -> Self:
+        """Return the array itself if its file can hold it."""
         check_shape(self.name, self.shape)
-        if self.nbytes > HUGE and self.nbytes > RATIO * stored():
-            raise BadFile(
-                f"{self.name} has a damaged header: shape {self.shape} of {self.dtype} takes {self.nbytes:,} bytes, "
-                f"which no packing brings down to the file's {stored():,}"
+        if self.nbytes > HUGE and self.nbytes > RATIO * self.stored:
+            raise damaged_header(
+                self.name,
+                f"shape {self.shape} of {self.dtype} takes {self.nbytes:,} bytes, which no packing brings down to the "
+                f"file's {self.stored:,}",
             )
         return self
+
+    def check_length(self, length: int) -> None:
+        """Raise `BadFile` if there are fewer bytes than the elements take."""
+        if length < self.nbytes:
+            raise BadFile(
+                f"{self.name} is truncated: shape {self.shape} of {self.dtype} takes {self.nbytes:,} bytes, "
+                f"and {length:,} are there"
+            )
+
+    def _in_order(self, stream: Stream, tiling: Tiling, lend: Lend | None = None) -> Iterator[Array]:
+        """Yield the blocks from a stream that stands at the first element."""
+        if lend is None:
+            with self._reading():
+                own = np.empty(math.prod(tiling.extents), self.dtype)
+        for tile in tiling:
+            shape = size(tiling.shape, tile)
+            buffer = (own if lend is None else lend()).view(np.uint8).data[: math.prod(shape) * self.dtype.itemsize]
+            with self._reading():
+                left = buffer
+                while left:
+                    count = stream.readinto(left)
+                    if not count:
+                        raise BadFile(f"{self.name} ends before its last element")
+                    left = left[count:]
+            yield np.frombuffer(buffer.toreadonly(), self.dtype).reshape(shape, order="F" if self.fortran else "C")
+
+    def _mapped(self, stream: IO[bytes], offset: int, tiling: Tiling) -> Iterator[Array]:
+        """Yield the blocks from an open file in which the elements lie from `offset` on."""
+        if not self.nbytes:
+            return  # an empty stretch cannot be mapped
+        order: Literal["C", "F"] = "F" if self.fortran else "C"
+        with self._reading():
+            pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            whole: Array = np.ndarray(self.shape, self.dtype, buffer=pages, offset=offset, order=order)
+        for tile in tiling:
+            index: tuple[Any, ...] = (*tile, ...)  # with the dots, a block of no axes is an array too
+            block = whole[index]
+            yield block if whole.flags.aligned else block.copy()
+            if hasattr(pages, "madvise"):  # not on Windows, which takes pages back by itself
+                pages.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -111,38 +161,27 @@ class MappedFile(ArrayFile):
 
     offset: int  # of the first element in the file
 
+    def checked(self) -> Self:
+        """Return the array itself if its file is long enough."""
+        check_shape(self.name, self.shape)
+        self.check_length(self.stored - self.offset)
+        return self
+
     def _open(self) -> IO[bytes]:
         return open(self.path, "rb")
 
     def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
+        uncached = self.nbytes > CACHED * memory()
         with self._opened() as stream:
-            if tiling.is_sequential(self.fortran):
-                with self._reading():
-                    stream.seek(self.offset)
-                source = Uncached(stream) if self.nbytes > CACHED * memory() else stream
-                yield from in_order(self, source, tiling, lend)
-            else:
-                yield from mapped(self, stream, self.offset, tiling)
-
-
-class Stream(Protocol):
-    """A packed file while it is read."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None: ...
-
-    def close(self) -> None: ...
-
-
-class Uncached:
-    """A file whose pages leave the system's cache when they have been read."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-
-    def readinto(self, buffer: memoryview) -> int:
-        count: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
-        os.posix_fadvise(self._stream.fileno(), 0, self._stream.tell(), os.POSIX_FADV_DONTNEED)
-        return count
+            if not tiling.is_sequential(self.fortran):
+                yield from self._mapped(stream, self.offset, tiling)
+                return
+            with self._reading():
+                stream.seek(self.offset)
+            for block in self._in_order(stream, tiling, lend):
+                if uncached:
+                    os.posix_fadvise(stream.fileno(), 0, stream.tell(), os.POSIX_FADV_DONTNEED)
+                yield block
 
 
 def memory() -> float:
@@ -164,26 +203,21 @@ class StreamedFile(ArrayFile):
         """Open the stream at the first element."""
 
     def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
-        if tiling.is_sequential(self.fortran):
-            with self._opened() as stream:
-                yield from in_order(self, stream, tiling, lend)
-            return
-        if announce is not None:
-            announce(
-                f"{self.name}: unpacking {self.nbytes:,} bytes into {tempfile.gettempdir()}, "
-                "since its blocks do not lie one after another"
-            )
-        with tempfile.TemporaryFile() as unpacked:
-            with self._opened() as stream, self._reading():
-                buffer = np.empty(min(1 << 20, self.nbytes), np.uint8).data
-                left = self.nbytes
-                while left:
-                    part = buffer[:left]
-                    _fill(self.name, stream, part)
-                    unpacked.write(part)
-                    left -= len(part)
-                unpacked.flush()
-            yield from mapped(self, unpacked, 0, tiling)
+        with self._opened() as stream:
+            if tiling.is_sequential(self.fortran):
+                yield from self._in_order(stream, tiling, lend)
+                return
+            if announce is not None:
+                announce(
+                    f"{self.name}: unpacking {self.nbytes:,} bytes into {tempfile.gettempdir()}, "
+                    "since its blocks do not lie one after another"
+                )
+            with tempfile.TemporaryFile() as unpacked:
+                with self._reading():
+                    for part in self._in_order(stream, cut((math.prod(self.shape),), None, UNPACKED)):
+                        unpacked.write(part.data)
+                    unpacked.flush()
+                yield from self._mapped(unpacked, 0, tiling)
 
 
 @dataclass(frozen=True)
@@ -194,38 +228,29 @@ class ChunkedFile(ArrayFile):
     lies, if memory allows, and what the next blocks want of those is there already.
     """
 
-    stored: Shape  # the shape in the file
     chunks: Shape | None  # None where any part is as cheap as any other
 
     @abstractmethod
     def _read(self, source: Any, index: Tile) -> Array:
-        """Return the part `index` of the array in the file."""
+        """Return a part of the array."""
 
     def blocks(self, tiling: Tiling, announce: Announce | None = None, lend: Lend | None = None) -> Generator[Array]:
         with self._opened() as source:
             begins: Shape = ()
             part: Array | None = None
             for tile in tiling:
-                index = self._in_file(tile)
-                if part is None or not inside(index, begins, part.shape):
+                if part is None or not inside(tile, begins, part.shape):
                     block = part = None  # its memory is free before more is asked for
-                    whole = self._with_whole_chunks(index)
+                    whole = self._with_whole_chunks(tile)
                     with self._reading():
                         part = np.asarray(self._read(source, whole)).astype(self.dtype, copy=False)
-                        if part.shape != size(self.stored, whole):
+                        if part.shape != size(self.shape, whole):
                             raise BadFile(f"{self.name} ends before its last element")
                     begins = tuple(cut.start for cut in whole)
                     part.flags.writeable = False
-                here = tuple(slice(c.start - b, c.stop - b) for c, b in zip(index, begins, strict=True))
-                block = part[here].reshape(size(self.shape, tile))
+                here: list[Any] = [slice(c.start - b, c.stop - b) for c, b in zip(tile, begins, strict=True)]
+                block = part[(*here, ...)]
                 yield block
-
-    def _in_file(self, tile: Tile) -> Tile:
-        """Return a tile of `shape` in `stored`, which differs by axes of length 1."""
-        if self.shape == self.stored:
-            return tile
-        longer = iter([cut for cut, length in zip(tile, self.shape, strict=True) if length != 1])
-        return tuple(slice(0, 1) if length == 1 else next(longer) for length in self.stored)
 
     def _with_whole_chunks(self, index: Tile) -> Tile:
         """Return the part with the rest of its chunks, as far as `SLAB` bytes allow."""
@@ -234,26 +259,25 @@ class ChunkedFile(ArrayFile):
         whole = list(index)
         for axis in reversed(range(len(whole))):
             cut, chunk = index[axis], self.chunks[axis]
-            begin, end = cut.start // chunk * chunk, min(-(-cut.stop // chunk) * chunk, self.stored[axis])
-            each = math.prod(size(self.stored, (*whole[:axis], slice(0, 1), *whole[axis + 1 :]))) * self.dtype.itemsize
+            begin, end = cut.start // chunk * chunk, min(-(-cut.stop // chunk) * chunk, self.shape[axis])
+            each = math.prod(size(self.shape, (*whole[:axis], slice(0, 1), *whole[axis + 1 :]))) * self.dtype.itemsize
             if (end - begin) * each > SLAB:
                 begin, end = cut.start, min(end, max(cut.stop, cut.start + SLAB // each))
             whole[axis] = slice(begin, end)
         return tuple(whole)
 
-    def checked(self, stored: Callable[[], int]) -> Self:
+    def checked(self) -> Self:
         """Check the number of chunks too, and the size of one."""
-        super().checked(stored)
+        super().checked()
         if self.chunks is None:
             return self
-        if len(self.chunks) != len(self.stored) or min(self.chunks, default=1) < 1:
-            raise BadFile(f"{self.name} has a damaged header: chunks of shape {self.chunks} for {self.stored}")
-        count = math.prod(-(-length // chunk) for length, chunk in zip(self.stored, self.chunks, strict=True))
+        if len(self.chunks) != len(self.shape) or min(self.chunks, default=1) < 1:
+            raise damaged_header(self.name, f"chunks of shape {self.chunks} for {self.shape}")
+        count = math.prod(-(-length // chunk) for length, chunk in zip(self.shape, self.chunks, strict=True))
         nbytes = math.prod(self.chunks) * self.dtype.itemsize
-        if (count > MANY_CHUNKS and count > stored()) or (nbytes > LARGE_CHUNK and nbytes > stored() << 10):
-            raise BadFile(
-                f"{self.name} has a damaged header: it claims {count:,} chunks of {nbytes:,} bytes, "
-                f"and its file has {stored():,}"
+        if (count > MANY_CHUNKS and count > self.stored) or (nbytes > LARGE_CHUNK and nbytes > self.stored << 10):
+            raise damaged_header(
+                self.name, f"it claims {count:,} chunks of {nbytes:,} bytes, and its file has {self.stored:,}"
             )
         return self
 
@@ -263,47 +287,10 @@ def inside(index: Tile, begins: Shape, shape: Shape) -> bool:
     return all(b <= cut.start and cut.stop <= b + length for cut, b, length in zip(index, begins, shape, strict=True))
 
 
-def in_order(array: ArrayFile, stream: Any, tiling: Tiling, lend: Lend | None = None) -> Iterator[Array]:
-    """Yield the blocks of an array from a stream that stands at its first element."""
-    if lend is None:
-        with telling(array.name, array.kind):
-            own = np.empty(math.prod(tiling.extents), array.dtype)
-    for tile in tiling:
-        shape = size(tiling.shape, tile)
-        buffer = (own if lend is None else lend()).view(np.uint8).data[: math.prod(shape) * array.dtype.itemsize]
-        with telling(array.name, array.kind):
-            _fill(array.name, stream, buffer)
-        yield np.frombuffer(buffer.toreadonly(), array.dtype).reshape(shape, order="F" if array.fortran else "C")
-
-
-def _fill(name: str, stream: Stream, buffer: memoryview) -> None:
-    while buffer:
-        count = stream.readinto(buffer)
-        if not count:
-            raise BadFile(f"{name} ends before its last element")
-        buffer = buffer[count:]
-
-
-def mapped(array: ArrayFile, stream: IO[bytes], offset: int, tiling: Tiling) -> Iterator[Array]:
-    """Yield the blocks of an array whose elements lie in an open file from `offset` on."""
-    if not array.nbytes:
-        return  # an empty stretch cannot be mapped
-    order: Literal["C", "F"] = "F" if array.fortran else "C"
-    with telling(array.name, array.kind):
-        pages = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        whole: Array = np.ndarray(array.shape, array.dtype, buffer=pages, offset=offset, order=order)
-    for tile in tiling:
-        index: tuple[Any, ...] = (*tile, ...)  # with the dots, a block of no axes is an array too
-        block = whole[index]
-        yield block if whole.flags.aligned else block.copy()
-        if hasattr(pages, "madvise"):  # not on Windows, which takes pages back by itself
-            pages.madvise(mmap.MADV_DONTNEED)
-
-
 def check_shape(name: str, shape: Shape) -> None:
     """Raise `BadFile` for a shape that NumPy cannot have."""
     if min(shape, default=0) < 0 or len(shape) > AXES or max(shape, default=0) >= 1 << 63:
-        raise BadFile(f"{name} has a damaged header: shape {one_line(shape)}")
+        raise damaged_header(name, f"shape {one_line(shape)}")
 
 
 def check_numbers(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -311,12 +298,3 @@ def check_numbers(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind in "biuf" or dtype.name == "bfloat16":
         return dtype
     raise not_numbers(name, dtype)
-
-
-def check_length(array: ArrayFile, length: int) -> None:
-    """Raise `BadFile` if a file is too short for its elements."""
-    if length < array.nbytes:
-        raise BadFile(
-            f"{array.name} is truncated: shape {array.shape} of {array.dtype} takes {array.nbytes:,} bytes, "
-            f"and {length:,} are there"
-        )

@@ -49,6 +49,15 @@ def telling(name: str, what: str = "file") -> Iterator[None]:
         raise BadFile(f"{name} is a damaged {what}: {one_line(error)}") from None
 
 
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Turn what the library finds wrong with an array into a sentence that begins with its file's name."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise BadFile(f"{name}: {error}") from None
+
+
 def needed(name: str, what: str, package: str, extra: str) -> Any:
     """Return an optional package, imported when a file needs it; `what` is what needs it."""
     try:
@@ -57,6 +66,11 @@ def needed(name: str, what: str, package: str, extra: str) -> Any:
             return importlib.import_module(package)
     except ImportError:
         raise NoSuchArray(f'{name}{what} needs {package}: pip install "withlogits[{extra}]"') from None
+
+
+def damaged_header(name: str, what: str) -> BadFile:
+    """Return the error for a header that no file of this kind can have."""
+    return BadFile(f"{name} has a damaged header: {what}")
 
 
 def not_numbers(name: str, kind: object) -> BadFile:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from withlogits.evaluation.files.array import Array, ArrayFile, ChunkedFile, Shape, check_numbers
 from withlogits.evaluation.files.errors import BadFile, NoSuchArray, chosen, listed, needed, one_line, telling
-from withlogits.evaluation.files.unpack import inflated_length, longest
+from withlogits.evaluation.files.unpack import longest, unpacked
 from withlogits.tiles import Tile
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -36,14 +35,7 @@ class Hdf5File(ChunkedFile):
     def _open(self) -> Any:
         import h5py
 
-        file = h5py.File(self.path, "r")
-        try:
-            if self.chunks is not None:
-                _check_index(file[self.member], self.chunks, os.path.getsize(self.path))
-        except BaseException:
-            file.close()
-            raise
-        return file
+        return h5py.File(self.path, "r")
 
     def _read(self, source: Any, index: Tile) -> Array:
         dataset = source[self.member]
@@ -53,7 +45,7 @@ class Hdf5File(ChunkedFile):
 
 
 def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
-    """Return a dataset, of which only the header is read."""
+    """Return a dataset, of which only the header and the index of chunks are read."""
     library = needed(name, "", "h5py", "hdf5")
     with telling(name, Hdf5File.kind), library.File(path, "r") as file:
         if member is None:
@@ -63,9 +55,10 @@ def open_hdf5(name: str, path: str, member: str | None) -> ArrayFile:
         if dataset.shape is None:
             raise BadFile(f"{name} holds no elements: its dataspace is null")
         dtype = check_numbers(name, np.dtype(dataset.dtype.str) if dataset.dtype.kind in "biuf" else dataset.dtype)
-        shape = tuple(dataset.shape)
-        array = Hdf5File(name, path, inside, shape, dtype, False, shape, dataset.chunks)
-        return array.checked(lambda: os.path.getsize(path))
+        array = Hdf5File(name, path, inside, tuple(dataset.shape), dtype, False, dataset.chunks).checked()
+        if array.chunks is not None:
+            _check_index(dataset, array.chunks, array.stored)
+        return array
 
 
 def _dataset(library: Any, name: str, path: str, file: Any, inside: str) -> Any:
@@ -143,8 +136,8 @@ def _check_index(dataset: Any, chunks: Shape, length: int) -> None:
 def _check_chunks(dataset: Any, chunks: Shape, index: Tile) -> None:
     """Check that the chunks of a part unpack to no more than they should.
 
-    HDF5 unpacks a chunk to any length. A deflated chunk is unpacked here first, in pieces that are dropped, which takes
-    about as long as to read it. The other filters that HDF5 brings along cannot expand a chunk by much.
+    HDF5 unpacks a chunk to any length. A deflated chunk is unpacked here first, which takes about as long as to read
+    it. The other filters that HDF5 brings along cannot expand a chunk by much.
     """
     filters = _filters(dataset)
     if not filters:
@@ -158,5 +151,5 @@ def _check_chunks(dataset: Any, chunks: Shape, index: Tile) -> None:
         if DEFLATE in filters and info.size * DEFLATE_TIMES > limit + UNCHECKED:
             mask, data = dataset.id.read_direct_chunk(corner)
             if not mask >> filters.index(DEFLATE) & 1:
-                with contextlib.suppress(zlib.error):  # HDF5 raises the same error
-                    inflated_length(data, limit)
+                with contextlib.suppress(zlib.error, EOFError):  # HDF5 raises an error of its own
+                    unpacked("zlib", data, limit)

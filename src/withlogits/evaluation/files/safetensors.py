@@ -8,12 +8,11 @@ the file, and only newer releases of it make bfloat16 known to NumPy.
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import numpy as np
 
-from withlogits.evaluation.files.array import ArrayFile, MappedFile, check_length, check_shape
+from withlogits.evaluation.files.array import ArrayFile, MappedFile
 from withlogits.evaluation.files.errors import chosen, needed, not_numbers, telling
 
 DTYPES = {
@@ -42,15 +41,8 @@ def open_safetensors(name: str, path: str, member: str | None) -> ArrayFile:
         with open(path, "rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(length))[tensor]
-            left = os.fstat(stream.fileno()).st_size - 8 - length
-        begin, end = header["data_offsets"]
-        shape = tuple(header["shape"])
-        check_shape(name, shape)
-        array = SafetensorsFile(
-            name, path, tensor, shape, _dtype(name, header["dtype"]), False, offset=8 + length + begin
-        )
-    check_length(array, min(end, left) - begin)
-    return array
+        dtype, offset = _dtype(name, header["dtype"]), 8 + length + header["data_offsets"][0]
+        return SafetensorsFile(name, path, tensor, tuple(header["shape"]), dtype, False, offset).checked()
 
 
 def _dtype(name: str, code: str) -> np.dtype[Any]:

@@ -1,4 +1,4 @@
-"""Unpack a chunk, but to no more than its array needs.
+"""Bound what packed bytes unpack to: chunks, and members of zip archives.
 
 A chunk of a megabyte can unpack to gigabytes if it means harm, or is damaged, and the libraries that read chunked
 formats unpack it to whatever length comes.
@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import bz2
 import math
+import zipfile
 import zlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from withlogits.evaluation.files.errors import BadFile, one_line
+
 ZSTD = b"\x28\xb5\x2f\xfd"
+INFLATE = partial(zlib.decompressobj, wbits=47)  # zlib or gzip, as the first bytes say
+STREAMS: dict[str, Callable[[], Any]] = {"zlib": INFLATE, "gzip": INFLATE, "bz2": bz2.BZ2Decompressor}
 # What the bytes of a method say of their length: where it stands, in a header of the chunk.
 STATED = {"blosc": slice(4, 8), "lz4": slice(0, 4)}
 METHODS = ("blosc", "bz2", "gzip", "lz4", "zlib", "zstd")
+# How many times longer the unpacked bytes can be, by the method's own format, with some bytes for very short members.
+TIMES = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+OTHERS = 1 << 16  # bzip2 and LZMA
+SHORT = 1 << 12
 
 
 class TooLong(ValueError):
@@ -25,30 +36,19 @@ class TooLong(ValueError):
 
 def unpacked(method: str, data: bytes, limit: int) -> Any:
     """Return the bytes; TooLong if there are more than `limit`. Methods but zlib, gzip and bz2 need numcodecs."""
-    if method in ("zlib", "gzip"):
-        return _inflated(lambda: zlib.decompressobj(wbits=47), data, limit)
-    if method == "bz2":
-        return _inflated(bz2.BZ2Decompressor, data, limit)
+    if method in STREAMS:
+        return _inflated(STREAMS[method], data, limit)
 
     from numcodecs import blosc, lz4, zstd
 
-    if method == "zstd":
-        length = zstd_length(data)
-        if length is None:  # of a stream: the length shows when it does not fit
-            zstd.decompress(data, np.empty(limit, np.uint8))
-            return zstd.decompress(data)
-        return zstd.decompress(data, np.empty(_within(length, limit), np.uint8))
-    _within(int.from_bytes(data[STATED[method]], "little"), limit)
-    return {"blosc": blosc, "lz4": lz4}[method].decompress(data)
-
-
-def inflated_length(data: bytes, limit: int) -> int:
-    """Return to how many bytes a zlib stream unpacks; TooLong if more than `limit`."""
-    stream, total = zlib.decompressobj(), 0
-    while data and not stream.eof:
-        total = _within(total + len(stream.decompress(data, 1 << 16)), limit)
-        data = stream.unconsumed_tail
-    return total
+    if method != "zstd":
+        _within(int.from_bytes(data[STATED[method]], "little"), limit)
+        return {"blosc": blosc, "lz4": lz4}[method].decompress(data)
+    length = zstd_length(data)
+    if length is None:  # of a stream: the length shows when it does not fit
+        zstd.decompress(data, np.empty(limit, np.uint8))
+        return zstd.decompress(data)
+    return zstd.decompress(data, np.empty(_within(length, limit), np.uint8))
 
 
 def zstd_length(data: bytes) -> int | None:
@@ -89,3 +89,17 @@ def _within(length: int, limit: int) -> int:
     if length > limit:
         raise TooLong(f"a chunk unpacks to {length:,} bytes or more, where {limit:,} are the most")
     return length
+
+
+def check_member(name: str, info: zipfile.ZipInfo, archive: int) -> None:
+    """Raise `BadFile` if an archive of that many bytes cannot hold a member of these sizes.
+
+    A stream ends at its member's size, so a header that states less reads less, and one that states more is refused
+    before any memory is allocated.
+    """
+    times = TIMES.get(info.compress_type, OTHERS)
+    if info.compress_size > archive or info.file_size > times * info.compress_size + SHORT:
+        raise BadFile(
+            f"{name} is a damaged archive: {one_line(info.filename)} claims {info.file_size:,} bytes, packed into "
+            f"{info.compress_size:,} of an archive of {archive:,}"
+        )

@@ -12,6 +12,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,8 +27,7 @@ from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 from withlogits.evaluation.files.array import Array, ArrayFile, ChunkedFile, check_numbers
 from withlogits.evaluation.files.errors import BadFile, chosen, one_line, telling
-from withlogits.evaluation.files.unpack import METHODS, longest, unpacked
-from withlogits.evaluation.files.zips import check_member
+from withlogits.evaluation.files.unpack import METHODS, check_member, longest, unpacked
 from withlogits.tiles import Tile
 
 DESCRIPTIONS = {"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"}
@@ -139,17 +139,11 @@ class BoundedCompressor(Compressor):  # type: ignore[misc]
 
 def open_zarr(name: str, path: str, member: str | None) -> ArrayFile:
     """Return an array, of which only the description is read."""
-    with telling(name, ZarrFile.kind):
-        source = OpenArray(name, path, member)
-        try:
-            array = source.array
-            shape = tuple(array.shape)
-            dtype = check_numbers(name, array.dtype)
-            # The chunks inside a shard, of which each is unpacked by itself.
-            file = ZarrFile(name, path, array.path, shape, dtype, False, shape, tuple(array.chunks))
-            return file.checked(lambda: _bytes_in(path))
-        finally:
-            source.close()
+    with telling(name, ZarrFile.kind), closing(OpenArray(name, path, member)) as source:
+        array = source.array
+        dtype = check_numbers(name, array.dtype)
+        # The chunks inside a shard, of which each is unpacked by itself.
+        return ZarrFile(name, path, array.path, tuple(array.shape), dtype, False, tuple(array.chunks)).checked()
 
 
 def opened_store(name: str, path: str) -> CheckedStore:
@@ -175,12 +169,6 @@ def opened_store(name: str, path: str) -> CheckedStore:
         return members[key].file_size
 
     return CheckedStore(ZipStore(path, mode="r"), length_of_member)
-
-
-def _bytes_in(path: str) -> int:
-    if not os.path.isdir(path):
-        return os.path.getsize(path)
-    return sum(os.path.getsize(os.path.join(folder, file)) for folder, _, files in os.walk(path) for file in files)
 
 
 def _bounded(name: str, codecs: Iterable[Codec]) -> list[Codec]:

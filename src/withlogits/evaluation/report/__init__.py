@@ -52,4 +52,4 @@ def write(evaluation: Evaluation, path: Path, language: str = "en") -> None:
         raise ValueError(f"language is {language!r}; expected one of {', '.join(map(repr, TEXTS))}")
     with open_output(path, evaluation.sources.values()) as stream:
         # File names may hold bytes that are no text; they are shown as escapes.
-        stream.write(render(evaluation, TEXTS[language]).encode("utf-8", "backslashreplace"))
+        stream.write(render(evaluation, language).encode("utf-8", "backslashreplace"))

@@ -12,15 +12,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from withlogits.evaluation.report import tables
-from withlogits.evaluation.report.texts import CHINESE_TITLES, Texts
-from withlogits.evaluation.report.words import count_text, decimal, kind_of, percent, plural, unit_of, whole
+from withlogits.evaluation.report.texts import CHINESE_TITLES, TEXTS
+from withlogits.evaluation.report.words import Words, decimal, percent, plural, whole
 from withlogits.evaluation.results import Evaluation
 from withlogits.guide.findings import Severity
 from withlogits.version import __version__
 
 if TYPE_CHECKING:
-    import jinja2
-
     from withlogits.evaluation.report.svg import Plot
 
 PACKAGE = "withlogits.evaluation.report"
@@ -54,34 +52,39 @@ class Figure:
     half: bool = False
 
 
-def render(evaluation: Evaluation, t: Texts) -> str:
+def render(evaluation: Evaluation, language: str) -> str:
     """Return the whole page."""
     ready()
+    import jinja2
 
+    t = Words(evaluation, TEXTS[language])
     order = tables.by_total_loss(evaluation)
-    found = [tables.costliest_table(evaluation, t), tables.confusions_table(evaluation, t)]
+    found = [tables.costliest_table(t), tables.confusions_table(t)]
     script, style = _source("report.js"), _source("report.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            t=t,
-            evaluation=evaluation,
-            version=__version__,
-            script=script,
-            style=style,
-            # Nothing is loaded from anywhere, and no script runs but ours: said to the browser too.
-            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-            title=": ".join([t["title"], *list(_sources(evaluation).values())[:1]]),
-            facts=_facts(evaluation, t),
-            titles=CHINESE_TITLES if t["lang"] != "en" else {},
-            summary=_summary(evaluation, t),
-            groups=_groups(evaluation, t),
-            figures=_figures(evaluation, order, t),
-            per_class=tables.per_class_table(evaluation, order, t),
-            others=[table for table in found if table is not None],
-        )
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(PACKAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        t=t.texts,
+        evaluation=evaluation,
+        version=__version__,
+        script=script,
+        style=style,
+        # Nothing is loaded from anywhere, and no script runs but ours: said to the browser too.
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        title=": ".join([t("title"), *list(_sources(evaluation).values())[:1]]),
+        facts=_facts(t),
+        titles=CHINESE_TITLES if language != "en" else {},
+        summary=_summary(t),
+        groups=_groups(t),
+        figures=_figures(order, t),
+        per_class=tables.per_class_table(order, t),
+        others=[table for table in found if table is not None],
     )
 
 
@@ -92,32 +95,20 @@ def ready() -> None:
         raise ImportError(f'the report needs {" and ".join(missing)}: pip install "withlogits[report]"')
 
 
-def _environment() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader(PACKAGE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def _source(name: str) -> str:
     # Line ends as they are on the page, whatever they are in the file: the script's digest hangs on them.
     return (files(PACKAGE) / "templates" / name).read_text("utf-8").replace("\r\n", "\n")
 
 
-def _facts(evaluation: Evaluation, t: Texts) -> list[tuple[str, str, bool]]:
+def _facts(t: Words) -> list[tuple[str, str, bool]]:
     """Return heading, text, and whether the text is a name in code."""
-    count = count_text(evaluation, evaluation.count, t)
-    data = t["data_text"].format(count=count, classes=plural(t["classes_count"], evaluation.classes))
-    if evaluation.ignored:
-        data += t["comma"] + t["ignored_text"].format(ignored=count_text(evaluation, evaluation.ignored, t))
-    names = [(t.get(key, key), name, True) for key, name in _sources(evaluation).items()]
-    loss = FUNCTIONS.get(evaluation.loss_name, evaluation.loss_name)
-    return [*names, (t["data"], data, False), (t["loss_function"], loss, True)]
+    e = t.evaluation
+    data = t("data_text", count=t.count(e.count), classes=plural(t.texts["classes_count"], e.classes))
+    if e.ignored:
+        data += t("comma") + t("ignored_text", ignored=t.count(e.ignored))
+    names = [(t.texts.get(key, key), name, True) for key, name in _sources(e).items()]
+    loss = FUNCTIONS.get(e.loss_name, e.loss_name)
+    return [*names, (t("data"), data, False), (t("loss_function"), loss, True)]
 
 
 def _sources(evaluation: Evaluation) -> dict[str, str]:
@@ -125,11 +116,11 @@ def _sources(evaluation: Evaluation) -> dict[str, str]:
     return {key: name for key, name in evaluation.sources.items() if name != key}
 
 
-def _summary(evaluation: Evaluation, t: Texts) -> list[tuple[str, str]]:
+def _summary(t: Words) -> list[tuple[str, str]]:
     """Return each severity that occurs, and how often."""
     severities: tuple[Severity, ...] = ("error", "warning", "note")
-    counts = [(severity, len(evaluation.diagnosis.of(severity))) for severity in severities]
-    return [(severity, plural(t[severity + "s_count"], count)) for severity, count in counts if count]
+    counts = [(severity, len(t.evaluation.diagnosis.of(severity))) for severity in severities]
+    return [(severity, plural(t.texts[severity + "s_count"], count)) for severity, count in counts if count]
 
 
 def _guess(evaluation: Evaluation) -> float:
@@ -137,13 +128,14 @@ def _guess(evaluation: Evaluation) -> float:
     return math.log(max(1, evaluation.classes) if evaluation.exclusive else 2)
 
 
-def _groups(evaluation: Evaluation, t: Texts) -> list[Group]:
+def _groups(t: Words) -> list[Group]:
     def group(name: str, about: str, *figures: tuple[str, Callable[[float | None], str], float | None]) -> Group:
-        return Group(t[f"group_{name}"], [(t.get(key, key), shown(value)) for key, shown, value in figures], about)
+        shown = [(t.texts.get(key, key), text(value)) for key, text, value in figures]
+        return Group(t(f"group_{name}"), shown, about)
 
-    e = evaluation
+    e = t.evaluation
     perplexity = [("perplexity", decimal, e.perplexity)] if e.exclusive else []
-    top = [(t["top"].format(k=k), percent, share) for k, share in sorted((e.top_k or {}).items()) if k > 1]
+    top = [(t("top", k=k), percent, share) for k, share in sorted((e.top_k or {}).items()) if k > 1]
     independent = [
         ("micro_f1", percent, e.f1),
         ("macro_f1", percent, e.macro_f1),
@@ -154,20 +146,20 @@ def _groups(evaluation: Evaluation, t: Texts) -> list[Group]:
         ("average_precision_mean", decimal, e.average_precision),
     ]
     decisions = [("accuracy", percent, e.accuracy), *top] if e.exclusive else independent
-    fitted = t["space"] + t["fitted_on"].format(count=count_text(e, e.fitted_on, t)) if e.fitted_on else ""
+    fitted = t("space") + t("fitted_on", count=t.count(e.fitted_on)) if e.fitted_on else ""
     return [
         group(
             "loss",
-            t["about_loss"].format(unit=t[unit_of(e)]),
+            t("about_loss", unit=t.unit),
             ("loss_nats", decimal, e.loss),
             ("loss_bits", decimal, e.bits),
             *perplexity,
             ("guessing", decimal, _guess(e)),
         ),
-        group("decisions", t[f"about_decisions_{kind_of(e)}"], *decisions),
+        group("decisions", t("about_decisions"), *decisions),
         group(
             "calibration",
-            t["about_calibration"] + fitted,
+            t("about_calibration") + fitted,
             ("temperature", lambda value: decimal(value, 3), e.temperature),
             ("loss_at_temperature", decimal, e.loss_at_temperature),
             ("ece_before", percent, e.calibration.error),
@@ -176,51 +168,52 @@ def _groups(evaluation: Evaluation, t: Texts) -> list[Group]:
     ]
 
 
-def _figures(evaluation: Evaluation, order: list[int], t: Texts) -> list[Figure]:
+def _figures(order: list[int], t: Words) -> list[Figure]:
     from withlogits.evaluation.report import plots, svg  # matplotlib is imported for a report only
 
     with svg.style():
-        return _drawn(evaluation, order, t, plots)
+        return _drawn(order, t, plots)
 
 
-def _drawn(evaluation: Evaluation, order: list[int], t: Texts, plots: Any) -> list[Figure]:
+def _drawn(order: list[int], t: Words, plots: Any) -> list[Figure]:
+    evaluation = t.evaluation
     titles = (
-        t["reliability_before"],
-        t["reliability_after"].format(temperature=decimal(evaluation.temperature, 3)),
+        t("reliability_before"),
+        t("reliability_after", temperature=decimal(evaluation.temperature, 3)),
     )
     calibrations = (evaluation.calibration, evaluation.calibration_at_temperature)
     bars = plots.BARS
     figures = [
         Figure(
             "histogram",
-            t["histogram"],
-            [plots.histogram_plot(evaluation, _guess(evaluation), t)],
-            table=tables.histogram_table(evaluation, t),
+            t("histogram"),
+            [plots.histogram_plot(_guess(evaluation), t)],
+            table=tables.histogram_table(t),
             half=True,
         ),
         Figure(
             "per-class",
-            t["per_class_figure"],
-            [plots.per_class_plot(evaluation, order, t)],
-            t["per_class_figure_some"].format(shown=bars, all=whole(len(order))) if len(order) > bars else "",
+            t("per_class_figure"),
+            [plots.per_class_plot(order, t)],
+            t("per_class_figure_some", shown=bars, all=whole(len(order))) if len(order) > bars else "",
             half=True,
         ),
         Figure(
             "reliability",
-            t["reliability"],
-            [plots.reliability_plot(evaluation, *pair, t) for pair in zip(calibrations, titles, strict=True)],
-            legend=t["reliability_legend"].format(unit=t[unit_of(evaluation)]),
-            table=tables.reliability_table(evaluation, titles, t),
+            t("reliability"),
+            [plots.reliability_plot(*pair, t) for pair in zip(calibrations, titles, strict=True)],
+            legend=t("reliability_legend", unit=t.unit),
+            table=tables.reliability_table(titles, t),
         ),
     ]
     if evaluation.confusion is not None:
-        plot, right, wrong = plots.confusion_plot(evaluation, evaluation.confusion, t)
+        plot, right, wrong = plots.confusion_plot(evaluation.confusion, t)
         shown = min(len(evaluation.confusion.classes), plots.CELLS)
         some = shown < evaluation.classes
-        text = t["confusion_some"].format(shown=whole(shown), all=whole(evaluation.classes)) if some else ""
+        text = t("confusion_some", shown=whole(shown), all=whole(evaluation.classes)) if some else ""
         keys = (
-            ("right", t["confusion_right"].format(share=right)),
-            ("wrong", t["confusion_wrong"].format(share=wrong)),
+            ("right", t("confusion_right", share=right)),
+            ("wrong", t("confusion_wrong", share=wrong)),
         )
-        figures.append(Figure("confusion", t["confusion"], [plot], text, t["confusion_legend"], keys))
+        figures.append(Figure("confusion", t("confusion"), [plot], text, t("confusion_legend"), keys))
     return figures

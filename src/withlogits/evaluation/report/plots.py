@@ -11,20 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from withlogits.evaluation.report.svg import COLUMN, WIDTH, Drawing, Plot
-from withlogits.evaluation.report.texts import Texts
-from withlogits.evaluation.report.words import (
-    compact,
-    count_text,
-    decimal,
-    kind_of,
-    percent,
-    rows_text,
-    short,
-    spoken,
-    unit_of,
-    whole,
-    width,
-)
+from withlogits.evaluation.report.words import Words, compact, decimal, percent, short, whole, width
 from withlogits.evaluation.results import Calibration, Confusion, Counts, Evaluation, Floats, Histogram
 
 BARS = 20
@@ -55,16 +42,18 @@ def quantile(histogram: Histogram, share: float) -> float:
     return float(low + (high - low) * (share * total - below[place]) / histogram.counts[place])
 
 
-def histogram_plot(evaluation: Evaluation, guess: float, t: Texts) -> Plot:
+def histogram_plot(guess: float, t: Words) -> Plot:
     """Draw densities over the logarithm of the loss, with the mean and the loss of guessing as lines.
 
     A bar's height is what its bin has for each doubling of the loss, so that the width of a bin does not matter.
     """
-    histogram, unit = evaluation.histogram, t[unit_of(evaluation)]
+    evaluation, unit = t.evaluation, t.unit
+    histogram = evaluation.histogram
     total = int(histogram.counts.sum())
-    message = t["histogram_empty"]
+    message = t("histogram_empty")
     if total:
-        message = t["histogram_message"].format(
+        message = t(
+            "histogram_message",
             unit=unit,
             median=decimal(quantile(histogram, 0.5), 2),
             high=decimal(quantile(histogram, 0.9), 2),
@@ -72,8 +61,8 @@ def histogram_plot(evaluation: Evaluation, guess: float, t: Texts) -> Plot:
             guess=decimal(guess),
         )
     if evaluation.count > total:
-        left_out = count_text(evaluation, evaluation.count - total, t)
-        message += t["space"] + t["histogram_left_out"].format(count=left_out)
+        left_out = t.count(evaluation.count - total)
+        message += t("space") + t("histogram_left_out", count=left_out)
     if not total:
         return Plot(message)
     edges = finite_edges(histogram)
@@ -90,20 +79,21 @@ def histogram_plot(evaluation: Evaluation, guess: float, t: Texts) -> Plot:
     axes.grid(axis="y")
     for i in used:
         count = int(histogram.counts[i])
-        tip = t["histogram_tip"].format(
+        tip = t(
+            "histogram_tip",
             low=decimal(histogram.edges[i], 3),
             high=decimal(histogram.edges[i + 1], 3),
-            count=count_text(evaluation, count, t),
+            count=t.count(count),
             share=percent(count / total),
         )
         tall = max(density[i], 0.01 * density.max())  # what is there is seen
         bar = Rectangle((edges[i], 0), edges[i + 1] - edges[i], tall)
         drawing.mark(axes.add_artist(bar), "bar", tip)
-    drawing.label(-52, 250, t["histogram_y"].format(unit=unit))
-    drawing.text(0.5, 0, t["histogram_x_log"], "name", (0, -38), xycoords="axes fraction", ha="center")
+    drawing.label(-52, 250, t("histogram_y", unit=unit))
+    drawing.text(0.5, 0, t("histogram_x_log"), "name", (0, -38), xycoords="axes fraction", ha="center")
     low, high = axes.get_xlim()
     values = (("mean", evaluation.loss), ("guess", guess))
-    rules = [(value, kind, t[kind].format(value=decimal(value, 3))) for kind, value in values if low <= value <= high]
+    rules = [(value, kind, t(kind, value=decimal(value, 3))) for kind, value in values if low <= value <= high]
     pixels = (WIDTH - 66) / math.log(high / low)
     leftward = any(math.log(high / value) * pixels < 6 + width(text) * COLUMN for value, _, text in rules)
     # In this order no line crosses the name of another.
@@ -116,16 +106,16 @@ def histogram_plot(evaluation: Evaluation, guess: float, t: Texts) -> Plot:
     return Plot(message, drawing.svg(), widest=WIDTH + 100)
 
 
-def reliability_plot(evaluation: Evaluation, calibration: Calibration, title: str, t: Texts) -> Plot:
+def reliability_plot(calibration: Calibration, title: str, t: Words) -> Plot:
     """Draw what came true over the confidence, the gap to the diagonal, and below it where the rows lie."""
-    kind = kind_of(evaluation)
     total = int(calibration.counts.sum())
     if not total:
-        return Plot(t["reliability_empty"], title=title)
+        return Plot(t("reliability_empty"), title=title)
     shares = calibration.counts / total
     used = np.flatnonzero(calibration.counts)
     confidence, accuracy = calibration.confidence[used], calibration.accuracy[used]
-    message = t["reliability_message_" + kind].format(
+    message = t(
+        "reliability_message",
         confidence=percent(float(shares[used] @ confidence)),
         accuracy=percent(float(shares[used] @ accuracy)),
         error=percent(calibration.error),
@@ -141,27 +131,31 @@ def reliability_plot(evaluation: Evaluation, calibration: Calibration, title: st
     for ends in pairwise(zip(confidence, accuracy, strict=True)):
         drawing.mark(axes.plot(*zip(*ends, strict=True))[0], "curve")
     for i, x, y in zip(used, confidence, accuracy, strict=True):
-        tip = t["reliability_tip"].format(
-            confidence=percent(x), accuracy=percent(y), count=count_text(evaluation, int(calibration.counts[i]), t)
+        tip = t(
+            "reliability_tip", confidence=percent(x), accuracy=percent(y), count=t.count(int(calibration.counts[i]))
         )
         drawing.mark(axes.plot([x], [y], "o")[0], "dot", tip)
         low, high = calibration.edges[i : i + 2]
         bar = Rectangle((low, 0), high - low, max(shares[i], 0.04 * shares.max()))
         drawing.mark(below.add_artist(bar), "bar quiet", tip)
-    drawing.label(-38, 262, t["reliability_y_" + kind])
-    drawing.label(0, -40, t["reliability_x"], "right")
+    drawing.label(-38, 262, t("reliability_y"))
+    drawing.label(0, -40, t("reliability_x"), "right")
     return Plot(message, drawing.svg(), title, widest=WIDTH + 60)
 
 
-def per_class_plot(evaluation: Evaluation, order: Sequence[int], t: Texts) -> Plot:
+def per_class_plot(order: Sequence[int], t: Words) -> Plot:
     """Draw the mean loss of the first of these classes, the largest first; an infinite loss fills the width."""
-    each = evaluation.per_class
+    evaluation, each = t.evaluation, t.evaluation.per_class
     known = sorted((i for i in order if not math.isnan(each.loss[i])), key=lambda i: -each.loss[i])
     if not known:
-        return Plot(t["per_class_figure_none"])
-    worst, best = (spoken(evaluation, int(each.classes[i]), t) for i in (known[0], known[-1]))
-    message = t["per_class_figure_message" if len(known) > 1 else "per_class_figure_one"].format(
-        worst=worst, high=decimal(each.loss[known[0]]), best=best, low=decimal(each.loss[known[-1]])
+        return Plot(t("per_class_figure_none"))
+    worst, best = (t.spoken(int(each.classes[i])) for i in (known[0], known[-1]))
+    message = t(
+        "per_class_figure_message" if len(known) > 1 else "per_class_figure_one",
+        worst=worst,
+        high=decimal(each.loss[known[0]]),
+        best=best,
+        low=decimal(each.loss[known[-1]]),
     )
     first = set([i for i in order if not math.isnan(each.loss[i])][:BARS])
     chosen = [i for i in known if i in first]
@@ -178,31 +172,31 @@ def per_class_plot(evaluation: Evaluation, order: Sequence[int], t: Texts) -> Pl
     if math.isfinite(evaluation.loss) and evaluation.loss <= most:
         drawing.mark(axes.plot([evaluation.loss] * 2, [-0.6, len(chosen) - 0.5])[0], "rule mean")
         ha = "right" if evaluation.loss > 0.6 * most else "left" if evaluation.loss < 0.2 * most else "center"
-        text = t["mean"].format(value=decimal(evaluation.loss, 3))
+        text = t("mean", value=decimal(evaluation.loss, 3))
         drawing.text(evaluation.loss, -0.5, text, "mean", (0, 12), ha=ha)
     for row, i in enumerate(chosen):
         loss, support = float(each.loss[i]), int(each.support[i])
         end = min(loss, most)
-        count = rows_text(support, t) if evaluation.exclusive else t["yes_count"].format(n=whole(support))
-        name = spoken(evaluation, int(each.classes[i]), t)
-        tip = t["per_class_tip"].format(name=name, loss=decimal(loss), count=count)
+        count = t.rows(support) if evaluation.exclusive else t("yes_count", n=whole(support))
+        name = t.spoken(int(each.classes[i]))
+        tip = t("per_class_tip", name=name, loss=decimal(loss), count=count)
         bar = Rectangle((0, row - thick / 2), max(end, 0.002 * most), thick)
         drawing.mark(axes.add_artist(bar), "bar", tip)
         drawing.text(end, row, decimal(loss, 3), "halo", (6, -4))
     return Plot(message, drawing.svg(), widest=WIDTH + 100)
 
 
-def confusion_plot(evaluation: Evaluation, confusion: Confusion, t: Texts) -> tuple[Plot, str, str]:
+def confusion_plot(confusion: Confusion, t: Words) -> tuple[Plot, str, str]:
     """Draw a heat map of shares of the true class; return what the deepest colours of right and wrong mean too."""
     kept = most_confused(confusion)
     matrix, classes = confusion.matrix[np.ix_(kept, kept)], confusion.classes[kept]
-    rows = _rows_of(evaluation, confusion)[kept]
+    rows = _rows_of(t.evaluation, confusion)[kept]
     shares = matrix / np.maximum(rows, 1)[:, None]
-    message = _confusion_message(evaluation, confusion, matrix, int(rows.sum()), t)
+    message = _confusion_message(confusion, matrix, int(rows.sum()), t)
     if not matrix.any():
         return Plot(message), percent(0), percent(0)
-    names = [spoken(evaluation, int(index), t) for index in classes]
-    shown = [short(evaluation.name_of(int(index)), NAME_COLUMNS) for index in classes]
+    names = [t.spoken(int(index)) for index in classes]
+    shown = [short(t.evaluation.name_of(int(index)), NAME_COLUMNS) for index in classes]
     many, longest = len(kept), max(map(width, shown))
     cell = 56 if many <= 4 else 36 if many <= 12 else 24
     upright = longest <= 3
@@ -229,7 +223,7 @@ def confusion_plot(evaluation: Evaluation, confusion: Confusion, t: Texts) -> tu
         # The letters of a cell stay readable on the deepest colour, which is therefore not the full one.
         depth = 0.08 + 0.62 * share / scales[i == j]
         text = "confusion_tip_right" if i == j else "confusion_tip"
-        tip = t[text].format(label=names[i], predicted=names[j], count=rows_text(count, t), share=percent(share))
+        tip = t(text, label=names[i], predicted=names[j], count=t.rows(count), share=percent(share))
         kind = "cell right" if i == j else "cell wrong"
         drawing.mark(square, kind, tip, **{"fill-opacity": f"{depth:.2f}"})
         if many <= 12:
@@ -237,8 +231,8 @@ def confusion_plot(evaluation: Evaluation, confusion: Confusion, t: Texts) -> tu
     for j, name in enumerate(shown):
         turned = {"ha": "center"} if upright else {"rotation": 45, "rotation_mode": "anchor"}
         drawing.text(j + 0.5, 0, name, "tick", (0 if upright else 4, 8), **turned)
-    drawing.label(0, drawing.height - 20, t["confusion_predicted"])
-    drawing.text(0, 0, t["confusion_true"], "name", (-8, 8), ha="right")
+    drawing.label(0, drawing.height - 20, t("confusion_predicted"))
+    drawing.text(0, 0, t("confusion_true"), "name", (-8, 8), ha="right")
     widest, narrowest = round(1.2 * drawing.width), round(0.8 * drawing.width)
     plot = Plot(message, drawing.svg(), widest=widest, narrowest=narrowest)
     return plot, percent(scales[True]), percent(scales[False])
@@ -259,16 +253,17 @@ def _rows_of(evaluation: Evaluation, confusion: Confusion) -> Counts:
     return np.array([max(known.get(number, 0), at_least) for number, at_least in pairs], np.int64)
 
 
-def _confusion_message(evaluation: Evaluation, confusion: Confusion, matrix: Counts, rows: int, t: Texts) -> str:
+def _confusion_message(confusion: Confusion, matrix: Counts, rows: int, t: Words) -> str:
     if not rows:
-        return t["confusion_empty"]
+        return t("confusion_empty")
     right = percent(int(np.trace(matrix)) / rows)
     if not confusion.common:
-        return t["confusion_message_none"].format(right=right)
+        return t("confusion_message_none", right=right)
     label, predicted, count = confusion.common[0]
-    return t["confusion_message"].format(
+    return t(
+        "confusion_message",
         right=right,
-        label=spoken(evaluation, label, t),
-        predicted=spoken(evaluation, predicted, t),
-        count=rows_text(count, t),
+        label=t.spoken(label),
+        predicted=t.spoken(predicted),
+        count=t.rows(count),
     )

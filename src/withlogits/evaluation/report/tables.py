@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from withlogits.evaluation.report.texts import Texts
-from withlogits.evaluation.report.words import NOTHING, decimal, percent, whole
+from withlogits.evaluation.report.words import NOTHING, Words, decimal, percent, whole
 from withlogits.evaluation.results import Evaluation, Floats
 
 CLASSES = 200  # a page with 32,000 rows helps nobody
@@ -65,38 +64,38 @@ def by_total_loss(evaluation: Evaluation) -> list[int]:
     return [int(place) for place in np.lexsort((evaluation.per_class.classes, -totals))]
 
 
-def per_class_table(evaluation: Evaluation, order: Sequence[int], t: Texts) -> Table:
+def per_class_table(order: Sequence[int], t: Words) -> Table:
     """Return one row for each class, at most `CLASSES`."""
-    each = evaluation.per_class
+    evaluation, each = t.evaluation, t.evaluation.per_class
     shown = list(order[:CLASSES])
     classes = each.classes[shown].tolist()
     totals = total_losses(evaluation)
     with np.errstate(invalid="ignore"):
         shares = totals / (float(totals.sum()) or 1.0)
     named = evaluation.class_names is not None
-    columns = [numbers(t["class"], classes, str, heads=not named)]
+    columns = [numbers(t("class"), classes, str, heads=not named)]
     if named:
         names = [evaluation.name_of(number) for number in classes]
-        columns.append(Column(t["name"], names, names, numeric=False, heads=True))
-    support = t["support_exclusive" if evaluation.exclusive else "support_independent"]
-    columns.append(numbers(support, each.support[shown], whole))
-    columns.append(numbers(t["mean_loss"], each.loss[shown]))
-    columns.append(numbers(t["loss_share"], shares[shown], percent))
+        columns.append(Column(t("name"), names, names, numeric=False, heads=True))
+    columns += [
+        numbers(t("support"), each.support[shown], whole),
+        numbers(t("mean_loss"), each.loss[shown]),
+        numbers(t("loss_share"), shares[shown], percent),
+    ]
     sorted_by = len(columns) - 1
-    columns += [numbers(t[key], getattr(each, key)[shown], percent) for key in ("recall", "precision", "f1")]
+    columns += [numbers(t(key), getattr(each, key)[shown], percent) for key in ("recall", "precision", "f1")]
     for key in ("auroc", "average_precision"):
         if (values := getattr(each, key)) is not None:
-            columns.append(numbers(t[key], values[shown], lambda value: decimal(value, 3)))
-    caption = t["per_class_caption" if len(shown) == len(order) else "per_class_caption_some"]
-    caption = caption.format(shown=whole(len(shown)), all=whole(len(order)))
-    return Table(t["per_class"], caption, columns, sorted_by, t["per_class_figure_none"])
+            columns.append(numbers(t(key), values[shown], lambda value: decimal(value, 3)))
+    caption = "per_class_caption" if len(shown) == len(order) else "per_class_caption_some"
+    caption = t(caption, shown=whole(len(shown)), all=whole(len(order)))
+    return Table(t("per_class"), caption, columns, sorted_by, t("per_class_figure_none"))
 
 
-def costliest_table(evaluation: Evaluation, t: Texts) -> Table:
+def costliest_table(t: Words) -> Table:
     """Return the examples with the highest losses."""
-    exclusive, name_of = evaluation.exclusive, evaluation.name_of
-    kind = "exclusive" if exclusive else "independent"
-    shown = evaluation.costliest[:ROWS]
+    exclusive, name_of = t.evaluation.exclusive, t.evaluation.name_of
+    shown = t.evaluation.costliest[:ROWS]
 
     def label(value: float) -> str:
         if not math.isfinite(value):
@@ -104,63 +103,63 @@ def costliest_table(evaluation: Evaluation, t: Texts) -> Table:
         return name_of(int(value)) if exclusive else f"{value:g}"
 
     places = [", ".join(map(str, e.index)) if len(e.index) == 1 else f"({', '.join(map(str, e.index))})" for e in shown]
-    columns = [Column(t[f"where_{kind}"], places, numeric=False, heads=True)]
+    columns = [Column(t("where"), places, numeric=False, heads=True)]
     if not exclusive:
         names = [name_of(e.index[-1]) if len(e.index) > 1 else NOTHING for e in shown]
-        columns.append(Column(t["class"], names, numeric=False))
+        columns.append(Column(t("class"), names, numeric=False))
     predicted = [name_of(e.predicted) if exclusive else str(e.predicted) for e in shown]
     columns += [
-        numbers(t["loss"], [e.loss for e in shown]),
-        Column(t["label"], [label(e.label) for e in shown], numeric=not exclusive),
-        Column(t["predicted"], predicted, numeric=not exclusive),
-        numbers(t["confidence"], [e.confidence for e in shown], percent),
+        numbers(t("loss"), [e.loss for e in shown]),
+        Column(t("label"), [label(e.label) for e in shown], numeric=not exclusive),
+        Column(t("predicted"), predicted, numeric=not exclusive),
+        numbers(t("confidence"), [e.confidence for e in shown], percent),
     ]
-    caption = t[f"costliest_caption_{kind}"] + _cut(len(shown), len(evaluation.costliest), t)
-    return Table(t["costliest"], caption, columns, empty=t["costliest_none"])
+    caption = t("costliest_caption") + _cut(len(shown), len(t.evaluation.costliest), t)
+    return Table(t("costliest"), caption, columns, empty=t("costliest_none"))
 
 
-def _cut(shown: int, all_: int, t: Texts) -> str:
-    return "" if shown == all_ else t["space"] + t["first_of"].format(shown=whole(shown), all=whole(all_))
+def _cut(shown: int, all_: int, t: Words) -> str:
+    return "" if shown == all_ else t("space") + t("first_of", shown=whole(shown), all=whole(all_))
 
 
-def confusions_table(evaluation: Evaluation, t: Texts) -> Table | None:
+def confusions_table(t: Words) -> Table | None:
     """Return which class was predicted for which, and how often."""
-    if evaluation.confusion is None:
+    if t.evaluation.confusion is None:
         return None
-    common = evaluation.confusion.common
-    shown, name_of = common[:ROWS], evaluation.name_of
+    common = t.evaluation.confusion.common
+    shown, name_of = common[:ROWS], t.evaluation.name_of
     columns = [
-        Column(t["true_class"], [name_of(label) for label, _, _ in shown], numeric=False, heads=True),
-        Column(t["predicted_class"], [name_of(predicted) for _, predicted, _ in shown], numeric=False),
-        numbers(t["times"], [times for _, _, times in shown], whole),
+        Column(t("true_class"), [name_of(label) for label, _, _ in shown], numeric=False, heads=True),
+        Column(t("predicted_class"), [name_of(predicted) for _, predicted, _ in shown], numeric=False),
+        numbers(t("times"), [times for _, _, times in shown], whole),
     ]
-    caption = t["confusions_caption"] + _cut(len(shown), len(common), t)
-    return Table(t["confusions"], caption, columns, empty=t["confusions_none"])
+    caption = t("confusions_caption") + _cut(len(shown), len(common), t)
+    return Table(t("confusions"), caption, columns, empty=t("confusions_none"))
 
 
-def histogram_table(evaluation: Evaluation, t: Texts) -> Table:
+def histogram_table(t: Words) -> Table:
     """Return the bins of the histogram that are not empty."""
-    edges, counts = evaluation.histogram.edges, evaluation.histogram.counts
+    edges, counts = t.evaluation.histogram.edges, t.evaluation.histogram.counts
     used = np.flatnonzero(counts)
     columns = [
-        numbers(t["from"], edges[used], heads=True),
-        numbers(t["to"], edges[used + 1]),
-        numbers(t["count"], counts[used], whole),
-        numbers(t["share"], counts[used] / counts.sum(), percent),
+        numbers(t("from"), edges[used], heads=True),
+        numbers(t("to"), edges[used + 1]),
+        numbers(t("count"), counts[used], whole),
+        numbers(t("share"), counts[used] / counts.sum(), percent),
     ]
-    return Table(t["histogram"], f"{t['histogram']}. {t['histogram_x']}", columns)
+    return Table(t("histogram"), f"{t('histogram')}. {t('histogram_x')}", columns)
 
 
-def reliability_table(evaluation: Evaluation, titles: Sequence[str], t: Texts) -> Table:
+def reliability_table(titles: Sequence[str], t: Words) -> Table:
     """Return the numbers of both reliability diagrams, one after the other."""
-    both = (evaluation.calibration, evaluation.calibration_at_temperature)
+    both = (t.evaluation.calibration, t.evaluation.calibration_at_temperature)
     bins = [(title, c, i) for title, c in zip(titles, both, strict=True) for i in np.flatnonzero(c.counts)]
     reach = [f"{percent(c.edges[i])} – {percent(c.edges[i + 1])}" for _, c, i in bins]
     columns = [
         Column("", [title for title, _, _ in bins], numeric=False, heads=True),
-        Column(t["reliability_x"], reach, numeric=False),
-        numbers(t["claimed"], [c.confidence[i] for _, c, i in bins], percent),
-        numbers(t["came_true"], [c.accuracy[i] for _, c, i in bins], percent),
-        numbers(t["count"], [c.counts[i] for _, c, i in bins], whole),
+        Column(t("reliability_x"), reach, numeric=False),
+        numbers(t("claimed"), [c.confidence[i] for _, c, i in bins], percent),
+        numbers(t("came_true"), [c.accuracy[i] for _, c, i in bins], percent),
+        numbers(t("count"), [c.counts[i] for _, c, i in bins], whole),
     ]
-    return Table(t["reliability"], t["reliability"], columns)
+    return Table(t("reliability"), t("reliability"), columns)

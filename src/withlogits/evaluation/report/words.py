@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from dataclasses import dataclass
 
 from withlogits.evaluation.files.errors import printable
 from withlogits.evaluation.report.texts import Texts
@@ -104,26 +105,33 @@ def short(text: str, columns: int) -> str:
     return kept.rstrip() + "…"
 
 
-def kind_of(evaluation: Evaluation) -> str:
-    """Return the ending of the texts for this kind of classes."""
-    return "exclusive" if evaluation.exclusive else "independent"
+@dataclass(frozen=True)
+class Words:
+    """The texts of a language, and what they say of an evaluation."""
 
+    evaluation: Evaluation
+    texts: Texts
 
-def unit_of(evaluation: Evaluation) -> str:
-    """Return what is counted: rows, or elements of independent classes."""
-    return "rows" if evaluation.exclusive else "elements"
+    def __call__(self, key: str, **fields: object) -> str:
+        """Return a text with its fields filled in; a key that is none by itself is one with the kind of classes."""
+        if key not in self.texts:
+            key += "_exclusive" if self.evaluation.exclusive else "_independent"
+        return self.texts[key].format(**fields)
 
+    @property
+    def unit(self) -> str:
+        """What is counted: rows, or elements of independent classes."""
+        return self("rows" if self.evaluation.exclusive else "elements")
 
-def count_text(evaluation: Evaluation, count: int, t: Texts) -> str:
-    """Return the count of rows, or of elements, in words."""
-    return plural(t[unit_of(evaluation) + "_count"], count)
+    def rows(self, count: int) -> str:
+        """Return the count of rows in words."""
+        return plural(self.texts["rows_count"], count)
 
+    def count(self, count: int) -> str:
+        """Return the count of rows, or of elements, in words."""
+        return plural(self.texts["rows_count" if self.evaluation.exclusive else "elements_count"], count)
 
-def rows_text(count: int, t: Texts) -> str:
-    """Return the count of rows in words."""
-    return plural(t["rows_count"], count)
-
-
-def spoken(evaluation: Evaluation, index: int, t: Texts) -> str:
-    """Return the name of a class within a sentence, where a bare number could be anything."""
-    return t["class_number" if evaluation.class_names is None else "class_named"].format(name=evaluation.name_of(index))
+    def spoken(self, index: int) -> str:
+        """Return the name of a class within a sentence, where a bare number could be anything."""
+        key = "class_number" if self.evaluation.class_names is None else "class_named"
+        return self(key, name=self.evaluation.name_of(index))
