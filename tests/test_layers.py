@@ -40,7 +40,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # Imports that the rules leave out, with the reason.
 EXEMPT = {
     # A result has methods that print or write it, and loads what does that at the call.
-    ("guide.findings", "guide.show"),
     ("evaluation.results", "evaluation.report"),
     ("evaluation.results", "evaluation.show"),
     # `traced` registers functions with Numba, which must not be imported before there is something to register.

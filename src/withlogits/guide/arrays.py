@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,11 @@ class Given:
         return "numpy" if self.tensor is None else "torch"
 
     @property
+    def as_integers(self) -> str:
+        """The line of code that converts the labels."""
+        return "labels = labels.astype(numpy.int64)" if self.tensor is None else "labels = labels.long()"
+
+    @property
     def integral(self) -> bool:
         """Integers; booleans are not."""
         return self.array.dtype.kind in "iu"
@@ -46,10 +51,6 @@ class Given:
         """float16, float32, float64 or bfloat16."""
         return self.array.dtype.kind == "f" or self.array.dtype.name == "bfloat16"
 
-    def seen_as(self, array: Array) -> Given:
-        """The same, after what a fix does to it."""
-        return replace(self, array=array)
-
     def __str__(self) -> str:
         return f"{self.name} {self.shape} {self.dtype}"
 
@@ -58,24 +59,26 @@ def given(name: str, x: Any) -> Given:
     """An array of NumPy or PyTorch (read where it lies, if that is on the CPU), or what converts to one."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(x, torch.Tensor):
-        if x.is_sparse or x.layout is not torch.strided:
+        dtype = str(x.dtype).removeprefix("torch.")
+        if x.layout is not torch.strided:
             raise errors.not_dense(name, "sparse")
-        y = x.detach().resolve_neg().resolve_conj().cpu()
-        if y.is_complex():
-            raise errors.logits_dtype(name, str(x.dtype).removeprefix("torch."))
-        array = _bfloat16(y.contiguous().view(torch.uint16).numpy()) if y.dtype == torch.bfloat16 else y.numpy()
-        return Given(name, array, str(x.dtype).removeprefix("torch."), x)
+        if x.is_complex():
+            raise errors.logits_dtype(name, dtype)
+        y = x.detach().resolve_neg().cpu()
+        array = bfloat16(y.contiguous().view(torch.uint16).numpy()) if y.dtype == torch.bfloat16 else y.numpy()
+        return Given(name, array, dtype, x)
     array = plain_array(name, x)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if array.dtype.kind not in "biufV":
-        raise (
-            errors.label_dtype(array.dtype.name) if name == "labels" else errors.logits_dtype(name, array.dtype.name)
-        )
+        dtype = array.dtype.name
+        raise errors.label_dtype(dtype) if name == "labels" else errors.logits_dtype(name, dtype)
     return Given(name, array, array.dtype.name if array.dtype != np.dtype("V2") else "|V2")
 
 
-def _bfloat16(words: Array) -> Array:
+def bfloat16(words: Array) -> Array:
+    """The bfloat16 numbers of which these are the bits, or of which `numpy.save` has made 2-byte voids."""
+    words = np.asarray(words, order="C").view(np.uint16)
     try:
         import ml_dtypes
     except ImportError:  # the numbers themselves, in twice the memory
@@ -83,11 +86,11 @@ def _bfloat16(words: Array) -> Array:
     return words.view(ml_dtypes.bfloat16)
 
 
-def from_voids(words: Array) -> Array:
-    """What a bfloat16 array was before `numpy.save` made 2-byte voids of it."""
-    return _bfloat16(np.ascontiguousarray(words).view(np.uint16))
+def is_whole(a: Array) -> bool:
+    """Are all numbers integers, in whatever dtype; NaN is none."""
+    return a.dtype.kind in "iub" or bool((a == np.floor(a.astype(np.float64))).all())
 
 
-def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """The shape of the rows along this axis."""
-    return shape[:axis] + shape[axis + 1 :]
+def is_binary(a: Array) -> bool:
+    """Are all numbers 0 or 1."""
+    return bool(((a == 0) | (a == 1)).all())

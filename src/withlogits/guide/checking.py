@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any
 
 from withlogits.guide.diagnosing import IGNORED, TAKEN, diagnose, loss_name
+from withlogits.guide.findings import sentence
 
 KNOWN = frozenset((*TAKEN, *IGNORED, "ignore_index", "axis"))
 
@@ -88,5 +89,4 @@ def _check(name: str, arguments: dict[str, Any], model: Any) -> None:
     diagnosis = diagnose(arguments["labels"], arguments["logits"], loss=name, model=model, **options)
     diagnosis.raise_for_errors()
     for found in diagnosis.warnings:
-        text = f"{found.code}, {found.title}: {found.evidence}; fix: {found.fix}"
-        warnings.warn(text, GuideWarning, stacklevel=4)
+        warnings.warn(sentence(found), GuideWarning, stacklevel=4)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from withlogits import errors
-from withlogits.guide.arrays import Given, given, silent
-from withlogits.guide.findings import Diagnosis, Recommendation, in_order
-from withlogits.guide.fit import FUNCTIONS, LOSSES, Pair, call, fitted
-from withlogits.guide.recommending import ONE_NUMBER, for_numbers, of_statistics
+from withlogits.guide.arrays import given, silent
+from withlogits.guide.autograd import autograd_findings
+from withlogits.guide.findings import FUNCTIONS, LOSSES, Diagnosis, in_order
+from withlogits.guide.fit import Pair, fitted
+from withlogits.guide.recommending import for_pair
 from withlogits.guide.rules import findings_of
 from withlogits.statistics.summary import Summary, in_rows
 from withlogits.tiles import cut
@@ -80,31 +81,25 @@ def diagnose(
     subject = f"{x}, {z}"
     ignore = options.get("ignore_index")
     pair = fitted(z, x, name, axis, {} if ignore is None else {"ignore_index": ignore})
-    findings = list(pair.findings)
+    findings = pair.findings
     if x.tensor is not None:
-        from withlogits.guide.autograd import autograd_findings
-
-        findings += autograd_findings(x.tensor, model, pair.loss or name or "sparse")
-    if pair.hopeless or not pair.logits.array.size:
-        return Diagnosis(in_order(findings), None, name or pair.kind, subject)
-    summary = summarized(pair, ignore, {key: options[key] for key in TAKEN if options.get(key) is not None})
-    found = findings_of(summary, -1 if pair.axis in (-1, x.array.ndim - 1) else pair.axis, x.library)
-    known = {f.code for f in findings}
-    findings += [f for f in found if f.code not in known]
-    return Diagnosis(in_order(findings), recommended(summary, pair.labels), name or pair.kind, subject)
+        findings += autograd_findings(x.tensor, model, pair.kind)
+    advice, found = None, []
+    if not pair.hopeless and pair.logits.array.size:
+        summary = summarized(pair, ignore, {key: options[key] for key in TAKEN if options.get(key) is not None})
+        written = -1 if pair.axis in (-1, x.array.ndim - 1) else pair.axis
+        advice, found = for_pair(summary, pair.labels), findings_of(summary, written, x.library)
+    return Diagnosis(in_order(findings, found), advice, name or pair.kind, subject)
 
 
 def loss_name(loss: str | Callable[..., Any] | None) -> str | None:
     """The short name of a loss given by name or as a function."""
     if loss is None or (isinstance(loss, str) and loss in FUNCTIONS):
         return loss
-    named = loss if isinstance(loss, str) else getattr(loss, "__name__", None)
-    found = LOSSES.get(named or "")
+    found = LOSSES.get(loss if isinstance(loss, str) else getattr(loss, "__name__", ""))
     if found is None:
-        raise ValueError(
-            f"loss is {errors.described(loss)}, where 'sigmoid', 'softmax', 'sparse' or a loss of withlogits is "
-            "expected"
-        )
+        expected = "'sigmoid', 'softmax', 'sparse' or a loss of withlogits"
+        raise ValueError(f"loss is {errors.described(loss)}, where {expected} is expected")
     return found
 
 
@@ -123,23 +118,6 @@ def summarized(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Summa
         labels = tile if z.ndim == x.ndim else tile[:axis] + tile[axis + 1 :]
         summary.add(x[tile], z[labels], tuple(part.start for part in tile))
     return summary
-
-
-def recommended(summary: Summary, labels: Given) -> Recommendation:
-    """Of labels that have been seen with their logits."""
-    if summary.kind == "sparse":
-        return for_numbers(labels, labels.array, summary.logits.classes)
-    return of_statistics(summary.labels, labels.shape, -1 if summary.axis == labels.array.ndim - 1 else summary.axis)
-
-
-def recommended_by(summary: Summary) -> Recommendation:
-    """Of labels that have been seen block by block, by what was counted."""
-    labels, classes = summary.labels, summary.logits.classes
-    if summary.kind != "sparse":
-        return of_statistics(labels, (labels.rows, labels.classes), -1)
-    why = f"{ONE_NUMBER}: {classes:,} classes, {labels.rows:,} labels"
-    options = {} if summary.ignore_index is None else {"ignore_index": summary.ignore_index}
-    return Recommendation("sparse", why, f"({labels.rows},) {labels.dtype}, class numbers", call("sparse", **options))
 
 
 def _plain(value: Any) -> Any:

@@ -1,48 +1,57 @@
-"""What the guide says: a finding, a diagnosis of several, a recommendation; and the table of codes, once."""
+"""Findings, a diagnosis of several, a recommendation, and how they read; the table of codes."""
 
 from __future__ import annotations
 
+import html
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Severity = Literal["error", "warning", "note"]
-ORDER = {"error": 0, "warning": 1, "note": 2}
+from withlogits import errors
 
-# Every code, and the mistake in a few words. The severity belongs to a finding: the same mistake may ruin one loss and
-# be harmless for another.
-CODES = {
-    "WL101": "probabilities passed as logits (softmax)",
-    "WL102": "probabilities passed as logits (sigmoid)",
-    "WL103": "log-probabilities passed as logits",
-    "WL104": "labels and logits swapped",
-    "WL105": "softmax over one class",
-    "WL106": "NaN or infinite logits",
-    "WL107": "logits that do not depend on the example",
-    "WL108": "logits of absurd size",
-    "WL109": "bfloat16 that was saved as 2-byte voids",
-    "WL201": "one-hot labels given to the sparse loss",
-    "WL202": "class indices given to a dense loss",
-    "WL203": "several classes are true at once, and the loss is softmax",
-    "WL204": "exactly one class is true in every row, and the loss is sigmoid",
-    "WL205": "label rows that are no distribution",
-    "WL206": "labels out of range",
-    "WL207": "a padding value among the labels",
-    "WL208": "class indices stored as floats",
-    "WL209": "labels on another scale",
-    "WL210": "(N,) against (N, 1)",
-    "WL211": "the classes are on another axis",
-    "WL212": "labels transposed",
-    "WL213": "nothing to tell apart: one class only, or everything ignored",
-    "WL214": "strong imbalance of the classes",
-    "WL301": "classes permuted between model and labels",
-    "WL302": "predictions off by one step",
-    "WL303": "inverted predictions",
-    "WL304": "miscalibrated logits",
-    "WL305": "labels in another order than the logits",
-    "WL401": "softmax or sigmoid at the end of the model",
-    "WL402": "logits cut off from the model",
+Severity = Literal["error", "warning", "note"]
+COLOURS = {"error": "#b3261e", "warning": "#8a5a00", "note": "#1f5fa8"}  # the weightiest first
+WIDTH = 100
+FUNCTIONS = {"sigmoid": errors.SIGMOID, "softmax": errors.DENSE, "sparse": errors.SPARSE}
+LOSSES = {function: loss for loss, function in FUNCTIONS.items()} | {"weighted_cross_entropy_with_logits": "sigmoid"}
+
+# Every code: its usual severity, and the mistake in a few words. The same mistake may ruin one loss and be harmless
+# for another, so a finding may say otherwise.
+MISTAKES: dict[str, tuple[Severity, str]] = {
+    "WL101": ("error", "probabilities passed as logits (softmax)"),
+    "WL102": ("error", "probabilities passed as logits (sigmoid)"),
+    "WL103": ("error", "log-probabilities passed as logits"),
+    "WL104": ("error", "labels and logits swapped"),
+    "WL105": ("error", "softmax over one class"),
+    "WL106": ("error", "NaN or infinite logits"),
+    "WL107": ("warning", "logits that do not depend on the example"),
+    "WL108": ("warning", "logits of absurd size"),
+    "WL109": ("error", "bfloat16 that was saved as 2-byte voids"),
+    "WL201": ("error", "one-hot labels given to the sparse loss"),
+    "WL202": ("error", "class indices given to a dense loss"),
+    "WL203": ("error", "several classes are true at once, and the loss is softmax"),
+    "WL204": ("warning", "exactly one class is true in every row, and the loss is sigmoid"),
+    "WL205": ("error", "label rows that are no distribution"),
+    "WL206": ("error", "labels out of range"),
+    "WL207": ("error", "a padding value among the labels"),
+    "WL208": ("error", "class indices stored as floats"),
+    "WL209": ("error", "labels on another scale"),
+    "WL210": ("error", "(N,) against (N, 1)"),
+    "WL211": ("error", "the classes are on another axis"),
+    "WL212": ("error", "labels transposed"),
+    "WL213": ("warning", "nothing to tell apart: one class only, or everything ignored"),
+    "WL214": ("note", "strong imbalance of the classes"),
+    "WL301": ("warning", "classes permuted between model and labels"),
+    "WL302": ("warning", "predictions off by one step"),
+    "WL303": ("warning", "inverted predictions"),
+    "WL304": ("note", "miscalibrated logits"),
+    "WL305": ("warning", "labels in another order than the logits"),
+    "WL401": ("error", "softmax or sigmoid at the end of the model"),
+    "WL402": ("error", "logits cut off from the model"),
 }
+NOTHING_FOUND = "nothing found that would be wrong"
+CODES = {code: title for code, (_, title) in MISTAKES.items()}
 
 
 @dataclass(frozen=True)
@@ -100,9 +109,8 @@ class Recommendation:
         return asdict(self)
 
     def __str__(self) -> str:
-        from withlogits.guide.show import recommendation_text
-
-        return recommendation_text(self)
+        first = f"  first   {self.transform}\n" if self.transform else ""
+        return f"{self.loss}: {self.why}\n  labels  {self.form}\n{first}  write   {self.call}"
 
 
 class DiagnosisError(ValueError):
@@ -168,9 +176,7 @@ class Diagnosis:
     def raise_for_errors(self) -> None:
         """Raise a `ValueError` that says every error and its fix, if there is one."""
         if self.errors:
-            from withlogits.guide.show import errors_text
-
-            raise DiagnosisError(errors_text(self), self)
+            raise DiagnosisError("\n".join(sentence(found) for found in self.errors), self)
 
     def __bool__(self) -> bool:
         return bool(self.errors or self.warnings)
@@ -182,16 +188,49 @@ class Diagnosis:
         return len(self.findings)
 
     def __str__(self) -> str:
-        from withlogits.guide.show import diagnosis_text
-
-        return diagnosis_text(self)
+        lines = [f"{self.subject}; loss: {self.loss}"]
+        for found in self.findings:
+            evidence = textwrap.indent(textwrap.fill(found.evidence, WIDTH - 8), " " * 8)
+            lines += [f"{found.severity:<7} {found.code}  {found.title}", evidence, f"        fix: {found.fix}"]
+        if not self.findings:
+            lines.append(NOTHING_FOUND)
+        if self.recommendation is not None:
+            lines.append("recommended  " + str(self.recommendation).replace("\n", "\n" + " " * 13))
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        from withlogits.guide.show import diagnosis_html
+        rows = "".join(
+            f'<tr><td style="color:{COLOURS[found.severity]};font-weight:600">{found.severity}</td>'
+            f"<td>{found.code}</td><td style='text-align:left'><b>{html.escape(found.title)}</b><br>"
+            f"{html.escape(found.evidence)}<br><code>{html.escape(found.fix)}</code></td></tr>"
+            for found in self.findings
+        )
+        advice = ""
+        if (r := self.recommendation) is not None:
+            advice = f"<p>{html.escape(r.loss)}: {html.escape(r.why)}<br><code>{html.escape(r.call)}</code></p>"
+        table = f"<table>{rows or f'<tr><td>{NOTHING_FOUND}</td></tr>'}</table>"
+        return f"<p>{html.escape(self.subject)}; loss: {self.loss}</p>{table}{advice}"
 
-        return diagnosis_html(self)
+
+def finding(code: str, evidence: str, fix: str, *, severity: Severity | None = None, title: str = "") -> Finding:
+    """A finding with the usual severity and title of its code, unless others are given."""
+    usual, mistake = MISTAKES[code]
+    return Finding(code, severity or usual, title or mistake, evidence, fix)
 
 
-def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
-    """The weightiest first; of one weight by code."""
-    return tuple(sorted(findings, key=lambda found: (ORDER[found.severity], found.code)))
+def sentence(found: Finding) -> str:
+    """The finding in one line, as errors and warnings show it."""
+    return f"{found.code}, {found.title}: {found.evidence}; fix: {found.fix}"
+
+
+def in_order(findings: list[Finding], more: list[Finding]) -> tuple[Finding, ...]:
+    """The findings, with those of `more` that have new codes: the weightiest first, of one weight by code."""
+    known = {found.code for found in findings}
+    every = [*findings, *(found for found in more if found.code not in known)]
+    return tuple(sorted(every, key=lambda found: (list(COLOURS).index(found.severity), found.code)))
+
+
+def call(loss: str, **options: Any) -> str:
+    """The line that computes this loss."""
+    shown = "".join(f", {name}={value}" for name, value in options.items() if value is not None)
+    return f"loss = withlogits.{FUNCTIONS[loss]}(labels=labels, logits=logits{shown})"

@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from withlogits.guide.arrays import Given, given, silent
-from withlogits.guide.findings import Recommendation
-from withlogits.guide.fit import call
+from withlogits.guide.arrays import Given, given, is_whole, silent
+from withlogits.guide.findings import Recommendation, call
 from withlogits.guide.rules.labels import rescaling
 from withlogits.statistics import backend
 from withlogits.statistics.accumulated import LabelStatistics, closeness
-
-Array = NDArray[Any]
+from withlogits.statistics.summary import Summary
 
 ONE_NUMBER = "exactly one class is true of each example, and its number is given"
 
@@ -54,110 +51,96 @@ def recommend(labels: Any, *, num_classes: int | None = None) -> Recommendation:
       write   loss = withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
     """
     z = given("labels", labels)
-    if num_classes is not None and z.shape and z.shape[-1] == num_classes and z.array.ndim > 1:
-        return for_rows(z, z.array, z.array.ndim - 1)
-    integral = _whole(z.array)
-    if z.array.ndim >= 2 and z.shape[-1] > 1 and z.array.size and not (integral and z.array.max() > 1):
-        return for_rows(z, z.array, z.array.ndim - 1)
-    return for_numbers(z, z.array, num_classes)
+    array = z.array
+    if array.ndim > 1 and num_classes is not None and z.shape[-1] == num_classes:
+        return _for_rows(z)
+    if array.ndim > 1 and z.shape[-1] > 1 and array.size and not (is_whole(array) and array.max() > 1):
+        return _for_rows(z)
+    return _for_numbers(z, num_classes)
 
 
-def for_numbers(z: Given, array: Array, classes: int | None) -> Recommendation:
+def for_pair(summary: Summary, labels: Given) -> Recommendation:
+    """Of labels that have been seen with their logits."""
+    if summary.kind == "sparse":
+        return _for_numbers(labels, summary.logits.classes)
+    return _for_counts(summary.labels, labels.shape, -1 if summary.axis == labels.array.ndim - 1 else summary.axis)
+
+
+def for_summary(summary: Summary) -> Recommendation:
+    """Of labels that have been seen block by block, by what was counted."""
+    labels, classes = summary.labels, summary.logits.classes
+    if summary.kind != "sparse":
+        return _for_counts(labels, (labels.rows, labels.classes), -1)
+    why = f"{ONE_NUMBER}: {classes:,} classes, {labels.rows:,} labels"
+    form = f"({labels.rows},) {labels.dtype}, class numbers"
+    return Recommendation("sparse", why, form, call("sparse", ignore_index=summary.ignore_index))
+
+
+def _for_numbers(z: Given, classes: int | None) -> Recommendation:
     """One number for each example: the number of a class, or one yes or no."""
-    form = f"{z.shape} {z.dtype}"
-    if array.dtype.kind not in "iub":
+    form, sigmoid, array = f"{z.shape} {z.dtype}", call("sigmoid"), z.array
+    if not z.integral and array.dtype.kind != "b":
         array = array[np.isfinite(array)]  # what is NaN or infinite says nothing about the others
     if not array.size:
         loss = "sigmoid" if array.dtype.kind in "bf" else "sparse"
         return Recommendation(loss, "there are no labels to go by but their dtype", form, call(loss))
-    values = np.unique(array.astype(np.float64)) if array.dtype.kind not in "iu" else _some(array)
     low, high = float(array.min()), float(array.max())
-    if classes in (None, 1) and set(values.tolist()) <= {-1.0, 1.0} and low < 0:
-        return Recommendation(
-            "sigmoid", "each example is a yes or a no, written as +1 and -1", form, call("sigmoid"),
-            "labels = (labels + 1) / 2",
-        )  # fmt: skip
-    yes_no = low >= 0.0 and high <= 1.0
-    if yes_no and classes in (None, 1) and (array.dtype.kind not in "iu" or set(values.tolist()) <= {0.0, 1.0}):
+    if classes in (None, 1) and low < 0.0 and ((array == -1) | (array == 1)).all():
+        why = "each example is a yes or a no, written as +1 and -1"
+        return Recommendation("sigmoid", why, form, sigmoid, "labels = (labels + 1) / 2")
+    if classes in (None, 1) and low >= 0.0 and high <= 1.0:
         yes = float(array.astype(np.float64).sum())
         why = f"each example is one yes or no: {yes:,.4g} of {array.size:,} are yes; the model gives one logit"
-        return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
-    negative = int(np.count_nonzero(array < 0)) if low < 0 else 0
-    inside = array[array >= 0] if negative else array
-    found = int(inside.max()) + 1 if inside.size else 0
-    why = f"{ONE_NUMBER}: {found:,} classes in {array.size:,} labels"
-    options: dict[str, Any] = {}
-    if negative:
-        marks = np.unique(array[array < 0])
-        why += f"; {negative:,} negative ones look like padding"
-        options["ignore_index"] = int(marks[0]) if len(marks) == 1 else None
-    transform = ""
-    if not _whole(array):
-        return Recommendation(
-            "sigmoid", f"labels from {low:g} to {high:g} are neither class numbers nor within 0 and 1", form,
-            call("sigmoid"), f"labels = (labels - {low:g}) / {high - low:g}",
-        )  # fmt: skip
-    if array.dtype.kind not in "iu":
-        transform = "labels = labels.astype(numpy.int64)" if z.tensor is None else "labels = labels.long()"
-    return Recommendation("sparse", why, f"{form}, class numbers", call("sparse", **options), transform)
+        return Recommendation("sigmoid", why, f"{form}, between 0 and 1", sigmoid)
+    if not is_whole(array):
+        why = f"labels from {low:g} to {high:g} are neither class numbers nor within 0 and 1"
+        return Recommendation("sigmoid", why, form, sigmoid, f"labels = (labels - {low:g}) / {high - low:g}")
+    why = f"{ONE_NUMBER}: {max(0, int(array.max()) + 1):,} classes in {array.size:,} labels"
+    ignored = None
+    if low < 0:
+        negative = array[array < 0]
+        why += f"; {negative.size:,} negative ones look like padding"
+        ignored = int(negative[0]) if (negative == negative[0]).all() else None
+    transform = "" if z.integral else z.as_integers
+    return Recommendation("sparse", why, f"{form}, class numbers", call("sparse", ignore_index=ignored), transform)
 
 
-def for_rows(z: Given, array: Array, axis: int) -> Recommendation:
+def _for_rows(z: Given) -> Recommendation:
     """A row with an entry for each class."""
-    statistics = LabelStatistics(z.dtype, False, array.shape[axis])
-    if array.size:
+    statistics, axis = LabelStatistics(z.dtype, False, z.shape[-1]), z.array.ndim - 1
+    if z.array.size:
         close = closeness(z.dtype, statistics.classes)
-        counts = backend().row_statistics(array, axis, array, close=close, label_close=close)
-        statistics.add_rows(array, axis, counts)
-    return of_statistics(statistics, z.shape, axis if axis != array.ndim - 1 else -1)
+        counts = backend().row_statistics(z.array, axis, z.array, close=close, label_close=close)
+        statistics.add_rows(z.array, axis, counts)
+    return _for_counts(statistics, z.shape, -1)
 
 
-def of_statistics(z: LabelStatistics, shape: tuple[int, ...], axis: int = -1) -> Recommendation:
+def _for_counts(z: LabelStatistics, shape: tuple[int, ...], axis: int) -> Recommendation:
     """From what has been seen of dense labels, however it was seen."""
-    form = f"{shape} {z.dtype}"
-    shown: dict[str, Any] = {} if axis == -1 else {"axis": axis}
+    form, rows = f"{shape} {z.dtype}", f"{z.rows:,}"
+    sigmoid, softmax = call("sigmoid"), call("softmax", axis=None if axis == -1 else axis)
     if z.classes == 1:
-        return Recommendation("sigmoid", "there is one class: one yes or no for each example", form, call("sigmoid"))
+        return Recommendation("sigmoid", "there is one class: one yes or no for each example", form, sigmoid)
     if not z.rows:
-        return Recommendation("softmax", "there are no labels to go by but their shape", form, call("softmax", **shown))
-    rows = f"{z.rows:,}"
+        return Recommendation("softmax", "there are no labels to go by but their shape", form, softmax)
+    if z.binary == z.one == z.rows:
+        why = f"exactly one class is true in each of {rows} rows: the classes exclude one another"
+        return Recommendation("softmax", why, f"{form}, one-hot", softmax)
     if z.binary == z.rows:
-        none, one, more = z.none, z.one, z.several
-        if one == z.rows:
-            return Recommendation(
-                "softmax", f"exactly one class is true in each of {rows} rows: the classes exclude one another",
-                f"{form}, one-hot", call("softmax", **shown),
-            )  # fmt: skip
+        none, more = z.none, z.several
         why = f"several classes may be true at once: of {rows} rows {none:,} have none and {more:,} have two or more"
-        return Recommendation("sigmoid", why, f"{form}, rows of 0 and 1", call("sigmoid"))
-    if z.low >= 0.0 and z.top <= 1.0:
-        if z.distributions == z.rows:
-            return Recommendation(
-                "softmax", f"each of {rows} rows sums to 1: distributions over classes that exclude one another",
-                f"{form}, distributions", call("softmax", **shown),
-            )  # fmt: skip
-        if z.distributions < 0.5 * z.rows:
-            off = z.rows - z.distributions
-            why = f"{off:,} of {rows} rows do not sum to 1: probabilities of independent classes"
-            return Recommendation("sigmoid", why, f"{form}, between 0 and 1", call("sigmoid"))
-    rescaled = rescaling(z.low, z.top, z.values) if z.low < 0 or z.top > 1 else None
+        return Recommendation("sigmoid", why, f"{form}, rows of 0 and 1", sigmoid)
+    in_unit = z.low >= 0.0 and z.top <= 1.0
+    if in_unit and z.distributions == z.rows:
+        why = f"each of {rows} rows sums to 1: distributions over classes that exclude one another"
+        return Recommendation("softmax", why, f"{form}, distributions", softmax)
+    if in_unit and z.distributions < 0.5 * z.rows:
+        why = f"{z.rows - z.distributions:,} of {rows} rows do not sum to 1: probabilities of independent classes"
+        return Recommendation("sigmoid", why, f"{form}, between 0 and 1", sigmoid)
+    rescaled = None if in_unit else rescaling(z.low, z.top, z.values)
     if rescaled is not None:
         values, fix = rescaled
-        return Recommendation("sigmoid", f"labels are {values}", form, call("sigmoid"), fix)
-    return Recommendation(
-        "softmax", f"{z.distributions:,} of {rows} rows sum to 1, from {z.lowest_sum:.4g} to "
-        f"{z.highest_sum:.4g}", form, call("softmax", **shown), "labels = labels / labels.sum(-1, keepdims=True)",
-    )  # fmt: skip
-
-
-def _whole(array: Array) -> bool:
-    if array.dtype.kind in "iub":
-        return True
-    wide = array.astype(np.float64)
-    return bool((wide == np.floor(wide)).all())
-
-
-def _some(array: Array) -> Array:
-    """Some of the distinct values: enough to tell two values from many."""
-    low, high = array.min(), array.max()
-    return np.unique(array) if int(high) - int(low) <= 2 else np.array([low, high, low + 1])
+        return Recommendation("sigmoid", f"labels are {values}", form, sigmoid, fix)
+    sums = f"from {z.lowest_sum:.4g} to {z.highest_sum:.4g}"
+    why, fix = f"{z.distributions:,} of {rows} rows sum to 1, {sums}", "labels = labels / labels.sum(-1, keepdims=True)"
+    return Recommendation("softmax", why, form, softmax, fix)

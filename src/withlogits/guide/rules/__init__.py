@@ -11,9 +11,8 @@ from withlogits.statistics.summary import Summary
 
 def findings_of(summary: Summary, axis: int, library: str) -> list[Finding]:
     """Everything that the figures say; `axis` as the caller would write it, `library` "numpy" or "torch"."""
-    found = list(probabilities(summary, library))
-    found += values(summary)
-    found += label_rows(summary, axis) if summary.kind != "sparse" else indices(summary, axis)
+    of_labels = indices if summary.kind == "sparse" else label_rows
+    found = [*probabilities(summary, library), *values(summary), *of_labels(summary, axis)]
     if not any(f.severity == "error" for f in found):
         found += agreement(summary, axis, library)
     return found

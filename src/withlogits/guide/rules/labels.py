@@ -8,230 +8,155 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits.guide.findings import Finding
-from withlogits.guide.fit import call, finding
-from withlogits.guide.rules.common import FEW_ROWS, options_of, share
+from withlogits.guide.findings import Finding, call, finding
+from withlogits.guide.rules.common import FEW_ROWS, call_again, share
 from withlogits.statistics.summary import Summary
 
 Array = NDArray[Any]
 
-PADDINGS = (-1, -100, 255)
 IMBALANCE = 50.0
+SHUFFLE = "# shuffle the data before it is cut into batches, or look at how labels are read"
 
 
 def label_rows(summary: Summary, axis: int) -> Iterator[Finding]:
+    """WL203, WL204, WL205 and WL209, or how often each class occurs."""
     z, x = summary.labels, summary.logits
     if not z.rows:
         return
-    sums = {k: n for k, n in enumerate((z.none, z.one, z.two, z.several - z.two)) if n}
-    shown = ", ".join(f"{n:,} rows with {'3 or more' if k == 3 else k} true" for k, n in sums.items())
     if z.odd:
-        yield finding(
-            "WL205",
-            "error",
-            f"{z.odd:,} labels are NaN or infinite",
-            "# find out where the labels come from",
-            "labels that are no numbers",
-        )
+        evidence, fix = f"{z.odd:,} labels are NaN or infinite", "# find out where the labels come from"
+        yield finding("WL205", evidence, fix, title="labels that are no numbers")
         return
     if z.low < 0.0 or z.top > 1.0:
-        rescaled = rescaling(z.low, z.top, z.values)
-        if rescaled is not None:
-            values, fix = rescaled
-            yield finding("WL209", "error", f"labels are {values}, where 0 to 1 is expected", fix)
-        elif summary.kind == "sigmoid":
-            yield finding(
-                "WL209",
-                "error",
-                f"labels reach from {z.low:g} to {z.top:g}, where 0 to 1 is expected",
-                f"labels = (labels - {z.low:g}) / {z.top - z.low:g}  # if that is what they mean",
-            )
-        else:
-            yield _no_distribution(summary)
+        yield _scale(summary)
         return
-    if summary.kind == "softmax":
-        if z.binary == z.rows and z.several:
-            yield finding(
-                "WL203",
-                "error",
-                f"all labels are 0 or 1, {shown}: the classes are independent, and softmax makes them share",
-                call("sigmoid"),
-            )
-        elif z.distributions < z.rows:
-            yield _no_distribution(summary)
-    elif x.classes > 1 and z.one == z.rows and z.rows >= FEW_ROWS:
-        yield finding(
-            "WL204",
-            "warning",
-            f"exactly one class is true in each of {z.rows:,} rows: the classes exclude one another",
-            call("softmax", **({} if axis == -1 else {"axis": axis})),
-        )
-    yield from _counts_of_rows(summary, axis)
+    if summary.kind == "softmax" and z.binary == z.rows and z.several:
+        sums = {0: z.none, 1: z.one, 2: z.two, "3 or more": z.several - z.two}
+        shown = ", ".join(f"{n:,} rows with {k} true" for k, n in sums.items() if n)
+        evidence = f"all labels are 0 or 1, {shown}: the classes are independent, and softmax makes them share"
+        yield finding("WL203", evidence, call("sigmoid"))
+    elif summary.kind == "softmax" and z.distributions < z.rows:
+        yield _no_distribution(summary)
+    elif summary.kind == "sigmoid" and x.classes > 1 and z.one == z.rows and z.rows >= FEW_ROWS:
+        evidence = f"exactly one class is true in each of {z.rows:,} rows: the classes exclude one another"
+        yield finding("WL204", evidence, call("softmax", axis=None if axis == -1 else axis))
+    if z.rows < FEW_ROWS or z.binary < z.rows:
+        return
+    if summary.kind == "sigmoid":
+        yield from _balance_of_answers(summary, axis)
+    elif z.class_totals is not None and z.distributions == z.rows and x.classes > 1:
+        yield from _balance(summary, axis, z.class_totals, f"{z.rows:,} label rows")
 
 
-def _no_distribution(summary: Summary) -> Finding:
+def _scale(summary: Summary) -> Finding:
+    """WL209, or WL205 where no other scale is known."""
     z = summary.labels
-    off = z.rows - z.distributions
-    negative = f", {z.negative:,} with negative entries" if z.negative else ""
-    serious = z.negative > 0 or z.highest_sum > 1.5 or z.lowest_sum < 0.5
-    return finding(
-        "WL205",
-        "error" if z.negative else "warning",
-        f"{share(off, z.rows)} label rows are no distribution: sums from {z.lowest_sum:.6g} to {z.highest_sum:.6g}"
-        f"{negative}",
-        ("labels = labels.clip(0, None); " if z.negative else "")
-        + f"labels = labels / labels.sum({summary.axis}, keepdims=True)"
-        + ("  # rows of 0 stand for nothing: leave them out" if z.lowest_sum == 0.0 and serious else ""),
-    )
+    rescaled = rescaling(z.low, z.top, z.values)
+    if rescaled is not None:
+        found, fix = rescaled
+        return finding("WL209", f"labels are {found}, where 0 to 1 is expected", fix)
+    if summary.kind == "softmax":
+        return _no_distribution(summary)
+    evidence = f"labels reach from {z.low:g} to {z.top:g}, where 0 to 1 is expected"
+    fix = f"labels = (labels - {z.low:g}) / {z.top - z.low:g}  # if that is what they mean"
+    return finding("WL209", evidence, fix)
 
 
 def rescaling(low: float, top: float, values: set[float]) -> tuple[str, str] | None:
     """What labels beyond [0, 1] look like, and the line that brings them back."""
-    if values <= {-1.0, 1.0} and low < 0.0:
-        return "-1 and +1", "labels = (labels + 1) / 2"
-    if values <= {-1.0, 0.0, 1.0} and low < 0.0:
-        return None
-    if low >= 0.0 and values <= {0.0, 255.0}:
-        return "0 and 255", "labels = labels / 255"
-    if low >= 0.0 and values <= {0.0, 100.0}:
-        return "0 and 100", "labels = labels / 100"
-    if low >= 0.0 and 10.0 < top <= 100.0:
-        return f"from {low:g} to {top:g}, as per cent are", "labels = labels / 100"
-    if low >= 0.0 and 100.0 < top <= 255.0:
-        return f"from {low:g} to {top:g}, as bytes are", "labels = labels / 255"
+    if low < 0.0:
+        return ("-1 and +1", "labels = (labels + 1) / 2") if values <= {-1.0, 1.0} else None
+    for most, least, name in ((255, 100, "bytes"), (100, 10, "per cent")):
+        if values <= {0.0, most}:
+            return f"0 and {most}", f"labels = labels / {most}"
+        if least < top <= most:
+            return f"from {low:g} to {top:g}, as {name} are", f"labels = labels / {most}"
     return None
 
 
+def _no_distribution(summary: Summary) -> Finding:
+    """WL205."""
+    z = summary.labels
+    sums = f"sums from {z.lowest_sum:.6g} to {z.highest_sum:.6g}"
+    evidence = f"{share(z.rows - z.distributions, z.rows)} label rows are no distribution: {sums}"
+    fix = f"labels = labels / labels.sum({summary.axis}, keepdims=True)"
+    if z.negative:
+        evidence += f", {z.negative:,} with negative entries"
+        fix = f"labels = labels.clip(0, None); {fix}"
+    if z.lowest_sum == 0.0:
+        fix += "  # rows of 0 stand for nothing: leave them out"
+    return finding("WL205", evidence, fix, severity="error" if z.negative else "warning")
+
+
 def indices(summary: Summary, axis: int) -> Iterator[Finding]:
-    y, x = summary.labels, summary.logits
-    classes = x.classes
-    live = y.rows - y.ignored
-    if classes == 1:
+    """WL206 and WL207, or how often each class occurs."""
+    y, live = summary.labels, summary.labels.rows - summary.labels.ignored
+    if summary.logits.classes == 1:
         return
-    if y.outside_rows and y.first_outside is not None:
-        where, value = y.first_outside
-        values = sorted(y.outside)
-        shown = ", ".join(f"{v} ({y.outside[v]:,} times)" for v in values[:4]) + (", …" if len(values) > 4 else "")
-        at = f"labels[{', '.join(map(str, where))}] = {value}" if where else f"the label {value}"
-        evidence = (
-            f"{share(y.outside_rows, live)} labels are outside [0, {classes}) for {classes} classes: {shown}; the "
-            f"first is {at}"
-        )
-        below = y.counts is not None and bool(y.counts[0])
-        if values == [classes] and not below and y.low >= 1:
-            yield finding(
-                "WL206",
-                "error",
-                f"{evidence}; 0 never occurs and {classes} does: they count from 1",
-                "labels = labels - 1",
-            )
-        elif len(values) == 1 and (value in PADDINGS or value == classes or value < 0) and y.outside_rows < live:
-            yield finding(
-                "WL207",
-                "error",
-                f"{evidence}: it looks like padding",
-                call("sparse", **options_of(summary, axis, ignore_index=value)),
-            )
-        else:
-            yield finding(
-                "WL206",
-                "error",
-                evidence,
-                f"# the model needs {int(y.top) + 1} outputs, or the labels another numbering"
-                if y.low >= 0
-                else "# find out what these values stand for; padding is passed as ignore_index",
-            )
-        return
-    if not live and y.rows >= FEW_ROWS:
-        yield finding(
-            "WL213",
-            "warning",
-            f"all {y.rows:,} labels are the ignored {summary.ignore_index}: nothing counts, and the loss is 0",
-            "# leave such batches out, or look at how the padding is made",
-            "everything is ignored",
-        )
-        return
-    if y.counts is None or live < FEW_ROWS:
-        return
-    present = np.flatnonzero(y.counts)
+    if y.first_outside is not None:
+        yield _outside(summary, axis, live, *y.first_outside)
+    elif not live and y.rows >= FEW_ROWS:
+        evidence = f"all {y.rows:,} labels are the ignored {summary.ignore_index}: nothing counts, and the loss is 0"
+        fix = "# leave such batches out, or look at how the padding is made"
+        yield finding("WL213", evidence, fix, title="everything is ignored")
+    elif y.counts is not None and live >= FEW_ROWS:
+        yield from _balance(summary, axis, y.counts, f"{live:,} labels that count")
+
+
+def _outside(summary: Summary, axis: int, live: int, where: tuple[int, ...], value: int) -> Finding:
+    """WL206 and WL207; `where` and `value` are those of the first label that is no class."""
+    y, classes = summary.labels, summary.logits.classes
+    values = sorted(y.outside)
+    shown = ", ".join(f"{v} ({y.outside[v]:,} times)" for v in values[:4]) + (", …" if len(values) > 4 else "")
+    at = f"labels[{', '.join(map(str, where))}] = {value}" if where else f"the label {value}"
+    outside = f"{share(y.outside_rows, live)} labels are outside [0, {classes}) for {classes} classes"
+    evidence = f"{outside}: {shown}; the first is {at}"
+    if values == [classes] and y.low >= 1:
+        evidence += f"; 0 never occurs and {classes} does: they count from 1"
+        return finding("WL206", evidence, "labels = labels - 1")
+    if len(values) == 1 and (value < 0 or value in (255, classes)) and y.outside_rows < live:
+        return finding("WL207", f"{evidence}: it looks like padding", call_again(summary, axis, ignore_index=value))
+    fix = "# find out what these values stand for; padding is passed as ignore_index"
+    if y.low >= 0:
+        fix = f"# the model needs {int(y.top) + 1} outputs, or the labels another numbering"
+    return finding("WL206", evidence, fix)
+
+
+def _balance(summary: Summary, axis: int, counts: Array, what: str) -> Iterator[Finding]:
+    """WL213 and WL214 of classes that exclude one another, by how often each occurs."""
+    present = np.flatnonzero(counts)
     if len(present) == 1:
-        yield finding(
-            "WL213",
-            "warning",
-            f"all {live:,} labels that count are class {present[0]}: there is nothing to tell apart",
-            "# shuffle the data before it is cut into batches, or look at how labels are read",
-            "only one class occurs",
-        )
+        evidence = f"all {what} are class {present[0]}: there is nothing to tell apart"
+        yield finding("WL213", evidence, SHUFFLE, title="only one class occurs")
         return
-    often = y.counts[present]
-    ratio = float(often.max() / often.min())
-    if ratio >= IMBALANCE and often.max() >= 100 and "class_weight" not in summary.options:
-        most, least = int(present[np.argmax(often)]), int(present[np.argmin(often)])
-        weights = _class_weights(y.counts)
-        yield finding(
-            "WL214",
-            "note",
-            f"class {most} occurs {often.max():,} times and class {least} {often.min():,} times",
-            call("sparse", **options_of(summary, axis, class_weight=weights)),
-        )
+    often = counts[present]
+    if often.max() < 100 or often.max() / often.min() < IMBALANCE or "class_weight" in summary.options:
+        return
+    most, least = present[np.argmax(often)], present[np.argmin(often)]
+    evidence = f"class {most} occurs {often.max():,.0f} times and class {least} {often.min():,.0f} times"
+    weights = _class_weights(counts, None if summary.kind == "sparse" else axis)
+    yield finding("WL214", evidence, call_again(summary, axis, class_weight=weights))
 
 
-def _class_weights(counts: Array, dense_on: int | None = None) -> str:
-    if len(counts) > 20:
+def _class_weights(counts: Array, dense_on: int | None) -> str:
+    if len(counts) <= 20:
+        balanced = counts.max() / np.maximum(counts, 1)
+        return "[" + ", ".join(f"{w:.4g}" for w in balanced.tolist()) + "]"
+    if dense_on is None:
         often = f"numpy.bincount(labels.ravel(), minlength={len(counts)})"
-        if dense_on is not None:
-            often = (
-                f"labels.reshape(-1, {len(counts)}).sum(0)"
-                if dense_on == -1
-                else f"numpy.moveaxis(labels, {dense_on}, 0).reshape({len(counts)}, -1).sum(1)"
-            )
-        return f"{often}.max() / numpy.maximum({often}, 1)"
-    balanced = counts.max() / np.maximum(counts, 1)
-    return "[" + ", ".join(f"{w:.4g}" for w in balanced.tolist()) + "]"
+    elif dense_on == -1:
+        often = f"labels.reshape(-1, {len(counts)}).sum(0)"
+    else:
+        often = f"numpy.moveaxis(labels, {dense_on}, 0).reshape({len(counts)}, -1).sum(1)"
+    return f"{often}.max() / numpy.maximum({often}, 1)"
 
 
-def _counts_of_rows(summary: Summary, axis: int) -> Iterator[Finding]:
-    """WL213 and WL214 of labels in the logits' shape."""
-    z, elements = summary.labels, summary.logits.elements
-    if z.rows < FEW_ROWS or z.binary < z.rows:
-        return
-    yes = z.positive
-    if summary.kind == "sigmoid":
-        if yes in (0.0, float(elements)):
-            yield finding(
-                "WL213",
-                "warning",
-                f"all {elements:,} labels are {'0' if not yes else '1'}: there is nothing to tell apart",
-                "# shuffle the data before it is cut into batches, or look at how labels are read",
-                "only one answer occurs",
-            )
-        elif elements / yes - 1.0 >= IMBALANCE and elements >= 100 and "pos_weight" not in summary.options:
-            yield finding(
-                "WL214",
-                "note",
-                f"{share(yes, elements)} labels are true, one in {elements / yes:.3g}",
-                call("sigmoid", **options_of(summary, axis, pos_weight=f"{(elements - yes) / yes:.4g}")),
-            )
-        return
-    totals = z.class_totals
-    if totals is None or z.distributions < z.rows:
-        return
-    present = np.flatnonzero(totals)
-    if len(present) == 1 and len(totals) > 1:
-        yield finding(
-            "WL213",
-            "warning",
-            f"all {z.rows:,} label rows are class {present[0]}: there is nothing to tell apart",
-            "# shuffle the data before it is cut into batches, or look at how labels are read",
-            "only one class occurs",
-        )
-    elif "class_weight" in summary.options:
-        return
-    elif len(present) > 1 and totals.max() / totals[present].min() >= IMBALANCE and totals.max() >= 100:
-        most, least = int(np.argmax(totals)), int(present[np.argmin(totals[present])])
-        yield finding(
-            "WL214",
-            "note",
-            f"class {most} occurs {totals[most]:,.0f} times and class {least} {totals[least]:,.0f} times",
-            call("softmax", **options_of(summary, axis, class_weight=_class_weights(totals, axis))),
-        )
+def _balance_of_answers(summary: Summary, axis: int) -> Iterator[Finding]:
+    """WL213 and WL214 of independent classes."""
+    yes, elements = summary.labels.positive, summary.logits.elements
+    if yes in (0.0, float(elements)):
+        evidence = f"all {elements:,} labels are {'1' if yes else '0'}: there is nothing to tell apart"
+        yield finding("WL213", evidence, SHUFFLE, title="only one answer occurs")
+    elif elements / yes - 1.0 >= IMBALANCE and elements >= 100 and "pos_weight" not in summary.options:
+        evidence = f"{share(yes, elements)} labels are true, one in {elements / yes:.3g}"
+        yield finding("WL214", evidence, call_again(summary, axis, pos_weight=f"{(elements - yes) / yes:.4g}"))

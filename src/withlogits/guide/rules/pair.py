@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
 
 import numpy as np
 
-from withlogits.guide.findings import Finding
-from withlogits.guide.fit import call, finding
-from withlogits.guide.rules.common import FEW_ROWS, options_of
+from withlogits.guide.findings import Finding, finding
+from withlogits.guide.rules.common import FEW_ROWS, call_again
 from withlogits.statistics.summary import Summary
 
 SURE = 4.0  # standard errors
@@ -20,143 +19,93 @@ NEGLIGIBLE = 2.0**-24  # of such a mean loss, the probabilities are 1 to the las
 MISCALIBRATED = 0.05  # share of the loss that the temperature takes away
 
 
-def agreement(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
-    x, pair = summary.logits, summary.pair
-    if x.alike or not pair.counted:
-        return
+def agreement(summary: Summary, axis: int, library: str) -> list[Finding]:
+    """The first of WL301, WL302, WL303, WL305 and WL304 that there is."""
+    if summary.logits.alike or not summary.pair.counted:
+        return []
     if summary.kind == "sigmoid":
-        inverted = _is_inverted(summary)
-        if inverted is not None:
-            yield finding("WL303", "warning", inverted, "logits = -logits  # or labels = 1 - labels")
-            return
+        found = _inverted(summary)
     else:
-        permuted = list(_permuted(summary, axis, library))
-        yield from permuted
-        if permuted:
-            return
-        stepped = list(_stepped(summary, axis))
-        yield from stepped
-        if stepped:
-            return
-        shuffled = list(_shuffled(summary))
-        yield from shuffled
-        if shuffled:
-            return
-    yield from _miscalibrated(summary, axis)
+        found = _permuted(summary, axis, library) or _stepped(summary, axis) or _shuffled(summary)
+    found = found or _miscalibrated(summary, axis)
+    return [] if found is None else [found]
 
 
-def _is_inverted(summary: Summary) -> str | None:
-    """Binary: logits and labels go against one another, and the flipped logits cost far less."""
+def _inverted(summary: Summary) -> Finding | None:
+    """WL303 of independent classes: logits and labels disagree, and the flipped logits cost far less."""
     pair, n = summary.pair, summary.pair.counted
-    if n < FEW_ROWS or pair.nan + pair.infinite or summary.options.get("label_smoothing"):
+    if n < FEW_ROWS or pair.nan + pair.infinite or summary.options.get("label_smoothing") or pair.sample.x is None:
         return None
-    if pair.sample.x is None:
+    rate, loss = pair.z / n, pair.loss / n
+    spread = (rate - rate**2) * float(pair.sample.x.var(dtype=np.float64))
+    if not spread > 0.0:
         return None
-    spread_z, spread_x = pair.z / n - (pair.z / n) ** 2, float(pair.sample.x.var(dtype=np.float64))
-    if spread_z <= 0.0 or not spread_x > 0.0:
-        return None
-    correlation = (pair.zx / n - pair.z / n * pair.x / n) / math.sqrt(spread_z * spread_x)
-    # the loss of −x is the loss of x plus (2z − 1)x
-    loss = pair.loss / n
-    flipped = loss + (2.0 * pair.zx - pair.x) / n
-    rate = min(1.0 - 1e-12, max(1e-12, pair.z / n))
+    correlation = (pair.zx / n - rate * pair.x / n) / math.sqrt(spread)
+    flipped = loss + (2.0 * pair.zx - pair.x) / n  # the loss of −x is the loss of x plus (2z − 1)x
+    rate = min(1.0 - 1e-12, max(1e-12, rate))
     entropy = -rate * math.log(rate) - (1.0 - rate) * math.log(1.0 - rate)
     # an untrained network may be inverted by chance, and is then not sure: its loss stays near that of a constant
     if correlation > -0.3 or correlation * math.sqrt(n) > -SURE or not flipped < 0.7 * loss or loss < 3.5 * entropy:
         return None
-    return (
-        f"logits and labels go against one another (correlation {correlation:.2f}): the loss is {loss:.4g}, and "
-        f"{flipped:.4g} with the sign flipped"
-    )
+    costs = f"the loss is {loss:.4g}, and {flipped:.4g} with the sign flipped"
+    evidence = f"logits and labels go against one another (correlation {correlation:.2f}): {costs}"
+    return finding("WL303", evidence, "logits = -logits  # or labels = 1 - labels")
 
 
-def _permuted(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
+def _permuted(summary: Summary, axis: int, library: str) -> Finding | None:
     """WL301, and WL303 of two classes: some classes are systematically taken for one another."""
     matrix = summary.pair.matrix
     if matrix is None:
-        return
-    classes = len(matrix)
-    support = matrix.sum(axis=1)
-    moved: dict[int, int] = {}
-    for true in range(classes):
-        row = matrix[true]
-        taken = int(np.argmax(row))
-        # by chance the largest of a few rows is no evidence: enough rows, most of them on one wrong class, hardly
-        # any on its own
-        if (
-            taken != true
-            and support[true] >= 8
-            and row[taken] >= 0.6 * support[true]
-            and row[true] <= 0.2 * support[true]
-        ):
-            moved[true] = taken
+        return None
+    classes, support, own, taken = len(matrix), matrix.sum(axis=1), matrix.diagonal(), matrix.argmax(axis=1)
+    # by chance the largest of a few rows is no evidence: enough rows, most of them on one wrong class, hardly any on
+    # its own
+    sure = (support >= 8) & (matrix.max(axis=1) >= 0.6 * support) & (own <= 0.2 * support)
+    moved = {t: int(taken[t]) for t in range(classes) if sure[t] and taken[t] != t}
     # a class that all others are taken for is a majority, not a permutation
-    cycles = {t: m for t, m in moved.items() if sum(other == m for other in moved.values()) == 1}
-    while True:
-        kept = {t: m for t, m in cycles.items() if m in cycles and t in cycles.values()}
-        if len(kept) == len(cycles):
-            break
-        cycles = kept
-    if len(cycles) < 2:
-        return
+    often = Counter(moved.values())
+    cycles = {t: m for t, m in moved.items() if often[m] == 1}
+    before: dict[int, int] = {}
+    while before != cycles:
+        before, cycles = cycles, {t: m for t, m in cycles.items() if m in cycles and t in cycles.values()}
     mapping = [cycles.get(c, c) for c in range(classes)]
     total = int(support.sum())
-    now = int(np.trace(matrix))
-    then = int(matrix[np.arange(classes), mapping].sum())
-    share_now, share_then = now / total, then / total
-    if share_then < share_now + 0.1:
-        return
-    evidence = f"{share_now:.1%} of {total:,} rows are right, and {share_then:.1%} if "
-    dense = summary.kind == "softmax"
+    now, then = int(own.sum()), int(matrix[np.arange(classes), mapping].sum())
+    if not cycles or then / total < now / total + 0.1:
+        return None
+    evidence = f"{now / total:.1%} of {total:,} rows are right, and {then / total:.1%} if "
     if classes == 2:
-        turn = "labels = 1 - labels"
-        yield finding("WL303", "warning", evidence + "the two classes change places", turn)
-        return
+        return finding("WL303", evidence + "the two classes change places", "labels = 1 - labels")
     names = ", ".join(f"{t} → {m}" for t, m in list(cycles.items())[:12]) + (", …" if len(cycles) > 12 else "")
-    if dense and axis != -1:
-        fix = "# compare the two lists of class names"
-    elif dense:
-        inverse = [mapping.index(c) for c in range(classes)]
-        fix = f"labels = labels[..., {inverse}]"
-    elif library == "torch":
-        fix = f"labels = torch.tensor({mapping})[labels]"
-    else:
-        fix = f"labels = numpy.array({mapping})[labels]"
-    yield finding(
-        "WL301",
-        "warning",
-        evidence + f"labels are renumbered {names}",
-        fix if classes <= 64 else "# compare the two lists of class names",
-    )
+    fix = "# compare the two lists of class names"
+    if classes <= 64 and summary.kind == "sparse":
+        fix = f"labels = {'torch.tensor' if library == 'torch' else 'numpy.array'}({mapping})[labels]"
+    elif classes <= 64 and axis == -1:
+        fix = f"labels = labels[..., {[mapping.index(c) for c in range(classes)]}]"
+    return finding("WL301", f"{evidence}labels are renumbered {names}", fix)
 
 
-def _stepped(summary: Summary, axis: int) -> Iterator[Finding]:
+def _stepped(summary: Summary, axis: int) -> Finding | None:
     """WL302."""
-    pair = summary.pair
-    n = pair.neighbours
+    pair, n = summary.pair, summary.pair.neighbours
     if n < FEW_ROWS or pair.changes < n // 20:
-        return  # where labels hardly change, a step makes no difference
+        return None  # where labels hardly change, a step makes no difference
     here = pair.in_place / n
     # the cut is along the last axis of the rows: for logits (N, T, C) that is axis 1, for (N, C, T) axis 2
     deep = ", :" if axis == -1 and summary.axis > 0 else ""
-    before, behind = (f"[..., {cut}{deep}]" for cut in (":-1", "1:"))
-    if summary.kind == "sparse":
-        deep = ""
-    first, last = (f"[..., {cut}{deep}]" for cut in (":-1", "1:"))
-    for name, count, fix in (
-        ("the next", pair.ahead, f"logits, labels = logits{before}, labels{last}"),
-        ("the previous", pair.behind, f"logits, labels = logits{behind}, labels{first}"),
+    label_deep = "" if summary.kind == "sparse" else deep
+    for name, count, cut, label_cut in (
+        ("the next", pair.ahead, ":-1", "1:"),
+        ("the previous", pair.behind, "1:", ":-1"),
     ):
         there = count / n
         error = math.sqrt(max(here * (1 - here), there * (1 - there), 1e-4) / n)
         if there - _by_chance(summary) > 0.2 and there - here > max(0.2, SURE * error):
-            yield finding(
-                "WL302",
-                "warning",
-                f"predictions agree with {there:.1%} of the labels at {name} step, and with {here:.1%} at their own",
-                fix,
-            )
-            return
+            own = f"and with {here:.1%} at their own"
+            evidence = f"predictions agree with {there:.1%} of the labels at {name} step, {own}"
+            fix = f"logits, labels = logits[..., {cut}{deep}], labels[..., {label_cut}{label_deep}]"
+            return finding("WL302", evidence, fix)
+    return None
 
 
 def _by_chance(summary: Summary) -> float:
@@ -170,59 +119,50 @@ def _by_chance(summary: Summary) -> float:
     return 0.0
 
 
-def _shuffled(summary: Summary) -> Iterator[Finding]:
+def _shuffled(summary: Summary) -> Finding | None:
     """WL305: right by chance alone, and yet sure, and with each class predicted as often as it occurs.
 
     An untrained model is right by chance too, but it does not know how often each class occurs.
     """
-    matrix = summary.pair.matrix
-    if matrix is None or matrix.sum() < MANY_ROWS or summary.pair.nan + summary.pair.infinite:
-        return
+    matrix, pair = summary.pair.matrix, summary.pair
+    if matrix is None or matrix.sum() < MANY_ROWS or pair.nan + pair.infinite:
+        return None
     total = int(matrix.sum())
     occurs, said = matrix.sum(axis=1) / total, matrix.sum(axis=0) / total
     right, chance = float(np.trace(matrix) / total), float(occurs @ said)
     known = occurs[occurs > 0.0]
     guessing = -float((known * np.log(known)).sum())
-    loss = summary.pair.loss / summary.pair.counted
+    loss = pair.loss / pair.counted
     error = math.sqrt(max(chance * (1.0 - chance), 1e-6) / total)
     differs = 0.5 * float(np.abs(occurs - said).sum())
     if abs(right - chance) > SURE_ENOUGH * error or differs > 0.1 or loss < 1.3 * guessing or len(known) < 2:
-        return
-    yield finding(
-        "WL305",
-        "warning",
+        return None
+    evidence = (
         f"{right:.1%} of {total:,} rows are right, as many as by chance ({chance:.1%}), and yet each class is "
-        f"predicted about as often as it occurs, and the loss is {loss:.4g}, where guessing would cost {guessing:.4g}",
-        "# bring labels and logits into the same order: one of the two was sorted or shuffled by itself",
+        f"predicted about as often as it occurs, and the loss is {loss:.4g}, where guessing would cost {guessing:.4g}"
     )
+    fix = "# bring labels and logits into the same order: one of the two was sorted or shuffled by itself"
+    return finding("WL305", evidence, fix)
 
 
-def _miscalibrated(summary: Summary, axis: int) -> Iterator[Finding]:
+def _miscalibrated(summary: Summary, axis: int) -> Finding | None:
     """WL304."""
     if summary.options.get("label_smoothing") or summary.options.get("temperature", 1.0) != 1.0:
-        return
+        return None
     # one step of Newton's method where more would take longer than the loss of everything: it finds most of the gain
     long = summary.logits.classes > MANY_CLASSES
     fit = summary.pair.sample.fit(1 if long else 8, MISCALIBRATED / 5, np.float32 if long else np.float64, 1e-2)
-    if fit is None:
-        return
-    if fit.loss < NEGLIGIBLE:
-        return
+    if fit is None or fit.loss < NEGLIGIBLE:
+        return None
     gain = fit.loss - fit.loss_at_temperature
     if gain < MISCALIBRATED * fit.loss or gain < SURE_ENOUGH * fit.gain_error or not math.isfinite(gain):
-        return
+        return None
     if not 1e-3 < fit.temperature < 1e3:
-        return  # the sample can be told apart without a mistake, or not at all: no temperature is best
+        return None  # the sample can be told apart without a mistake, or not at all: no temperature is best
     way = "too sure" if fit.temperature > 1.0 else "not sure enough"
-    value = f"{fit.temperature:.3g}"
-    yield finding(
-        "WL304",
-        "note",
-        f"the logits are {way}: at temperature {value} the loss falls from {fit.loss:.4g} to "
-        f"{fit.loss_at_temperature:.4g} ({gain / fit.loss:.0%}, on {fit.rows:,} "
-        + ("elements" if summary.kind == "sigmoid" else "rows")
-        + ")",
-        f"logits = logits / {value}"
-        if summary.kind == "sigmoid"
-        else call(summary.kind, **options_of(summary, axis, temperature=value)),
-    )
+    value, independent = f"{fit.temperature:.3g}", summary.kind == "sigmoid"
+    falls = f"the loss falls from {fit.loss:.4g} to {fit.loss_at_temperature:.4g} ({gain / fit.loss:.0%}"
+    evidence = f"the logits are {way}: at temperature {value} {falls}, on {fit.rows:,} "
+    evidence += "elements)" if independent else "rows)"
+    fix = f"logits = logits / {value}" if independent else call_again(summary, axis, temperature=value)
+    return finding("WL304", evidence, fix)
