@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from withlogits import shapes
 from withlogits.activations import sigmoid, softmax
 from withlogits.evaluation.confusions import Confusions
 from withlogits.evaluation.highest_losses import HighestLosses
 from withlogits.evaluation.results import Calibration, Evaluation, Example, Histogram, PerClass
 from withlogits.evaluation.scores import Scores
-from withlogits.guide.arrays import Given, given, silent, without
-from withlogits.guide.diagnosing import loss_name, recommended_by
+from withlogits.guide.arrays import Given, given, silent
+from withlogits.guide.diagnosing import loss_name
 from withlogits.guide.findings import Diagnosis, Finding, in_order
 from withlogits.guide.fit import fitted
+from withlogits.guide.recommending import for_summary
 from withlogits.guide.rules import findings_of
 from withlogits.statistics.arrays import reliability
 from withlogits.statistics.bins import BINS
@@ -171,7 +173,7 @@ class Meter:
         x, z, _ = in_rows(self._kind or "", axis, x, z)
         if x.ndim <= axis or x.shape[axis] != self._classes:
             raise _changed("logits", x.shape, (..., self._classes))
-        rows = without(x.shape, axis)
+        rows = shapes.rows(x.shape, axis)
         wanted = rows if self._kind == "sparse" else x.shape
         if z.shape != wanted:
             raise _changed("labels", z.shape, wanted)
@@ -182,7 +184,7 @@ class Meter:
             self._keep_elements(block, x, z, begin, element_shape)
         else:
             self._confusions.add(block)
-            self._keep_rows(block, without(offset, axis), rows)
+            self._keep_rows(block, shapes.rows(offset, axis), rows)
 
     def _keep_rows(self, block: Block, begin: tuple[int, ...], shape: tuple[int, ...]) -> None:
         def describe(i: int, loss: float) -> Example:
@@ -216,18 +218,16 @@ class Meter:
     @silent
     def diagnose(self) -> Diagnosis:
         """What is wrong, or may be wrong, with the batches so far."""
-        shapes = (self._grown(shape) for shape in (self._shape, self._label_shape))
+        grown = (self._grown(shape) for shape in (self._shape, self._label_shape))
         subject = ", ".join(
             " ".join(filter(None, (name, self.sources.get(name), str(shape), form)))
-            for name, shape, form in zip(("logits", "labels"), shapes, self._form, strict=True)
+            for name, shape, form in zip(("logits", "labels"), grown, self._form, strict=True)
         )
         if self._summary is None:
-            return Diagnosis(in_order(self._findings), None, self.loss or "sparse", subject)
+            return Diagnosis(in_order(self._findings, []), None, self.loss or "sparse", subject)
         written = -1 if self._class_axis == max(2, len(self._shape)) - 1 else self._class_axis
-        known = {found.code for found in self._findings}
-        more = [f for f in findings_of(self._summary, written, self._library) if f.code not in known]
-        advice = recommended_by(self._summary)
-        return Diagnosis(in_order([*self._findings, *more]), advice, self.loss or self._summary.kind, subject)
+        findings = in_order(self._findings, findings_of(self._summary, written, self._library))
+        return Diagnosis(findings, for_summary(self._summary), self.loss or self._summary.kind, subject)
 
     def _grown(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of all batches together, from that of the first."""
