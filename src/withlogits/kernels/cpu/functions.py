@@ -18,9 +18,9 @@ LN2_HIGH = 6.93147180369123816490e-01  # the first 32 bits of ln 2, so that n·L
 LN2_LOW = 1.90821492927058770002e-10
 LN2_FLOAT32 = 0.693147182464599609375
 LN2_MISSING = -1.904654323148236017e-09  # ln 2 less that
-ROUNDER_FLOAT32 = 1.5 * 2.0**23
-FAR = 2.0**15
-ROUNDER = 1.5 * 2.0**52  # adding it rounds a float64 to an integer, which then stands in its low bits
+FAR = 2.0**15  # up to here a float32 is reduced exactly, in 32nds of ln 2 too
+# Adding it rounds to an integer, which then stands in the low bits
+ROUNDER_FLOAT32, ROUNDER = 1.5 * 2.0**23, 1.5 * 2.0**52
 
 # q(r) = (e^r − 1 − r)/r² for |r| ≤ ln2/2; r²·error of q is the relative error of exp
 EXP_FULL = (

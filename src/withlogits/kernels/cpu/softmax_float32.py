@@ -7,7 +7,8 @@ The formulas are those of `softmax.py`; what differs is how exp(x_j − m) stays
 
 - x_j is reduced by itself, x_j = n_j ln2 + ρ_j, never x_j − m: that difference, rounded to float32, would be wrong by
   16 ulp of a confident row's loss. With N = rint(m/ln2) each term is 2^(n_j − N)(1 + t_j), t_j = e^ρ_j − 1, an exact
-  power of two and a small number; the row's own factor F = exp(N ln2 − m) is taken once, in float64.
+  power of two and a small number; the row's own factor F = exp(N ln2 − m) is taken once, in float64. With a table of
+  powers of two n_j counts parts of ln2, and t_j is smaller still (`functions.exp_reduced_float32`).
 - a term is rounded to float32 (V), what that lost is kept beside it, and V is summed in float64: adding up in float32,
   in whatever tree, loses up to half an ulp of the largest term at every step, which a row of one large and many tiny
   terms shows.
@@ -40,7 +41,7 @@ UNBIAS = 2.0**-BIAS
 SMALLEST = 2.0 ** (BIAS - 125)
 FLOOR = -124.0  # exp of less is nothing: 2^28 such terms do not make half the smallest float32
 
-SEVERAL = 4
+SEVERAL = 4  # vectors of one row in flight: one alone is a chain of instructions that wait for each other
 KEPT = 1 << 19  # classes of a row whose exponentials are kept in a scratch
 SUMS = ("s", "k", "a", "total")
 
