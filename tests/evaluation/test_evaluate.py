@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import withlogits
 from withlogits import evaluate
 from withlogits.evaluation import evaluate as module
 from withlogits.evaluation.files import BadFile
+from withlogits.evaluation.results import Example
 
 RNG = np.random.default_rng(0)
 LOGITS = (RNG.normal(size=(300, 7)) * 2).astype(np.float32)
@@ -101,6 +103,11 @@ def test_empty_files(tmp_path: Path) -> None:
     e = evaluate(z, x)
     assert (e.count, e.loss) == (0, 0.0)
     assert str(e)
+
+
+def test_a_label_that_is_no_number_can_be_read() -> None:
+    e = replace(evaluate(LABELS, LOGITS), costliest=(Example((3,), float("inf"), float("nan"), 2, 0.5),))
+    assert str(e).splitlines()[-1].endswith("[3] inf (nan taken for 2)")
 
 
 def test_how_it_reads() -> None:

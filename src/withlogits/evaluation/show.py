@@ -63,7 +63,8 @@ def example(e: Evaluation, one: Example) -> str:
     where = f"[{', '.join(map(str, one.index))}]"
     if not e.exclusive:
         return f"{where} {one.loss:.4g}"
-    return f"{where} {one.loss:.4g} ({e.name_of(int(one.label))} taken for {e.name_of(one.predicted)})"
+    label = e.name_of(int(one.label)) if math.isfinite(one.label) else f"{one.label:g}"
+    return f"{where} {one.loss:.4g} ({label} taken for {e.name_of(one.predicted)})"
 
 
 def percent(share: float) -> str:
