@@ -49,6 +49,28 @@ SPARSE = "withlogits: --loss sparse, since int64 labels of shape (100,) are the 
 # ------------------------------------------------------------------------------------------------------------- loss
 
 
+def test_one_row_of_labels_for_all(command):
+    logits, row = np.load("logits.npy"), np.full(10, 0.1, np.float32)
+    np.save("row.npy", row)
+    expected = withlogits.softmax_cross_entropy_with_logits(
+        labels=row, logits=logits.astype(np.float64), reduction="mean"
+    )
+    code, out, err = command("loss", "logits.npy", "row.npy")
+    assert (code, float(out)) == (0, pytest.approx(expected, rel=1e-15))
+    assert err == "withlogits: --loss softmax, since float32 labels of shape (10,) are one distribution for all rows\n"
+
+
+@pytest.mark.parametrize("name", ["evaluate", "doctor"])
+def test_what_the_guide_cannot_mend_is_one_sentence(command, name):
+    np.save("row.npy", np.full(10, 0.1, np.float32))
+    code, out, err = command(name, "logits.npy", "row.npy")
+    assert (code, out) == (1, "")
+    assert err == (
+        "withlogits: row.npy: labels have shape (10,) and logits (100, 10), classes on axis 0: class indices belong to "
+        "--loss sparse; --loss softmax takes labels of the logits' shape, whose rows sum to 1 (WL202)\n"
+    )
+
+
 def test_the_mean_is_the_librarys(command):
     code, out, err = command("loss", "logits.npy", "labels.npy")
     expected = withlogits.sparse_softmax_cross_entropy_with_logits(

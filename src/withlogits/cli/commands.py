@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -22,6 +22,7 @@ from withlogits.cli.exit_codes import INTERRUPTED
 from withlogits.cli.terminal import lines_of, progress_of, say, show, usage
 from withlogits.evaluation import files, losses
 from withlogits.evaluation.evaluate import counting
+from withlogits.evaluation.files.errors import naming
 from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.output import StrPath, check_output, npy_writer
 from withlogits.evaluation.results import Evaluation, plain
@@ -202,8 +203,10 @@ def look_at_labels(pair: losses.Pair, guessed: bool) -> None:
     if pair.labels.dtype.kind in "biu":
         return
     meter = Meter(loss=pair.loss, axis=-1 if pair.axis is None else pair.axis)
-    for _ in counting(meter, pair.logits, pair.labels):
-        break
+    with closing(pair.logits.blocks(pair.tiling)) as xs, closing(pair.label_blocks()) as zs:
+        for x, z in zip(xs, zs, strict=True):
+            meter.update(z, x)
+            break
     for found in meter.diagnose().errors:
         if found.code in ("WL205", "WL209"):
             text = told(found, pair.logits.name, pair.labels.name)
@@ -336,7 +339,7 @@ def counted(
         usage(f"--class-names has {len(names)} names, and the logits {x.shape[axis]} classes")
     seen = 0
     try:
-        with progress_of(math.prod(x.shape)) as progress:
+        with progress_of(math.prod(x.shape)) as progress, naming(labels):
             for size in counting(meter, x, z, say):
                 seen += size
                 if progress is not None:
