@@ -22,7 +22,7 @@ demo: $(VENV)/.demo ## train on handwritten digits, with the right and the wrong
 	$(VENV)/bin/withlogits demo $(ARGS)
 
 test: $(VENV)/.test ## run all tests, doctests too
-	$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/.bench ## measure beside the other libraries and write docs/results (installs some gigabytes)
 	$(PY) -m benchmarks $(ARGS)

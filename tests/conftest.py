@@ -14,6 +14,27 @@ import pytest
 import withlogits.engine
 from withlogits.frameworks import numpy
 
+# The files that take longest. They come first, so that no process is left alone with one at the end.
+LONGEST = (
+    "frameworks/test_torch_transforms.py",
+    "kernels/cuda/test_softmax.py",
+    "frameworks/test_torch_values.py",
+    "guide/test_any_arrays.py",
+    "guide/test_corpus.py",
+    "frameworks/test_torch_autograd.py",
+    "statistics/test_kernels.py",
+    "test_accuracy.py",
+    "test_class_offset.py",
+    "test_benchmarks.py",
+    "kernels/test_pool.py",
+    "kernels/test_softmax.py",
+    "frameworks/test_torch_processes.py",
+    "test_cli_edges.py",
+    "evaluation/test_report.py",
+    "compat/test_torch.py",
+    "frameworks/test_torch_onnx.py",
+    "kernels/cuda/test_compiled.py",
+)
 ENGINES = {"reference": "withlogits.reference", "numba": "withlogits.kernels.cpu"}
 
 
@@ -21,6 +42,11 @@ def pytest_configure() -> None:
     """A shell starts what it runs in the background with interrupts ignored, and our children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"tests/{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
 def pytest_collection_finish() -> None:
