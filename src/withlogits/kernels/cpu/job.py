@@ -112,6 +112,10 @@ class Fields:
         """Return the planned part, from its slots by name."""
         return self.plan(*[slots[name.rstrip(".")] for name in self.planned])
 
+    def first(self, count: int) -> Callable[..., bytes]:
+        """Return `fill` for so many slots, and 0 in the others."""
+        return struct.Struct(f"={count}q{8 * (len(self.filled) - count)}x").pack
+
     @staticmethod
     def _packer(names: tuple[str, ...]) -> Callable[..., bytes]:
         return struct.Struct("=" + "".join("d" if name.endswith(".") else "q" for name in names)).pack

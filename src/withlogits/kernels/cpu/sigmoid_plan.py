@@ -14,7 +14,7 @@ from withlogits.options import SigmoidOptions
 
 from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
 from .layout import Layout, address, two_levels
-from .plan import Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
+from .plan import NONE, Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
 from .small_plan import Small
 
 
@@ -174,14 +174,24 @@ class SigmoidPlan:
 def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], Array]:
     """Return sigmoid, log_sigmoid, softplus or logit as a function of arrays with this layout."""
     results = memory.allocator(x.shape, x.dtype, x)
-    address, empty, fill = memory.address, results.empty, SIGMOID_JOB.fill
+    address, empty, fill = memory.address, results.empty, SIGMOID_JOB.first(3)
     if not math.prod(x.shape):
         return lambda x: empty()
     kernel = sigmoid_kernel(kind, 0.0, Parts(x, result=results.layout))
 
-    def mapped(x: Array) -> Array:
+    if not kernel.at_once:
+
+        def large(x: Array) -> Array:
+            result = empty()
+            kernel.run_blocks(SIGMOID_JOB.fill, (address(x), 0, address(result), 0, 0, 0, 0, 0, 1.0, 1.0), 0)
+            return result
+
+        return large
+    run, head, count = kernel.alone, kernel.head, kernel.all
+
+    def small(x: Array) -> Array:
         result = empty()
-        kernel.run_blocks(fill, (address(x), 0, address(result), 0, 0, 0, 0, 0, 1.0, 1.0), 0)
+        run(head + fill(address(x), 0, address(result)), NONE, count)
         return result
 
-    return mapped
+    return small

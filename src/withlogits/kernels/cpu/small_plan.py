@@ -35,7 +35,7 @@ class Small(NamedTuple):
     @property
     def fits(self) -> bool:
         """Whether there are few elements, in one block."""
-        return self.kernel.small and self.kernel.count <= FEW and len(self.kernel.offsets) == 1
+        return self.kernel.at_once and self.kernel.count <= FEW
 
     def _head(self) -> bytes:
         """Return all of the job but what each call fills."""
