@@ -263,8 +263,6 @@ LONG_FILES = {
 # Modules whose calls may have more, with the reason.
 MANY_ARGUMENTS = {
     "kernels.cuda.": "arguments of Triton's kernels and device functions are positional",
-    "kernels.cpu.softmax_plan": "the slots of a job, in their order",
-    "kernels.cpu.sigmoid_plan": "the slots of a job, in their order",
     "kernels.cpu.row_statistics": "compiled functions take no structures",
     "kernels.cpu.element_statistics": "compiled functions take no structures",
     "statistics.summary": "the fields of a dataclass, in their order",

@@ -16,12 +16,12 @@ class Adapter(Protocol):
         options: Options,
         labels: Any,
         logits: Any,
-        weights: tuple[Any, ...] | None = None,
+        weights: tuple[Any, ...] = (),
         wrt: tuple[str, ...] = (),
         out: Any = None,
         name: str | None = None,
     ) -> tuple[Any, tuple[Any, ...]]:
-        """A loss and the gradients that `wrt` names; `weights` as `options.WEIGHTS`, or None for none at all."""
+        """A loss and the gradients that `wrt` names; `weights` as `options.WEIGHTS`, or () for none at all."""
 
     def softmax_map(self, x: Any, axis: Any, kind: str, keepdims: bool = False) -> Any:
         """softmax, log_softmax or logsumexp over an axis, several (a tuple) or all (None)."""

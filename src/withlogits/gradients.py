@@ -127,12 +127,12 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
         if reduction is not None:
             options = simple.get(reduction)
         if options is not None:
-            value, gradients = adapter(logits).loss(options, given["labels"], logits, None, names)
+            value, gradients = adapter(logits).loss(options, given["labels"], logits, (), names)
             return value, gradients[0] if alone else gradients
         every = {**base, **given}
         if every["dim"] is not None:
             every["axis"] = one_axis(every["axis"], every["dim"])
-        weights = None if weight_names.isdisjoint(given) else weights_of(every)
+        weights = () if weight_names.isdisjoint(given) else weights_of(every)
         options = make_options(values_of(every))
         if reduction is not None:
             simple[options.reduction] = options

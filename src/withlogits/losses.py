@@ -117,7 +117,7 @@ def sigmoid_cross_entropy_with_logits(
     """
     if positional or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(sigmoid_cross_entropy_with_logits, positional, locals())
-    weights = None if pos_weight is None and sample_weight is None else (pos_weight, sample_weight)
+    weights = () if pos_weight is None and sample_weight is None else (pos_weight, sample_weight)
     options = sigmoid_options((label_smoothing, reduction))
     return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
 
@@ -158,7 +158,7 @@ def weighted_cross_entropy_with_logits(
     """
     if positional or labels is REQUIRED or logits is REQUIRED or pos_weight is REQUIRED:
         raise _wrong_call(weighted_cross_entropy_with_logits, positional, locals())
-    weights = None if pos_weight is None else (pos_weight, None)
+    weights = () if pos_weight is None else (pos_weight, None)
     return adapter(logits).loss(sigmoid_options((0.0, "none")), labels, logits, weights, (), None, name)[0]
 
 
@@ -263,7 +263,7 @@ def softmax_cross_entropy_with_logits(
     """
     if positional or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(softmax_cross_entropy_with_logits, positional, locals())
-    weights = None
+    weights: tuple[Any, ...] = ()
     if not (class_weight is None and sample_weight is None and class_offset is None):
         weights = (class_weight, sample_weight, class_offset)
     if dim is not None:
@@ -344,7 +344,7 @@ def sparse_softmax_cross_entropy_with_logits(
     """
     if positional or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(sparse_softmax_cross_entropy_with_logits, positional, locals())
-    weights = None
+    weights: tuple[Any, ...] = ()
     if not (class_weight is None and sample_weight is None and class_offset is None):
         weights = (class_weight, sample_weight, class_offset)
     options = softmax_options((axis, True, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction))

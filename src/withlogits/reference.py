@@ -37,7 +37,7 @@ class FormulaPlan:
             shapes.check_sigmoid_labels(labels.shape, logits.shape)
             self._chosen = options
 
-    def quick(self, for_logits: bool) -> None:
+    def quick(self, for_logits: bool, weights: tuple[Any, ...] = ()) -> None:
         """There is no shorter way for small arrays."""
 
     def evaluate(

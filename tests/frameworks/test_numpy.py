@@ -24,8 +24,10 @@ class Recorder:
         self.options = options
         return self
 
-    def quick(self, for_logits: bool) -> Any:
-        return lambda labels, logits: self.evaluate((labels, logits, None, None), for_logits, False)[:2]
+    def quick(self, for_logits: bool, weights: Any) -> Any:
+        if weights:
+            return None
+        return lambda labels, logits, weights: self.evaluate((labels, logits, None, None), for_logits, False)[:2]
 
     def evaluate(self, arrays: Any, for_logits: bool, for_labels: bool, out: Any = None) -> Any:
         self.labels, self.logits, self.weight, self.sample_weight, *_ = arrays

@@ -292,17 +292,18 @@ def test_the_kernels_make_only_the_gradients_that_are_asked_for(
     job = pytest.importorskip("withlogits.kernels.cpu.job", reason="there is no Numba, so there are no kernels")
     made: set[str] = set()
 
-    def watched(fill: Any, first: int) -> Any:
+    def watched(fill: Any, *places: int) -> Any:
         def filled(*args: Any) -> Any:
-            made.update(name for name, at in zip(("logits", "labels"), args[first:], strict=False) if at)
+            made.update(name for name, place in zip(("logits", "labels"), places, strict=False) if args[place])
             return fill(*args)
 
         return filled
 
     monkeypatch.setattr(front, "_known", {})  # what is planned keeps what fills its job
     monkeypatch.setattr(cpu, "_plans", {})
-    monkeypatch.setattr(job.SOFTMAX_JOB, "fill", watched(job.SOFTMAX_JOB.fill, 2))
-    monkeypatch.setattr(job.SIGMOID_JOB, "fill", watched(job.SIGMOID_JOB.fill, 3))
+    monkeypatch.setattr(job.SOFTMAX_JOB, "fill", watched(job.SOFTMAX_JOB.fill, 2, 3))
+    monkeypatch.setattr(job.SIGMOID_JOB, "fill", watched(job.SIGMOID_JOB.fill, 3, 4))
+    monkeypatch.setattr(job.SMALL_JOB, "fill", watched(job.SMALL_JOB.fill, 2))
     labels, logits = case.tensors(np.float32)
     labels.requires_grad_(wrt in ("labels", "both") and case.loss != "sparse")
     logits.requires_grad_(wrt in ("logits", "both"))

@@ -316,7 +316,7 @@ def _softmax(
     weight = None if weight is None else _constant(weight)
     loss: Tensor
     try:
-        weights = None if weight is None else weights_in_order(options, class_weight=weight)
+        weights = () if weight is None else weights_in_order(options, class_weight=weight)
         loss = front.loss(options, labels, logits, weights)[0]
     except ValueError:
         classes = logits.shape[axis : axis + 1]
@@ -341,7 +341,7 @@ def _of_answers(
     how = "sum" if by_number else reduction
     options = sigmoid_options((0.0, how))
     try:
-        weights = None if weight is None and pos_weight is None else (pos_weight, weight)
+        weights = () if weight is None and pos_weight is None else (pos_weight, weight)
         loss = front.loss(options, target, logits, weights)[0]
     except ValueError:
         if target.shape != logits.shape or not _of_any_sign(

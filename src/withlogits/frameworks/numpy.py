@@ -19,7 +19,7 @@ from withlogits.frameworks import numpy_namespace, refuse_other_frameworks
 from withlogits.frameworks.axes import over_axes
 from withlogits.kernels.cpu import buffers
 from withlogits.kernels.cpu.layout import Layout, address, dense_strides
-from withlogits.kernels.cpu.plan import Allocator, Plan
+from withlogits.kernels.cpu.plan import Allocator, Plan, Quick
 from withlogits.memo import keep
 from withlogits.options import Options, SoftmaxOptions
 
@@ -58,6 +58,10 @@ class NumpyMemory:
         return Allocator(lambda: make().transpose(places), Layout(shape, strides, dtype))
 
     @staticmethod
+    def number(array: Array) -> Any:
+        return array[()]
+
+    @staticmethod
     def scalar(x: float, dtype: str) -> Any:
         number = np.float32 if dtype == "float32" else np.float64
         if abs(x) > 3.4e38:
@@ -77,8 +81,7 @@ class NumpyMemory:
 class _Call:
     """A loss of arrays that look alike, planned."""
 
-    __slots__ = ("_fit", "_logits", "_names", "_plan", "_scalar", "_summed", "_wrt", "quick")
-    quick: Callable[[Array, Array], tuple[Any, tuple[Any, ...]]] | None  # without weights and out
+    __slots__ = ("_fit", "_logits", "_names", "_plan", "_scalar", "_summed", "_weighted", "_wrt", "quick")
 
     def __init__(self, chosen: Options, wrt: tuple[str, ...], labels: Array, logits: Array) -> None:
         self._wrt, self._logits, self._names = wrt, NumpyMemory.layout(logits), chosen.WEIGHTS
@@ -94,12 +97,33 @@ class _Call:
         if self._summed is not None:
             label_layout = NumpyMemory.layout(labels.astype(np.float64))
         self._plan: Plan = engine.select().plan_loss(chosen, NumpyMemory, label_layout, self._logits)
-        for_labels = "labels" in wrt
-        self.quick = None if for_labels or self._scalar else self._plan.quick("logits" in wrt)
+        self.quick = self._new_quick(())
+        self._weighted: dict[tuple[Any, ...], Quick | None] = {}
 
-    def __call__(
-        self, labels: Array, logits: Array, weights: tuple[Any, ...] | None, out: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
+    def weighted(self, weights: tuple[Any, ...]) -> Quick | None:
+        """Return `quick` for weights that look like these; None if there is none."""
+        try:
+            looks = tuple([weight if weight is None else _looks(weight) for weight in weights])
+        except AttributeError:
+            return None
+        if looks in self._weighted:
+            return self._weighted[looks]
+        return keep(self._weighted, looks, self._new_quick(weights))
+
+    def _new_quick(self, weights: tuple[Any, ...]) -> Quick | None:
+        """Return what computes a small loss and its gradient by the logits."""
+        if "labels" in self._wrt or self._scalar:
+            return None
+        layouts: list[Layout | None] = []
+        for name, weight in zip(self._names, weights, strict=False):
+            if weight is not None and not (type(weight) is np.ndarray and weight.dtype in _weights):
+                return None
+            if weight is not None:
+                shapes.check_weight(name, weight.shape, self._logits.shape, self._fit)
+            layouts.append(None if weight is None else NumpyMemory.layout(weight))
+        return self._plan.quick("logits" in self._wrt, tuple(layouts))
+
+    def __call__(self, labels: Array, logits: Array, weights: tuple[Any, ...], out: Any) -> tuple[Any, tuple[Any, ...]]:
         """The loss and the gradients."""
         wrt, shape, fit = self._wrt, self._logits.shape, self._fit
         given = dict(zip(self._names, weights or (None,) * len(self._names), strict=True))
@@ -131,7 +155,7 @@ def loss(
     options: Options,
     labels: Any,
     logits: Any,
-    weights: tuple[Any, ...] | None = None,
+    weights: tuple[Any, ...] = (),
     wrt: tuple[str, ...] = (),
     out: Any = None,
     name: str | None = None,
@@ -141,9 +165,11 @@ def loss(
         call = _calls[options, wrt, _looks(labels), _looks(logits)]
     except (AttributeError, KeyError, TypeError):
         labels, logits, call = _prepared(options, wrt, labels, logits)
-    if weights is None and out is None and call.quick is not None:
-        return call.quick(labels, logits)
-    return call(labels, logits, weights, out)
+    quick = call.weighted(weights) if weights else call.quick
+    if quick is None or out is not None:
+        return call(labels, logits, weights, out)
+    value, gradient = quick(labels, logits, weights)
+    return value, (gradient,) if wrt else ()
 
 
 def _prepared(options: Options, wrt: tuple[str, ...], labels: Any, logits: Any) -> tuple[Array, Array, _Call]:

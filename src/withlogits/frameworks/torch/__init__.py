@@ -22,17 +22,16 @@ from withlogits.memo import keep
 from withlogits.options import Options, SoftmaxOptions
 from withlogits.shapes import SoftmaxFit
 
-# Of tensors that go to the kernels as they are: what computes each kind of call, and without weights quickly
 _looks = attrgetter("__class__", "is_cpu", "layout", "dtype", "shape")
-_Known = tuple[SoftmaxFit | None, eager.Call, Callable[[Tensor, Tensor], Tensor] | None]
-_known: dict[tuple[Any, ...], _Known] = {}
+# What computes each kind of call of plain tensors
+_known: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
 
 
 def loss(
     options: Options,
     labels: Any,
     logits: Any,
-    weights: tuple[Any, ...] | None = None,
+    weights: tuple[Any, ...] = (),
     wrt: tuple[str, ...] = (),
     out: Any = None,
     name: str | None = None,
@@ -45,23 +44,28 @@ def loss(
             return loss(options, labels, logits, weights, wrt, out)
     if not wrt and eager.no_transforms():
         try:
-            known = _known.get((options, *_looks(logits), logits.stride(), *_looks(labels), labels.stride()))
+            known = _known.get(_key(options, labels, logits, weights))
         except (AttributeError, RuntimeError):  # no tensor, or one that has no shape or no strides
             known = None
-        if known is not None and not logits.is_neg() and not labels.is_neg():
-            fit, call, quick = known
-            if weights is not None:
-                checked = _checked_weights(options.WEIGHTS, fit, weights, logits, True)
-                if not (labels.requires_grad and _is_entangled(options, checked)):
-                    return eager.loss(call, labels, logits, checked), ()
-            elif quick is not None:
-                return quick(labels, logits), ()
-    return _loss(options, labels, logits, weights or (None,) * len(options.WEIGHTS), wrt, out)
+        if known is not None and not (logits.is_neg() or labels.is_neg() or _must_be_checked(weights)):
+            return known(labels, logits, weights), ()
+    return _loss(options, labels, logits, weights, wrt, out)
+
+
+def _must_be_checked(weights: tuple[Tensor | None, ...]) -> bool:
+    """Whether some weight has what `_key` does not tell."""
+    return any(weight is not None and (weight.requires_grad or weight.is_neg()) for weight in weights)
+
+
+def _key(options: Options, labels: Any, logits: Any, weights: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what a kind of call of tensors is known by."""
+    key = (options, *_looks(logits), logits.stride(), *_looks(labels), labels.stride())
+    return (*key, *[w if w is None else (*_looks(w), w.stride()) for w in weights]) if weights else key
 
 
 @traced.checks_shapes
 def _loss(
-    options: Options, labels: Any, logits: Any, weights: tuple[Any, ...], wrt: tuple[str, ...], out: Any
+    options: Options, labels: Any, logits: Any, given: tuple[Any, ...], wrt: tuple[str, ...], out: Any
 ) -> tuple[Any, tuple[Any, ...]]:
     """Every check, and whatever way there is."""
     labels = as_tensor("labels", labels, logits)
@@ -69,12 +73,16 @@ def _loss(
     check_logits("logits", logits)
     check_labels(labels, logits, sparse=getattr(options, "sparse", False))
     fit = _fit(options, labels, logits)
-    weights = _checked_weights(options.WEIGHTS, fit, weights, logits, plain)
+    weights = _checked_weights(options.WEIGHTS, fit, given, logits, plain)
     if out is not None:
         checks.check_out(out, wrt, logits, labels=labels, **dict(zip(options.WEIGHTS, weights, strict=True)))
     entangled = _is_entangled(options, weights)
     if plain and not (entangled and labels.requires_grad and not wrt) and not (fit and fit.one_row and "labels" in wrt):
-        return _plain_loss(options, fit, labels, logits, weights, wrt, out)
+        if wrt:
+            return _plain_value_and_grad(options, labels, logits, weights, wrt, out)
+        call = eager.Call(cpu.plan_of(options, labels, logits), family_of(options), options, _adapted(options, fit))
+        _remember(call, fit, labels, logits, given)
+        return eager.loss(call, labels, logits, weights), ()
     adapted = _adapted(options, fit)
 
     def through_operators(labels: Tensor, logits: Tensor) -> Tensor:
@@ -86,6 +94,25 @@ def _loss(
     return through_operators(labels, logits), ()
 
 
+def _remember(call: eager.Call, fit: SoftmaxFit | None, labels: Tensor, logits: Tensor, given: tuple[Any, ...]) -> None:
+    """Let the next calls with tensors like these skip the checks that cannot fail, unless that is known already."""
+    try:
+        key = _key(call.options, labels, logits, given)
+    except (AttributeError, RuntimeError):  # weights that are no tensors
+        return
+    if key in _known:
+        return
+
+    def general(labels: Tensor, logits: Tensor, given: tuple[Any, ...]) -> Tensor:
+        weights = _checked_weights(call.options.WEIGHTS, fit, given, logits, True)
+        if labels.requires_grad and _is_entangled(call.options, weights):
+            value: Tensor = _loss(call.options, labels, logits, given, (), None)[0]
+            return value
+        return eager.loss(call, labels, logits, weights)
+
+    keep(_known, key, eager.quick(call, given, general) or general)
+
+
 def _is_entangled(options: Options, weights: tuple[Tensor | None, ...]) -> bool:
     """Whether the divisor of a mean depends on the labels too: autograd has to go through it."""
     if not isinstance(options, SoftmaxOptions) or options.sparse:
@@ -93,26 +120,18 @@ def _is_entangled(options: Options, weights: tuple[Tensor | None, ...]) -> bool:
     return options.reduction == "mean" and weights[0] is not None
 
 
-def _plain_loss(
+def _plain_value_and_grad(
     options: Options,
-    fit: SoftmaxFit | None,
     labels: Tensor,
     logits: Tensor,
     weights: tuple[Tensor | None, ...],
     wrt: tuple[str, ...],
     out: Tensor | None,
 ) -> tuple[Tensor, tuple[Any, ...]]:
-    """The loss of plain CPU tensors, from the kernels."""
-    family = family_of(options)
-    plan = cpu.plan_of(options, labels, logits)
-    if not wrt:
-        call = eager.Call(plan, family, options, _adapted(options, fit))
-        key = (options, *_looks(logits), logits.stride(), *_looks(labels), labels.stride())
-        if key not in _known:
-            keep(_known, key, (fit, call, eager.quick(call)))
-        return eager.loss(call, labels, logits, weights), ()
-    arrays = (labels.detach(), logits.detach(), *cpu.kernel_weights(family, *weights))
+    """The loss of plain CPU tensors with its gradients, from the kernels."""
+    arrays = (labels.detach(), logits.detach(), *cpu.kernel_weights(family_of(options), *weights))
     to = None if out is None else out.detach()
+    plan = cpu.plan_of(options, labels, logits)
     value, dx, dz = plan.evaluate(arrays, "logits" in wrt, "labels" in wrt, to)
     if out is not None:
         torch.autograd.graph.increment_version(out)
@@ -163,11 +182,12 @@ def _fit(options: Options, labels: Tensor, logits: Tensor) -> SoftmaxFit | None:
 
 
 def _checked_weights(
-    names: tuple[str, ...], fit: SoftmaxFit | None, weights: tuple[Any, ...], logits: Tensor, plain: bool
+    names: tuple[str, ...], fit: SoftmaxFit | None, given: tuple[Any, ...], logits: Tensor, plain: bool
 ) -> tuple[Tensor | None, ...]:
+    """The weights as tensors, None for those that are not given; `given` is empty if none is."""
     checked: list[Tensor | None] = []
-    for name, given in zip(names, weights, strict=True):
-        weight = None if given is None else checked_weight(name, given, logits, plain)
+    for name, each in zip(names, given or (None,) * len(names), strict=True):
+        weight = None if each is None else checked_weight(name, each, logits, plain)
         if weight is not None:
             shapes.check_weight(name, tuple(weight.shape), tuple(logits.shape), fit)
         checked.append(weight)

@@ -22,6 +22,7 @@ from withlogits import engine
 from withlogits.frameworks.torch import traced
 from withlogits.frameworks.torch.cpu import kernel_weights, share
 from withlogits.frameworks.torch.families import Family
+from withlogits.frameworks.torch.memory import TorchMemory
 from withlogits.frameworks.torch.private import (
     apply_of,
     dispatch_modes,
@@ -73,45 +74,64 @@ class Loss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor | None, made: tuple[Any, ...]) -> Tensor:
-        value, kept, ctx.small, ctx.call = made
+    def forward(ctx: Any, logits: Tensor, made: tuple[Any, ...], labels: Tensor | None = None) -> Tensor:
+        value, ctx.small, ctx.call, kept = made
         ctx.save_for_backward(*kept)
         found: Tensor = value
         return found
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        elsewhere, kept, small = _elsewhere(upstream), keeps_graph(), ctx.small
+        elsewhere = (
+            torch.is_grad_enabled()  # this backward pass is differentiated
+            or type(upstream) is not Tensor
+            or is_wrapped(upstream)
+            or is_batched(upstream)  # what `is_grads_batched` and gradcheck map with
+            or not no_transforms()
+        )
+        kept, small = keeps_graph(), ctx.small
         if not kept:
             ctx.small = None
         if small is not None and not elsewhere and upstream.item() == 1.0:
-            return small.clone() if kept else small, None, None
-        logits, labels, dx, *more = ctx.saved_tensors
-        call: Call = ctx.call
-        dz, weight, sample_weight, *rest = more or (None,) * (1 + len(call.options.WEIGHTS))
-        arrays = (labels, logits, weight, sample_weight, *rest)
-        for_logits, for_labels, _ = ctx.needs_input_grad
-        if elsewhere:
-            return *_differentiated(call, arrays, (for_logits, for_labels), upstream), None
-        scale = 1.0
-        if call.options.reduction == "none":
-            arrays = (labels, logits, weight, share(upstream, sample_weight, call.family), *rest)
-        else:
-            scale = upstream.item()
-            if scale == 1.0 and (dx is not None or dz is not None):
-                return *_handed_over(dx, dz, kept), None
-            if call.options.reduction == "mean":
-                divisor = call.plan.divisor(arrays)
-                scale = scale / divisor if divisor else 0.0
-        gradient = _memory(call.plan.gradients, dx, kept) if for_logits else None
-        label_gradient = _memory(call.plan.label_gradients, dz, kept) if for_labels else None
-        if scale == 0.0:
-            for each in (gradient, label_gradient):
-                if each is not None:
-                    each.zero_()
-        else:
-            call.plan.fill(arrays, gradient, label_gradient, scale)
-        return gradient, label_gradient, None
+            return small.clone() if kept else small, None
+        gradient, label_gradient = _gradients(ctx, upstream, elsewhere, kept)
+        return (gradient, None, label_gradient)[: len(ctx.needs_input_grad)]
+
+
+def _gradients(ctx: Any, upstream: Tensor, elsewhere: bool, kept: bool) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients by logits and labels, as far as they are needed; made again, or handed over."""
+    logits, labels, dx, *more = ctx.saved_tensors
+    call: Call = ctx.call
+    dz, weight, sample_weight, *rest = more or (None,) * (1 + len(call.options.WEIGHTS))
+    arrays = (labels, logits, weight, sample_weight, *rest)
+    for_logits, _, *of_labels = ctx.needs_input_grad
+    for_labels = any(of_labels)
+    if elsewhere:
+        return _differentiated(call, arrays, (for_logits, for_labels), upstream)
+    scale = 1.0
+    if call.options.reduction == "none":
+        arrays = (
+            labels,
+            logits,
+            *kernel_weights(call.family, weight, share(upstream, sample_weight, call.family), *rest),
+        )
+    else:
+        scale = upstream.item()
+        if scale == 1.0 and (dx is not None or dz is not None):
+            return _handed_over(dx, dz, kept)
+        arrays = (labels, logits, *kernel_weights(call.family, weight, sample_weight, *rest))
+        if call.options.reduction == "mean":
+            divisor = call.plan.divisor(arrays)
+            scale = scale / divisor if divisor else 0.0
+    gradient = _memory(call.plan.gradients, dx, kept) if for_logits else None
+    label_gradient = _memory(call.plan.label_gradients, dz, kept) if for_labels else None
+    if scale == 0.0:
+        for each in (gradient, label_gradient):
+            if each is not None:
+                each.zero_()
+    else:
+        call.plan.fill(arrays, gradient, label_gradient, scale)
+    return gradient, label_gradient
 
 
 _node = apply_of(Loss)  # that no transform is at work was seen already
@@ -130,58 +150,44 @@ def loss(call: Call, labels: Tensor, logits: Tensor, weights: tuple[Tensor | Non
     kept: tuple[Any, ...] = (logits, labels, dx)
     if dz is not None or any(weight is not None for weight in weights):
         kept = (logits, labels, dx, dz, *weights)
-    found = _node(logits, labels if for_labels else None, (value, kept, None, call))
+    found = _node(logits, (value, None, call, kept), *[labels] * for_labels)
     return found
 
 
-def quick(call: Call) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """`loss` without weights for small tensors, where finding the way takes Python longer than the arithmetic."""
-    alone = call.plan.quick(False)
+def quick(call: Call, given: tuple[Any, ...], general: Callable[..., Tensor]) -> Callable[..., Tensor] | None:
+    """Return `loss` of small tensors, for weights like those given; `general` takes labels that require a gradient."""
+    if not all(weight is None or (type(weight) in PLAIN and weight.is_cpu) for weight in given):
+        return None
+    layouts = tuple([None if weight is None else TorchMemory.layout(weight) for weight in given])
+    alone = call.plan.quick(False, layouts)
     if alone is None:
         return None
     now = call.options.reduction != "none" and call.plan.gradients.layout.dtype != "float16"
-    with_gradient: Any = None  # compiled by the first call that needs it
+    with_gradient = None if now else alone  # compiled by the first call that needs it
+    grad_enabled, node = torch.is_grad_enabled, _node
 
-    def run(labels: Tensor, logits: Tensor) -> Tensor:
+    def run(labels: Tensor, logits: Tensor, weights: tuple[Tensor | None, ...]) -> Tensor:
         nonlocal with_gradient
         if labels.requires_grad:
-            return loss(call, labels, logits, (None,) * len(call.options.WEIGHTS))
-        if not (logits.requires_grad and torch.is_grad_enabled()):
-            value: Tensor = alone(labels, logits)[0]
+            return general(labels, logits, weights)
+        if not (logits.requires_grad and grad_enabled()):
+            value: Tensor = alone(labels, logits, weights)[0]
             return value
-        gradient = None
-        if now:
-            if with_gradient is None:
-                with_gradient = call.plan.quick(True) or _not_quick
-            if with_gradient is _not_quick:
-                return loss(call, labels, logits, (None,) * len(call.options.WEIGHTS))
-            value, (gradient,) = with_gradient(labels, logits)
-        else:
-            value = alone(labels, logits)[0]
-        found: Tensor = _node(logits, None, (value, (logits, labels, None), gradient, call))
+        if with_gradient is None:
+            with_gradient = call.plan.quick(True, layouts) or alone
+        value, gradient = with_gradient(labels, logits, weights)
+        kept: tuple[Tensor | None, ...] = (logits, labels, None)
+        if weights:  # may change before the backward pass
+            kept = (*kept, None, *[weight if weight is None else weight.clone() for weight in weights])
+        found: Tensor = node(logits, (value, gradient, call, kept))
         return found
 
     return run
 
 
-def _not_quick() -> None:
-    """Stand for a function that a plan does not have."""
-
-
-def _elsewhere(upstream: Tensor) -> bool:
-    """Whether this backward pass is differentiated, or mapped over."""
-    return (
-        torch.is_grad_enabled()
-        or type(upstream) is not Tensor
-        or is_wrapped(upstream)
-        or is_batched(upstream)  # what `is_grads_batched` and gradcheck map with
-        or not no_transforms()
-    )
-
-
 def _differentiated(
-    call: Call, arrays: tuple[Any, ...], wanted: tuple[bool, ...], upstream: Tensor
-) -> tuple[Tensor | None, ...]:
+    call: Call, arrays: tuple[Any, ...], wanted: tuple[bool, bool], upstream: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
     """The gradients by torch's autograd through the operators; differentiable, if this is to be."""
     again = torch.is_grad_enabled()
     labels, logits, *weights = arrays
@@ -189,7 +195,7 @@ def _differentiated(
         value = call.adapted(traced.loss, labels, logits, weights)
     inputs = [t for t, asked in zip((logits, labels), wanted, strict=True) if asked]
     found = iter(torch.autograd.grad(value, inputs, upstream, create_graph=again))
-    return tuple(next(found) if asked else None for asked in wanted)
+    return next(found) if wanted[0] else None, next(found) if wanted[1] else None
 
 
 def _handed_over(dx: Tensor | None, dz: Tensor | None, kept: bool) -> tuple[Tensor | None, Tensor | None]:

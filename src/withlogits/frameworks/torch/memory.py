@@ -20,6 +20,7 @@ from withlogits.kernels.cpu.layout import Layout
 from withlogits.kernels.cpu.plan import Allocator
 
 CPU = torch.device("cpu")  # named in every call that makes a tensor: torch's default device may be another
+TEMPLATE = 1 << 16  # bytes of a tensor that is worth keeping for others to be made like it, which is faster
 BYTE = np.dtype(np.uint8)
 NAMES: dict[torch.dtype, str] = {
     getattr(torch, name): name
@@ -56,6 +57,10 @@ class TorchMemory:
             template = torch.empty_like(torch.empty_strided(shape, steps, dtype=kind, device="meta"))
         strides, nbytes = template.stride(), math.prod(shape) * kind.itemsize
         layout = Layout(shape, byte_strides(template), dtype)
+        if nbytes <= TEMPLATE:
+            return Allocator(
+                partial(torch.empty_like, torch.empty_strided(shape, strides, dtype=kind, device=CPU)), layout
+            )
         if nbytes < buffers.SMALLEST:
             return Allocator(partial(torch.empty_strided, shape, strides, dtype=kind, device=CPU), layout)
 
@@ -64,6 +69,10 @@ class TorchMemory:
             return flat.as_strided(shape, strides)
 
         return Allocator(recycled, layout)
+
+    @staticmethod
+    def number(tensor: Tensor) -> Tensor:
+        return tensor
 
     @staticmethod
     def scalar(x: float, dtype: str) -> Tensor:

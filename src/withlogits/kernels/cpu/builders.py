@@ -10,13 +10,14 @@ MODULES = {
     "SoftmaxSpec": "softmax",
     "RowWeightsSpec": "row_weights",
     "SigmoidSpec": "sigmoid",
+    "SmallSpec": "small",
     "PoolSpec": "spinning",
     "RowsSpec": "row_statistics",
     "ElementsSpec": "element_statistics",
     "ScoresSpec": "element_statistics",
 }
 # Written in LLVM's language, without Numba
-TRACED = ("softmax", "softmax_float32", "sigmoid", "row_weights", "spinning")
+TRACED = ("softmax", "softmax_float32", "sigmoid", "row_weights", "small", "spinning")
 
 
 def module_of(spec: Any) -> str:

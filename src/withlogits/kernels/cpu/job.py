@@ -8,7 +8,7 @@ caller keeps the arrays alive.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from withlogits.options import SoftmaxOptions
@@ -18,6 +18,7 @@ WIDE = 16  # elements that are counted together: the arithmetic of one vector wa
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
 TILE = 128  # classes that a tile has room for
+FEW_CLASSES = 512  # whose weights a small call copies to the stack
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,13 @@ class SigmoidSpec:
 
 
 @dataclass(frozen=True)
+class SmallSpec:
+    """What runs another kernel on a small call, and does what is to be done before and after."""
+
+    family: str  # "softmax" or "sigmoid"
+
+
+@dataclass(frozen=True)
 class PoolSpec:
     """The two halves of the thread pool that run without the interpreter."""
 
@@ -95,13 +103,22 @@ class Fields:
     """The slots of a job: those that a plan knows, then those that each call fills. A name with a dot is a float."""
 
     def __init__(self, planned: str, filled: str) -> None:
-        self.names = (*planned.split(), *filled.split())
-        self.plan: Callable[..., bytes] = self._packer(planned)
-        self.fill: Callable[..., bytes] = self._packer(filled)
+        self.planned, self.filled = tuple(planned.split()), tuple(filled.split())
+        self.names = (*self.planned, *self.filled)
+        self.plan: Callable[..., bytes] = self._packer(self.planned)
+        self.fill: Callable[..., bytes] = self._packer(self.filled)
+
+    def head(self, slots: Mapping[str, float]) -> bytes:
+        """Return the planned part, from its slots by name."""
+        return self.plan(*[slots[name.rstrip(".")] for name in self.planned])
+
+    def first(self, count: int) -> Callable[..., bytes]:
+        """Return `fill` for so many slots, and 0 in the others."""
+        return struct.Struct(f"={count}q{8 * (len(self.filled) - count)}x").pack
 
     @staticmethod
-    def _packer(names: str) -> Callable[..., bytes]:
-        return struct.Struct("=" + "".join("d" if name.endswith(".") else "q" for name in names.split())).pack
+    def _packer(names: tuple[str, ...]) -> Callable[..., bytes]:
+        return struct.Struct("=" + "".join("d" if name.endswith(".") else "q" for name in names)).pack
 
 
 # x logits, z labels (dense, or indices), g gradient of the logits, h of the labels, s sample weights; then
@@ -119,4 +136,11 @@ SIGMOID_JOB = Fields(
     "columns x_row x_column z_row z_column o_row o_column g_row g_column h_row h_column q_row q_column s_row s_column "
     "smoothing.",
     "x z o g h q s sums pos_weight. grad_scale.",
+)
+# Behind the planned slots of the jobs that it runs. Of each array of weights: how many, bytes of one (4 or 8) and from
+# one to the next, the least that is allowed
+SMALL_JOB = Fields(
+    "kernel weights_kernel count reduced wide divisor. "
+    + " ".join(f"{name}_length {name}_size {name}_step {name}_least." for name in SoftmaxOptions.WEIGHTS),
+    f"x z g value {' '.join(SoftmaxOptions.WEIGHTS)}",
 )

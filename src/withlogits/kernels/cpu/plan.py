@@ -40,6 +40,9 @@ class Memory(Protocol):
     def allocator(self, shape: tuple[int, ...], dtype: str, like: Layout | None = None, /) -> Allocator:
         """What makes uninitialised arrays whose axes lie in memory in the order of those of `like`."""
 
+    def number(self, array: Array, /) -> Any:
+        """A result without axes as the framework hands it back."""
+
     def scalar(self, x: float, dtype: str, /) -> Any:
         """A number as the framework hands it back; infinite beyond the range of the dtype."""
 
@@ -57,6 +60,8 @@ class Allocator(NamedTuple):
 
 
 Outcome: TypeAlias = tuple[Any, Array | None, Array | None]  # a loss and its gradients; None where it was not asked for
+# From labels, logits and, if any were planned, weights to a loss and its gradient by the logits
+Quick: TypeAlias = Callable[..., tuple[Any, Array | None]]
 
 
 class Plan(Protocol):
@@ -79,7 +84,7 @@ class Plan(Protocol):
         self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0, /
     ) -> None: ...
 
-    def quick(self, for_logits: bool, /) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None: ...
+    def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), /) -> Quick | None: ...
 
     def divisor(self, arrays: tuple[Array, ...], /) -> float: ...
 
@@ -117,42 +122,41 @@ class Kernel:
     `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
     """
 
-    __slots__ = ("_all", "_alone", "_at", "_multiple", "_work", "count", "head", "offsets", "small", "whole")
+    __slots__ = ("_multiple", "_work", "all", "alone", "at", "count", "head", "offsets", "small")
 
     def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
-        self._at = compiler.address(spec)
-        self._alone = compiler.SHORT(self._at)
-        self._all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
+        self.at = compiler.address(spec)
+        self.alone = compiler.SHORT(self.at)
+        self.all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
         self._multiple, self._work = multiple, work
         self.head, self.count, self.offsets = head, count, offsets
-        self.small, self.whole = work < SMALL, len(offsets) == 1
+        self.small = work < SMALL
+
+    @property
+    def at_once(self) -> bool:
+        """Whether `alone(head + filled, NONE, all)` does it: one small block."""
+        return self.small and len(self.offsets) == 1
 
     def run(self, filled: bytes) -> int:
-        """How many labels were out of range."""
+        """Run on one block; how many labels were out of range."""
         if self.small:
-            wrong: int = self._alone(self.head + filled, NONE, self._all)
+            wrong: int = self.alone(self.head + filled, NONE, self.all)
             return wrong
-        return pool.run(self._at, self.head + filled, self.count, self._work, self._multiple)
+        return pool.run(self.at, self.head + filled, self.count, self._work, self._multiple)
 
-    def at_once(self) -> Callable[[bytes], int] | None:
-        """`run` for jobs of one block that are small, without looking again whether they are; None for others."""
-        if not (self.small and self.whole):
-            return None
-        alone, head, count = self._alone, self.head, self._all
-        return lambda filled: alone(head + filled, NONE, count)
+    def run_blocks(self, fill: Callable[..., bytes], slots: tuple[Any, ...], size: int) -> int:
+        """Run on every block; how many labels were out of range.
 
-    def run_blocks(
-        self, fill: Callable[..., bytes], moving: tuple[int, ...], fixed: tuple[Any, ...], out: int, size: int
-    ) -> int:
-        """Run on every block of the arrays at the addresses `moving`; how many labels were out of range.
-
-        `out` is where results that lie side by side begin, of `size` bytes for each row or block of elements; `fixed`
-        is what a job holds behind it.
+        `slots` begin with the addresses of the arrays that have offsets. Next is where results lie side by side, of
+        `size` bytes for each row or block of elements.
         """
-        if self.whole:
-            return self.run(fill(*moving, out, *fixed))
+        if len(self.offsets) == 1:
+            return self.run(fill(*slots))
+        arrays = len(self.offsets[0])
+        out, *rest = slots[arrays:]
         wrong = 0
         for offsets in self.offsets:
-            wrong += self.run(fill(*[at + step for at, step in zip(moving, offsets, strict=True)], out, *fixed))
+            moved = [at + step for at, step in zip(slots[:arrays], offsets, strict=True)]
+            wrong += self.run(fill(*moved, out, *rest))
             out += self.count * size
         return wrong

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,11 +10,12 @@ import numpy as np
 
 from withlogits import shapes
 from withlogits.memo import keep
-from withlogits.options import FEW, SigmoidOptions
+from withlogits.options import SigmoidOptions
 
 from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
 from .layout import Layout, address, two_levels
-from .plan import Array, Kernel, Memory, Outcome, label_gradient_dtype, loss_dtype, total
+from .plan import NONE, Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
+from .small_plan import Small
 
 
 class Parts(NamedTuple):
@@ -52,7 +52,10 @@ def sigmoid_kernel(result: str, smoothing: float, parts: Parts, one_pos_weight: 
         label_gradient="" if h is None else h.dtype,
         streaming=not strided and rows * columns * x.itemsize >= STREAM,
     )
-    head = SIGMOID_JOB.plan(columns, *(n for step in steps for n in step), smoothing)
+    slots = {"columns": columns, "smoothing": smoothing}
+    for letter, (row_step, column_step) in zip("xzoghqs", steps, strict=True):
+        slots |= {f"{letter}_row": row_step, f"{letter}_column": column_step}
+    head = SIGMOID_JOB.head(slots)
     return Kernel(spec, head, rows * -(-columns // BLOCK), rows * columns, 1, offsets)
 
 
@@ -131,13 +134,13 @@ class SigmoidPlan:
         kernel = self._kernel(
             result, pos_weight is not None and many is None, loss, gradient, label_gradient, many, sample_weight
         )
-        moving = [memory.address(logits), memory.address(labels)]
-        moving += [0 if a is None else memory.address(a) for a in (loss, gradient, label_gradient, many, sample_weight)]
+        moving = (logits, labels, loss, gradient, label_gradient, many, sample_weight)
+        at = [0 if array is None else memory.address(array) for array in moving]
         if loss is not None or result == "gradient":
-            kernel.run_blocks(SIGMOID_JOB.fill, tuple(moving), (number, scale), 0, 0)
+            kernel.run_blocks(SIGMOID_JOB.fill, (*at, 0, number, scale), 0)
             return 0.0
         sums = np.empty(kernel.count * len(kernel.offsets))
-        kernel.run_blocks(SIGMOID_JOB.fill, tuple(moving), (number, scale), address(sums), 8)
+        kernel.run_blocks(SIGMOID_JOB.fill, (*at, address(sums), number, scale), 8)
         return total(sums)
 
     def _kernel(self, result: str, one_pos_weight: bool, *given: Array | None) -> Kernel:
@@ -152,59 +155,43 @@ class SigmoidPlan:
             found = keep(self._kernels, key, kernel)
         return found
 
-    def quick(self, for_logits: bool) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None:
-        """The value and the gradient without weights, where finding the way takes Python longer than the arithmetic."""
-        options, memory, losses, gradients = self._options, self._memory, self.losses, self.gradients
-        reduced = options.reduction != "none"
-        parts = Parts(
-            self._logits, self._labels, None if reduced else losses.layout, gradients.layout if for_logits else None
-        )
-        kernel = sigmoid_kernel("loss", options.label_smoothing, parts) if self.size else None
-        run = None if kernel is None or kernel.count > FEW else kernel.at_once()
-        if kernel is None or run is None:
+    def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Quick | None:
+        """Return a function for the value and the gradient of few elements without weights."""
+        if not self.size or weights:
             return None
-        divisor = float(self.size) if options.reduction == "mean" else 1.0
-        scale, new_sums, address = 1.0 / divisor, ctypes.c_double * kernel.count, memory.address
-        new_gradient, new_losses, number, dtype = gradients.empty, losses.empty, memory.scalar, losses.layout.dtype
-        fill = SIGMOID_JOB.fill
-
-        def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
-            value, gradient, o, g, at = None, None, 0, 0, 0
-            if for_logits:
-                gradient = new_gradient()
-                g = address(gradient)
-            if reduced:
-                sums = new_sums()
-                at = ctypes.addressof(sums)
-            else:
-                value = new_losses()
-                o = address(value)
-            run(fill(address(logits), address(labels), o, g, 0, 0, 0, at, 1.0, scale))
-            if reduced:
-                value = number(sum(sums[:]) / divisor, dtype)
-            return value, () if gradient is None else (gradient,)
-
-        return call
+        reduction, gradient = self._options.reduction, self.gradients if for_logits else None
+        reduced = reduction != "none"
+        parts = Parts(
+            self._logits, self._labels, None if reduced else self.losses.layout, gradient.layout if gradient else None
+        )
+        kernel = sigmoid_kernel("loss", self._options.label_smoothing, parts)
+        value = self._memory.allocator((), self.losses.layout.dtype) if reduced else self.losses
+        divisor = float(self.size) if reduction == "mean" else 1.0
+        small = Small("sigmoid", kernel, value, gradient, reduced, divisor)
+        return small.call(self._memory, AssertionError) if small.fits else None
 
 
 def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], Array]:
     """Return sigmoid, log_sigmoid, softplus or logit as a function of arrays with this layout."""
     results = memory.allocator(x.shape, x.dtype, x)
-    address, empty, fill = memory.address, results.empty, SIGMOID_JOB.fill
+    address, empty, fill = memory.address, results.empty, SIGMOID_JOB.first(3)
     if not math.prod(x.shape):
         return lambda x: empty()
     kernel = sigmoid_kernel(kind, 0.0, Parts(x, result=results.layout))
-    run = kernel.at_once()
+
+    if not kernel.at_once:
+
+        def large(x: Array) -> Array:
+            result = empty()
+            kernel.run_blocks(SIGMOID_JOB.fill, (address(x), 0, address(result), 0, 0, 0, 0, 0, 1.0, 1.0), 0)
+            return result
+
+        return large
+    run, head, count = kernel.alone, kernel.head, kernel.all
 
     def small(x: Array) -> Array:
-        assert run is not None
         result = empty()
-        run(fill(address(x), 0, address(result), 0, 0, 0, 0, 0, 1.0, 1.0))
+        run(head + fill(address(x), 0, address(result)), NONE, count)
         return result
 
-    def large(x: Array) -> Array:
-        result = empty()
-        kernel.run_blocks(fill, (address(x), 0, address(result), 0, 0, 0, 0), (1.0, 1.0), 0, 0)
-        return result
-
-    return large if run is None else small
+    return small

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,21 +14,12 @@ import numpy as np
 
 from withlogits import errors, shapes
 from withlogits.memo import keep
-from withlogits.options import FEW, SoftmaxOptions
+from withlogits.options import FEW, SoftmaxOptions, check_weight_values
 
-from .job import ROW_WEIGHTS_JOB, SOFTMAX_JOB, STREAM, RowWeightsSpec, SoftmaxSpec
-from .layout import Layout, Strides, address, broadcast_strides, two_levels, without
-from .plan import (
-    ONE_AT,
-    Array,
-    Kernel,
-    Memory,
-    Outcome,
-    heap,
-    label_gradient_dtype,
-    loss_dtype,
-    total,
-)
+from .job import FEW_CLASSES, ROW_WEIGHTS_JOB, SOFTMAX_JOB, STREAM, RowWeightsSpec, SoftmaxSpec
+from .layout import Layout, Strides, address, broadcast_strides, dense_strides, merged, two_levels, without
+from .plan import ONE_AT, Array, Kernel, Memory, Outcome, Quick, heap, label_gradient_dtype, loss_dtype, total
+from .small_plan import Small, Weights
 
 
 class Parts(NamedTuple):
@@ -84,11 +74,26 @@ def softmax_kernel(options: SoftmaxOptions, axis: int, result: str, parts: Parts
     count = outer * inner
     streaming = spec.layout == "along" and count * classes * x.itemsize >= STREAM and steps[2][1] % 64 == 0
     ignored = options.ignore_index
-    head = SOFTMAX_JOB.plan(
-        classes, inner, *(n for i in range(4) for n in (*steps[i], class_steps[i])), *steps[4],
-        8 if weighted else 0, ignored or 0, ignored is not None, parts.losses == "float64", streaming, *heap(),
-        options.label_smoothing, options.temperature, 1.0 / options.temperature, options.softcap or 0.0, options.z_loss,
-    )  # fmt: skip
+    allocate, release = heap()
+    slots: dict[str, float] = {
+        "classes": classes,
+        "inner": inner,
+        "w_class": 8 if weighted else 0,
+        "ignore": ignored or 0,
+        "has_ignore": ignored is not None,
+        "wide": parts.losses == "float64",
+        "stream": streaming,
+        "allocate": allocate,
+        "release": release,
+        "smoothing": options.label_smoothing,
+        "temperature": options.temperature,
+        "inverse_temperature": 1.0 / options.temperature,
+        "softcap": options.softcap or 0.0,
+        "z_loss": options.z_loss,
+    }
+    for letter, (outer_step, row_step), class_step in zip("xzghs", steps, (*class_steps, 0), strict=True):
+        slots |= {f"{letter}_outer": outer_step, f"{letter}_row": row_step, f"{letter}_class": class_step}
+    head = SOFTMAX_JOB.head(slots)
     return Kernel(spec, head, count, count * classes, 1 if spec.layout == "along" else 16, offsets)
 
 
@@ -186,18 +191,20 @@ class SoftmaxPlan:
     ) -> None:
         """Fill the losses (at the address `loss`) and the gradients, times `scale`."""
         labels, logits, _, sample_weight, *_ = arrays
-        kernel, address = self._kernel(loss_kind, arrays, gradient, label_gradient), self._memory.address
-        moving = (
+        address = self._memory.address
+        slots = (
             address(logits),
             address(labels),
             0 if gradient is None else address(gradient),
             0 if label_gradient is None else address(label_gradient),
             ONE_AT if sample_weight is None else address(sample_weight),
+            loss,
+            *[ONE_AT if array is None else address(array) for array in _per_class(arrays)],
+            scale,
+            kappa,
         )
-        per_class = [ONE_AT if array is None else address(array) for array in _per_class(arrays)]
-        size = 8 if loss_kind == "float64" else 4
-        wrong = kernel.run_blocks(SOFTMAX_JOB.fill, moving, (*per_class, scale, kappa), loss, size)
-        if wrong:
+        kernel = self._kernel(loss_kind, arrays, gradient, label_gradient)
+        if kernel.run_blocks(SOFTMAX_JOB.fill, slots, 8 if loss_kind == "float64" else 4):
             raise self.label_out_of_range(labels, sample_weight)
 
     def _kernel(
@@ -223,44 +230,52 @@ class SoftmaxPlan:
         parts = Parts(self._logits, self._label_layout, gradient, label_gradient, sample, per_class, loss_kind)
         return softmax_kernel(self._options, fit.axis, "loss", parts)
 
-    def quick(self, for_logits: bool) -> Callable[[Array, Array], tuple[Any, tuple[Array, ...]]] | None:
-        """Return a function for the value and the gradient of few rows without weights, with little overhead."""
-        options, memory, empty, number = self._options, self._memory, self.losses.empty, self._memory.scalar
+    def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Quick | None:
+        """Return a function for the value and the gradient of few rows, with these weights."""
+        options, fit = self._options, self.fit
         if not 0 < self.count <= FEW:
             return None
-        reduced, dtype = options.reduction != "none", self.losses.layout.dtype
-        strides = self.gradients.layout.strides if for_logits else None
-        nothing = (False,) * len(SoftmaxOptions.PER_CLASS)
-        kernel = self._new_kernel("float64" if reduced else dtype, nothing, None, strides, False)
-        run = kernel.at_once()
-        if run is None:
+        row_shape = without(self._logits.shape, fit.axis)
+        given = dict(zip(SoftmaxOptions.WEIGHTS, weights or (None,) * len(SoftmaxOptions.WEIGHTS), strict=True))
+        found = [self._small_weights(name, layout) for name, layout in given.items()]
+        read = tuple([each for each in found if each is not None])
+        if len(read) < len(found):
             return None
-        divisor = float(self.count) if options.reduction == "mean" else 1.0
-        counted = self.divisor if options.reduction == "mean" and options.ignore_index is not None else None
-        few, address, new_gradient = self._few, memory.address, self.gradients.empty
-        fill, one, nones = SOFTMAX_JOB.fill, ONE_AT, (None,) * len(SoftmaxOptions.WEIGHTS)
-        per_class = (one,) * len(SoftmaxOptions.PER_CLASS)
+        reduced, mean = options.reduction != "none", options.reduction == "mean"
+        per_class = tuple([given[name] is not None for name in SoftmaxOptions.PER_CLASS])
+        sample = None if given["sample_weight"] is None else dense_strides(row_shape, 8)
+        gradient = self.gradients if for_logits else None
+        strides = None if gradient is None else gradient.layout.strides
+        dtype = self.losses.layout.dtype
+        kernel = self._new_kernel("float64" if reduced else dtype, per_class, sample, strides, False)
+        weights_kernel = None
+        if mean and (options.ignore_index is not None or given["class_weight"] or sample is not None):
+            weights_kernel = self._weights_kernel(given["class_weight"] is not None, sample)
+        value = self._memory.allocator((), dtype) if reduced else self.losses
+        divisor = float(self.count) if mean else 1.0
+        small = Small("softmax", kernel, value, gradient, reduced, divisor, read, weights_kernel)
+        return small.call(self._memory, self._refused) if small.fits else None
 
-        def call(labels: Array, logits: Array) -> tuple[Any, tuple[Array, ...]]:
-            gradient, g, by = None, 0, divisor
-            if counted is not None:
-                by = counted((labels, logits, *nones)) or math.inf
-            if for_logits:
-                gradient = new_gradient()
-                g = address(gradient)
-            if reduced:
-                losses = few()
-                at = ctypes.addressof(losses)
-            else:
-                value = empty()
-                at = address(value)
-            if run(fill(address(logits), address(labels), g, 0, one, at, *per_class, 1.0 / by, 0.0)):
-                raise self.label_out_of_range(labels)
-            if reduced:
-                value = number(sum(losses[:]) / by, dtype)
-            return value, () if gradient is None else (gradient,)
+    def _small_weights(self, name: str, layout: Layout | None) -> Weights | None:
+        """Return how a small call reads these weights; None if it does not."""
+        if layout is None:
+            return Weights()
+        if layout.dtype not in ("float32", "float64"):
+            return None
+        if name in SoftmaxOptions.PER_CLASS:
+            fits, count, step = layout.shape[0] <= FEW_CLASSES, layout.shape[0], layout.strides[0]
+        else:
+            rows = self._broadcast_rows(layout.shape, layout.strides)
+            sizes, steps = merged(without(self._logits.shape, self.fit.axis), [rows])
+            fits, count, step = len(sizes) < 2, self.count, steps[0][0] if sizes else 0
+        return Weights(count, layout.itemsize, step) if fits else None
 
-        return call
+    def _refused(self, labels: Array, weights: tuple[Array | None, ...]) -> Exception:
+        """What to raise when a small call has met a weight or a label that is not allowed."""
+        for name, weight in zip(SoftmaxOptions.WEIGHTS, weights, strict=False):
+            if weight is not None:
+                check_weight_values(name, self._memory.numpy(weight))
+        return self.label_out_of_range(labels, weights[1] if weights else None)
 
     def label_out_of_range(self, labels: Array, sample_weight: Array | None = None) -> ValueError:
         """What to raise when a kernel has met a label that counts and is no class."""
@@ -283,9 +298,13 @@ class SoftmaxPlan:
             return float(self.count)
         weights, memory = np.empty(self.count), self._memory
         kernel = self._weights_kernel(class_weight is not None, self._row_strides(sample_weight))
-        moving = memory.address(labels), ONE_AT if sample_weight is None else memory.address(sample_weight)
-        w = ONE_AT if class_weight is None else memory.address(class_weight)
-        kernel.run_blocks(ROW_WEIGHTS_JOB.fill, moving, (w,), address(weights), 8)
+        slots = (
+            memory.address(labels),
+            ONE_AT if sample_weight is None else memory.address(sample_weight),
+            address(weights),
+            ONE_AT if class_weight is None else memory.address(class_weight),
+        )
+        kernel.run_blocks(ROW_WEIGHTS_JOB.fill, slots, 8)
         return total(weights)
 
     def _weights_kernel(self, weighted: bool, sample: Strides | None) -> Kernel:
@@ -299,9 +318,7 @@ class SoftmaxPlan:
             outer, inner, (z_steps, s_steps), offsets = two_levels(row_shape, steps)
             classes, ignored = self._logits.shape[fit.axis], options.ignore_index
             z_class = 0 if options.sparse else z.strides[fit.axis]
-            head = ROW_WEIGHTS_JOB.plan(
-                classes, inner, *z_steps, z_class, *s_steps, ignored or 0, ignored is not None
-            )  # fmt: skip
+            head = ROW_WEIGHTS_JOB.plan(classes, inner, *z_steps, z_class, *s_steps, ignored or 0, ignored is not None)
             spec = RowWeightsSpec(z.dtype, options.sparse, weighted)
             work = outer * inner * (classes if weighted and not options.sparse else 1)
             found = keep(self._kernels, key, Kernel(spec, head, outer * inner, work, 1, offsets))
@@ -311,9 +328,12 @@ class SoftmaxPlan:
         """The strides of sample weights from row to row, whatever they broadcast from."""
         if sample_weight is None:
             return None
+        return self._broadcast_rows(tuple(sample_weight.shape), self._memory.strides(sample_weight))
+
+    def _broadcast_rows(self, shape: tuple[int, ...], strides: Strides) -> Strides:
         fit = self.fit
-        strides = broadcast_strides(tuple(sample_weight.shape), self._memory.strides(sample_weight), fit.loss_shape)
-        return without(strides, fit.axis) if fit.keeps_axis else strides
+        found = broadcast_strides(shape, strides, fit.loss_shape)
+        return without(found, fit.axis) if fit.keeps_axis else found
 
 
 class SoftmaxMap:
@@ -340,7 +360,7 @@ class SoftmaxMap:
         if kernel is not None:
             rows = result if alone else np.empty(self._count, self._rows)
             at = memory.address(rows) if alone else address(rows)
-            moving = (memory.address(x), 0, 0 if alone else memory.address(result), 0, ONE_AT)
             per_class = (ONE_AT,) * len(SoftmaxOptions.PER_CLASS)
-            kernel.run_blocks(SOFTMAX_JOB.fill, moving, (*per_class, 1.0, 0.0), at, self._rows.itemsize)
+            slots = (memory.address(x), 0, 0 if alone else memory.address(result), 0, ONE_AT, at, *per_class, 1.0, 0.0)
+            kernel.run_blocks(SOFTMAX_JOB.fill, slots, self._rows.itemsize)
         return memory.cast(result, self._dtype) if alone else result

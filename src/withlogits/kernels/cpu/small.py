@@ -1,0 +1,93 @@
+"""A small call as a whole: the kernel of its family, and all that is done before and after it.
+
+    weights    checked and copied: float64, side by side
+    divisor    of a mean, from the weights of the rows
+    kernel     the losses, and the gradients of the reduced loss
+    value      the sum of the losses by the divisor, rounded once
+
+For few rows each of these takes Python longer than the arithmetic. The job begins with the planned slots of the jobs
+that are run from here. The answer is the number of labels out of range, or −1 if a weight is not allowed.
+"""
+
+from __future__ import annotations
+
+from withlogits.options import FEW, SoftmaxOptions
+
+from . import simd
+from .control import Job, Kernel, Variable, loop, when
+from .job import FEW_CLASSES, ROW_WEIGHTS_JOB, SIGMOID_JOB, SMALL_JOB, SOFTMAX_JOB, Fields, SmallSpec
+from .simd import F32, F64, I64, Value, select
+from .target import Target
+
+INF = float("inf")
+
+
+def build(spec: SmallSpec, target: Target) -> Kernel:
+    """Return the kernel that runs one of this family."""
+    softmax = spec.family == "softmax"
+    fields, sums = (SOFTMAX_JOB, "loss") if softmax else (SIGMOID_JOB, "sums")
+    own = 8 * (len(fields.planned) + len(ROW_WEIGHTS_JOB.planned))
+
+    def computed(address: Value, job: Job, weights: dict[str, Value]) -> Value:
+        divisor, partial = Variable(job.divisor), simd.scratch(8 * FEW)
+        with when(job.weights_kernel != 0):
+            slots = {"z": job.z, "s": weights["sample_weight"], "out": partial, "class_weight": weights["class_weight"]}
+            at = _filled(ROW_WEIGHTS_JOB, address + 8 * len(fields.planned), slots)
+            simd.call(job.weights_kernel, at, simd.integer(0), job.count)
+            divisor.value = _sum(partial, job.count)
+        nothing = divisor.value == 0.0
+        losses = select(job.reduced != 0, partial, job.value)
+        slots = dict.fromkeys((name.rstrip(".") for name in fields.filled), simd.integer(0))
+        slots |= {"x": job.x, "z": job.z, "g": job.g, "grad_scale": select(nothing, 0.0, 1.0 / divisor.value)}
+        slots |= {sums: losses, "o": losses, "s": weights["sample_weight"], "pos_weight": simd.constant(1.0, F64)}
+        slots |= {name: weights[name] for name in SoftmaxOptions.PER_CLASS}
+        wrong = simd.call(job.kernel, _filled(fields, address, slots), simd.integer(0), job.count)
+        with when(job.reduced != 0):
+            value = select(nothing, 0.0, _sum(partial, job.count) / divisor.value)
+            simd.either(
+                job.wide != 0,
+                lambda: simd.store(value, job.value),
+                lambda: simd.store(simd.convert(value, F32), job.value),
+            )
+        return wrong
+
+    def kernel(address: Value, start: Value, stop: Value) -> Value:
+        job, refused = Job(address + own, SMALL_JOB.names), Variable(simd.integer(0))
+        weights = {name: _copied(job, name, refused) for name in SoftmaxOptions.WEIGHTS}
+        answer = Variable(simd.integer(-1))
+        with when(refused.value == 0):
+            answer.value = computed(address, job, weights)
+        return answer.value
+
+    return kernel
+
+
+def _filled(fields: Fields, planned: Value, slots: dict[str, Value]) -> Value:
+    """Return the address of a job with these slots behind the planned ones."""
+    job = simd.scratch(8 * len(fields.names))
+    for i in range(len(fields.planned)):
+        simd.store(simd.load(planned + 8 * i, I64), job + 8 * i)
+    for i, name in enumerate(fields.filled, len(fields.planned)):
+        simd.store(slots[name.rstrip(".")], job + 8 * i)
+    return job
+
+
+def _copied(job: Job, name: str, refused: Variable) -> Value:
+    """Return where the weights of this name are, or a single 1 if there are none; count those that are not allowed."""
+    length, size, step, least = (getattr(job, f"{name}_{what}") for what in ("length", "size", "step", "least"))
+    copy = simd.scratch(8 * (FEW_CLASSES if name in SoftmaxOptions.PER_CLASS else FEW))
+    simd.store(simd.constant(1.0, F64), copy)
+    with loop(0, length) as i:
+        at = i * step + getattr(job, name)
+        weight = simd.either(size == 4, lambda: simd.convert(simd.load(at, F32), F64), lambda: simd.load(at, F64))
+        allowed = (weight >= least) & (weight < INF)
+        refused.value = refused.value + select(allowed, simd.integer(0), simd.integer(1))
+        simd.store(weight, copy + i * 8)
+    return copy
+
+
+def _sum(at: Value, count: Value) -> Value:
+    total = Variable(simd.constant(0.0, F64))
+    with loop(0, count) as i:
+        total.value = total.value + simd.load(at + i * 8, F64)
+    return total.value
