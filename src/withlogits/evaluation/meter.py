@@ -21,7 +21,6 @@ from withlogits.guide.diagnosing import loss_name, recommended_by
 from withlogits.guide.findings import Diagnosis, Finding, in_order
 from withlogits.guide.fit import fitted
 from withlogits.guide.rules import findings_of
-from withlogits.statistics.arrays import reliability
 from withlogits.statistics.bins import BINS
 from withlogits.statistics.sample import taken
 from withlogits.statistics.summary import Block, Summary, in_rows
@@ -262,7 +261,7 @@ class Meter:
         figures = summary.figures
         after = np.zeros((3, BINS.confidence))
         if pair.sample.x is not None:
-            after = reliability(*pair.sample.confidences(1.0 if fit is None else fit.temperature), BINS)
+            after = BINS.reliability(*pair.sample.confidences(1.0 if fit is None else fit.temperature))
         exclusive = summary.kind != "sigmoid"
         common: dict[str, Any] = {
             "loss_name": summary.kind,

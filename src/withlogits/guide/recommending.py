@@ -11,8 +11,8 @@ from withlogits.guide.arrays import Given, given, silent
 from withlogits.guide.findings import Recommendation
 from withlogits.guide.fit import call
 from withlogits.guide.rules.labels import rescaling
-from withlogits.statistics import backend
 from withlogits.statistics.accumulated import LabelStatistics, closeness
+from withlogits.statistics.rows import label_counts
 
 Array = NDArray[Any]
 
@@ -107,8 +107,7 @@ def for_rows(z: Given, array: Array, axis: int) -> Recommendation:
     statistics = LabelStatistics(z.dtype, False, array.shape[axis])
     if array.size:
         close = closeness(z.dtype, statistics.classes)
-        counts = backend().row_statistics(array, axis, array, close=close, label_close=close)
-        statistics.add_rows(array, axis, counts)
+        statistics.add_rows(array, axis, label_counts(array, axis, close))
     return of_statistics(statistics, z.shape, axis if axis != array.ndim - 1 else -1)
 
 
