@@ -19,7 +19,7 @@ SOURCE = Path(withlogits.__file__).parent
 # From the lowest to the highest. A module belongs to the longest prefix that fits, and imports from its own layer and
 # from those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "memo", "tiles", "data"),
+    ("version", "errors", "memo", "tiles", "data", "statistics.bins"),
     ("options",),
     ("shapes",),
     ("formulas", "frameworks.numpy_namespace"),
@@ -42,8 +42,6 @@ EXEMPT = {
     # A result has methods that print or write it, and loads what does that at the call.
     ("evaluation.results", "evaluation.report"),
     ("evaluation.results", "evaluation.show"),
-    # `traced` registers functions with Numba, which must not be imported before there is something to register.
-    ("kernels.cpu.simd", "kernels.cpu.traced"),
 }
 FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "keras", "optax", "flax"}
 # At import the package may load these, and the standard library.
@@ -263,8 +261,6 @@ LONG_FILES = {
 # Modules whose calls may have more, with the reason.
 MANY_ARGUMENTS = {
     "kernels.cuda.": "arguments of Triton's kernels and device functions are positional",
-    "kernels.cpu.row_statistics": "compiled functions take no structures",
-    "kernels.cpu.element_statistics": "compiled functions take no structures",
     "statistics.summary": "the fields of a dataclass, in their order",
 }
 

@@ -2,4 +2,4 @@
 
 import importlib.util
 
-collect_ignore_glob = ["test_*.py"] if importlib.util.find_spec("numba") is None else []
+collect_ignore_glob = ["test_*.py"] if importlib.util.find_spec("llvmlite") is None else []

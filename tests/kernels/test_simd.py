@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from llvmlite import ir
-from numba import njit
 
 from kernels.compiled import elementwise, runner, slot
 from withlogits.kernels.cpu import simd
@@ -192,14 +191,6 @@ def test_scratch_is_aligned_and_ours() -> None:
 
 
 def test_what_cannot_be_traced_is_refused() -> None:
-    identity = simd.traced(lambda x: x)
-
-    @njit
-    def call(z: complex) -> Any:
-        return identity(z)
-
-    with pytest.raises(TypeError, match="takes vectors, integers, floats and booleans; got complex128"):
-        call(1j)
     with pytest.raises(TypeError, match="cannot splat"):
         elementwise(lambda x: simd.splat(simd.lane(x, 0), ir.VectorType(I64, 8)), 1, 1)(X)
 

@@ -11,7 +11,7 @@ import pytest
 
 from processes import environment, run
 from withlogits.kernels.cpu import compiler
-from withlogits.kernels.cpu.job import PoolSpec, SigmoidSpec, SoftmaxSpec
+from withlogits.kernels.cpu.job import ElementsSpec, PoolSpec, ScoresSpec, SigmoidSpec, SoftmaxSpec
 from withlogits.kernels.cpu.target import NAMED, host, of_features
 
 SPECS: dict[str, Any] = {
@@ -25,6 +25,10 @@ SPECS: dict[str, Any] = {
     "sigmoid, strided": SigmoidSpec("float64", "float64", strided=True, gradient=True, q="many", s="float32"),
     "logit": SigmoidSpec("float32", result="logit"),
     "pool": PoolSpec("serve"),
+    "scan, along": SoftmaxSpec("float16", "index", "int64", "along", result="scan"),
+    "scan, tiled": SoftmaxSpec("float64", "none", "", "tiled", result="scan"),
+    "elements": ElementsSpec("float32", "uint8", True, 15, -20, 61),
+    "scores": ScoresSpec("bfloat16", "bool", "int32", 9, -3, 100),
 }
 VECTORS = {64: "zmm", 32: "ymm", 16: "xmm"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from withlogits import diagnose
 from withlogits.evaluation.meter import Meter
-from withlogits.statistics import arrays
+from withlogits.statistics import rows
 from withlogits.statistics.sample import NEVER, SIZE, Sample
 
 C = 1 << 10
@@ -17,7 +17,7 @@ ROOM = SIZE // C
 
 
 def keys_of(x: Any, loss: Any) -> Any:
-    return arrays.row_keys(np.asarray(loss, np.float64), x.sum(axis=1, dtype=np.float64))
+    return rows.row_keys(np.asarray(loss, np.float64), x.sum(axis=1, dtype=np.float64))
 
 
 @pytest.mark.parametrize("rows", [ROOM - 1, ROOM, 5 * ROOM, 40 * ROOM])

@@ -23,7 +23,6 @@ from withlogits.guide.findings import Diagnosis, Finding, in_order
 from withlogits.guide.fit import fitted
 from withlogits.guide.recommending import for_summary
 from withlogits.guide.rules import findings_of
-from withlogits.statistics.arrays import reliability
 from withlogits.statistics.bins import BINS
 from withlogits.statistics.sample import taken
 from withlogits.statistics.summary import Block, Summary, in_rows
@@ -257,7 +256,7 @@ class Meter:
         temperature = 1.0 if fit is None else fit.temperature
         after = np.zeros((3, BINS.confidence))
         if pair.sample.x is not None:
-            after = reliability(*pair.sample.confidences(temperature), BINS)
+            after = BINS.reliability(*pair.sample.confidences(temperature))
         exclusive = summary.kind != "sigmoid"
         return Evaluation(
             loss_name=summary.kind,

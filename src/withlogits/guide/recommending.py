@@ -9,8 +9,8 @@ import numpy as np
 from withlogits.guide.arrays import Given, given, is_whole, silent
 from withlogits.guide.findings import Recommendation, call
 from withlogits.guide.rules.labels import rescaling
-from withlogits.statistics import backend
 from withlogits.statistics.accumulated import LabelStatistics, closeness
+from withlogits.statistics.rows import label_counts
 from withlogits.statistics.summary import Summary
 
 ONE_NUMBER = "exactly one class is true of each example, and its number is given"
@@ -110,8 +110,7 @@ def _for_rows(z: Given) -> Recommendation:
     statistics, axis = LabelStatistics(z.dtype, False, z.shape[-1]), z.array.ndim - 1
     if z.array.size:
         close = closeness(z.dtype, statistics.classes)
-        counts = backend().row_statistics(z.array, axis, z.array, close=close, label_close=close)
-        statistics.add_rows(z.array, axis, counts)
+        statistics.add_rows(z.array, axis, label_counts(z.array, axis, close))
     return _for_counts(statistics, z.shape, -1)
 
 

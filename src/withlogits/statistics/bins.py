@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,22 @@ class Bins:
     def scores(self, fraction: int) -> int:
         """The number of bins of scores that are told apart by so many bits behind their exponent."""
         return 2 * ((self.score_octaves << fraction) + 1)
+
+    def reliability(self, probabilities: NDArray[Any], true: NDArray[Any]) -> NDArray[np.float64]:
+        """(3, B): how many probabilities lie in each of the bins over [0, 1], their sum, what came true."""
+        known = ~np.isnan(probabilities)
+        if not known.all():
+            probabilities, true = probabilities[known], true[known]
+        place = np.minimum((probabilities * self.confidence).astype(np.intp), self.confidence - 1)
+        return np.array([np.bincount(place, weights, self.confidence) for weights in (None, probabilities, true)])
+
+    def histogram(self, loss: NDArray[np.float64]) -> NDArray[np.int64]:
+        """How many finite losses lie below 2^lowest, then in [2^k, 1.5·2^k) and [1.5·2^k, 2^(k+1)) of each octave."""
+        finite = np.isfinite(loss)
+        if not finite.all():
+            loss = loss[finite]
+        place = (loss.view(np.int64) >> 51) - (((1023 + self.lowest) << 1) - 1)
+        return np.bincount(np.clip(place, 0, self.losses - 1), minlength=self.losses)
 
 
 BINS = Bins()

@@ -65,7 +65,7 @@ class Sample:
         return chosen if len(chosen) <= room else chosen[np.argpartition(keys[chosen], room - 1)[:room]]
 
     def add(self, x: Array, z: Array, axis: int, keys: Array) -> None:
-        """Take in the rows with the smallest of these keys, which `arrays.row_keys` makes of two of a row's numbers."""
+        """Take in the rows with the smallest of these keys, which `rows.row_keys` makes of two of a row's numbers."""
         room = self.capacity(x.shape[axis])
         chosen = self._smallest(keys, room)
         if not len(chosen):

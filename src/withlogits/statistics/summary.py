@@ -29,6 +29,7 @@ from withlogits.statistics.accumulated import (
     closeness,
 )
 from withlogits.statistics.bins import BINS, Bins
+from withlogits.statistics.rows import row_statistics
 from withlogits.statistics.sample import SIZE, Sample
 
 Array = NDArray[Any]
@@ -112,7 +113,7 @@ class Summary:
             loss = softmax_cross_entropy_with_logits(labels=z, logits=x, axis=axis, **self.options)
         loss = np.asarray(loss).reshape(-1)
         size = np.asarray(logsumexp(x, axis=axis)).reshape(-1) if self.kind == "softmax" or self.options else None
-        counts = backend().row_statistics(
+        counts = row_statistics(
             x, axis, y, close=closeness(self.logits.dtype, classes),
             label_close=closeness(self.labels.dtype, classes), loss=loss, size=size, counted=counted, bins=self.bins,
         )  # fmt: skip
@@ -160,7 +161,7 @@ class Summary:
 
     def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...], floor: float) -> Block:
         axis, classes, pair, rows = self.axis, self.logits.classes, self.pair, x.size // self.logits.classes
-        counts = backend().row_statistics(
+        counts = row_statistics(
             x, axis, z, close=closeness(self.logits.dtype, classes), label_close=closeness(self.labels.dtype, classes)
         )
         nothing = np.zeros(0, np.int64)

@@ -1,9 +1,7 @@
 """From a spec to the address of compiled code, through a cache of object files on disk.
 
-A kernel is compiled once per machine and version; after that its object file is loaded by llvmlite alone. Numba's own
-cache is not used: it fails at import on a read-only tree without a home, and its index is not made for two processes
-that write at once. Here a file is written under another name and renamed, checked by its digest when read, and no
-failure to read or write is more than a miss.
+A kernel is compiled once per machine and version. A file is written under another name and renamed, checked by its
+digest when read, and no failure to read or write is more than a miss.
 
 A file is named by the digest of everything the code depends on: the sources that a kernel is made of, the version of
 LLVM, the target, and the spec.
@@ -19,14 +17,23 @@ import re
 import tempfile
 import threading
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from . import builders
-from .job import SOFTMAX_JOB
+from .job import SOFTMAX_JOB, SoftmaxSpec
 from .target import Target, host, of_features
 
 Spec = Any
+MODULES = {
+    "SoftmaxSpec": "softmax",
+    "RowWeightsSpec": "row_weights",
+    "SigmoidSpec": "sigmoid",
+    "SmallSpec": "small",
+    "PoolSpec": "spinning",
+    "ElementsSpec": "element_statistics",
+    "ScoresSpec": "element_statistics",
+}
 MAGIC = b"withlogits-object-2\n"
 SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
 SHORT = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)  # keeps the interpreter lock
@@ -91,6 +98,13 @@ def _prepare(triple: str) -> None:
         llvm.initialize_all_asmprinters()
 
 
+def _module_of(spec: Spec) -> str:
+    """Return the name of the module of this folder that makes the kernel."""
+    if isinstance(spec, SoftmaxSpec) and spec.result == "scan":
+        return "scan"
+    return "softmax_float32" if isinstance(spec, SoftmaxSpec) and spec.float32 else MODULES[type(spec).__name__]
+
+
 @cache
 def _sources(module: str) -> bytes:
     """Return the digest of a module of this folder and of all that it imports from it."""
@@ -108,7 +122,7 @@ def _sources(module: str) -> bytes:
 def _name(spec: Spec, target: Target) -> str:
     import llvmlite
 
-    digest = hashlib.sha256(MAGIC + _sources(builders.module_of(spec)))
+    digest = hashlib.sha256(MAGIC + _sources(_module_of(spec)))
     digest.update(f"{llvmlite.__version__} {target} {spec}".encode())
     return "withlogits_" + digest.hexdigest()[:32]
 
@@ -154,11 +168,10 @@ def _for_ever(thing: Any) -> Any:
 
 def compiled(spec: Spec, name: str, target: Target) -> bytes:
     """Return the object file of a kernel whose entry is `name`."""
-    if builders.module_of(spec) not in builders.TRACED:
-        return _compiled_by_numba(spec, name)
     from .control import written
 
-    return optimized(written(builders.build(spec)(spec, target), name, target), target)
+    kernel = import_module(f".{_module_of(spec)}", __package__).build(spec, target)
+    return optimized(written(kernel, name, target), target)
 
 
 def optimized(text: str, target: Target) -> bytes:
@@ -173,21 +186,6 @@ def optimized(text: str, target: Target) -> bytes:
     passes = llvm.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
     code: bytes = machine.emit_object(module)
-    return code
-
-
-def _compiled_by_numba(spec: Spec, name: str) -> bytes:
-    import llvmlite.binding as llvm
-    from numba import cfunc, types
-
-    integer = types.int64
-    kernel = cfunc(integer(integer, integer, integer), error_model="numpy")(builders.build(spec)(spec))
-    text: str = kernel.inspect_llvm()
-    entry = re.search(r"define [^@]*@(cfunc\.[^ (]+)\(", text)
-    if entry is None:
-        raise RuntimeError("Numba's output has no C entry; this version of Numba is not known, please report this")
-    module = llvm.parse_assembly(text.replace(f"@{entry.group(1)}(", f"@{name}("))
-    code: bytes = new_machine(host()).emit_object(module)
     return code
 
 

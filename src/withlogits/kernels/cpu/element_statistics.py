@@ -1,150 +1,198 @@
-"""The statistics of elements of independent classes, and their scores in bins; see `statistics.arrays`."""
+"""The statistics of elements of independent classes, and their scores in bins; see `statistics.arrays`.
+
+Elements lie side by side, and WIDE of them are looked at together; so do the counters of their classes. Places and
+numbers go to counters through memory, where each lane is read by itself: that takes fewer instructions than to take
+them out of vectors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from . import counting, functions, simd
-from .job import LANES, SigmoidSpec
-from .memory import KINDS, Access
+from . import functions, simd
+from .control import Job, Kernel, Variable, loop, when
+from .job import (
+    ANSWER_BITS,
+    ELEMENTS_JOB,
+    LANES,
+    SCORE_CLASSES,
+    SCORES_JOB,
+    WIDE,
+    ElementsSpec,
+    ScoresSpec,
+    SigmoidSpec,
+)
+from .memory import KIND_BYTES, KINDS, Access, Lanes, some_lanes
+from .rows import INF
 from .sigmoid import formulas
-from .simd import F32, F64, I1, I64, Value, convert, select, traced
-from .statistics import ANSWER_BITS, ELEMENTS_JOB, SCORE_CLASSES, SCORES_JOB, WIDE, ElementsSpec, ScoresSpec
-
-INF = float("inf")
+from .simd import F32, F64, I1, I32, I64, Value, convert, select
+from .target import Target
 
 
-def build(spec: ElementsSpec) -> Callable[[int, int, int], int]:
-    """Elements lie side by side, and WIDE of them are looked at together; so do the counters of their classes.
+def build(spec: ElementsSpec | ScoresSpec, target: Target) -> Kernel:
+    """Return the kernel of these statistics; as many elements at a time on every target."""
+    return _counting(spec) if isinstance(spec, ElementsSpec) else _scoring(spec)
 
-    The losses are those of `sigmoid.py`, before they are rounded.
-    """
-    full, numbers = simd.vector(F64, WIDE), simd.vector(I64, WIDE)
-    x_access, z_access = (Access(KINDS[kind], WIDE, False) for kind in (spec.x, spec.z))
-    parts, _, cross_entropy = formulas(SigmoidSpec(spec.x, spec.z))
 
-    def look(
-        i: Value, there: Value, at: Value, period: Value, x_at: Value, z_at: Value, out: Value, listed: Value,
-        floor: Value,
-    ) -> None:  # fmt: skip
-        """Counts some elements."""
-        x = x_access.read(x_at + i * x_access.kind.size, there, 0.0)
-        z = z_access.read(z_at + i * z_access.kind.size, there, 0.0)
-        e, u = parts(x)
-        loss, _, _ = cross_entropy(x, e, u, z, None, simd.constant(0.0, full))
-        finite = there & (simd.absolute(loss) < INF)
-        simd.store(simd.load(out, full) + select(finite, loss, 0.0), out)
+def _counting(spec: ElementsSpec) -> Kernel:
+    """Return the kernel that counts pieces of elements, by the losses of `sigmoid.py` before they are rounded."""
 
-        def count_odd() -> None:
-            counting.count(out + 8 * WIDE, there & (loss != loss))
-            counting.count(out + 8 * WIDE + 8, there & (simd.absolute(loss) == INF))
-
-        simd.either(simd.set_lanes(there & ~finite) > 0, count_odd, lambda: None)
-        counting.append(out + 8 * WIDE + 16, listed, i, there & (loss >= floor))
-        r = functions.reciprocal(e + 1.0, 2)
-        yes, said = there & (z > 0.5), there & (x > 0.0)
-        place = counting.count_figures(spec, out, there, select(x < 0.0, e * r, r), yes, loss)
-        if not spec.binary:
-            counting.scatter_add(out + 8 * spec.true_at, place, z)
-        more = simd.constant(0, numbers)
-        for answer, mask in enumerate((yes, said, yes & said)):
-            more = more | select(mask, simd.constant(1 << ANSWER_BITS * answer, numbers), 0)
-        answers = out + (at + spec.classes_at) * 8
-        simd.store(simd.load(answers, numbers) + more, answers)
-        losses = answers + (period + WIDE) * 8
-        simd.store(simd.load(losses, full) + select(there, loss, 0.0), losses)
-
-    @traced
-    def visit(
-        i: Value, at: Value, period: Value, x_at: Value, z_at: Value, out: Value, listed: Value, floor: Value
-    ) -> None:
-        look(i, simd.constant(1, simd.vector(I1, WIDE)), at, period, x_at, z_at, out, listed, floor)
-
-    @traced
-    def visit_last(
-        i: Value, stop: Value, at: Value, period: Value, x_at: Value, z_at: Value, out: Value, listed: Value,
-        floor: Value,
-    ) -> None:  # fmt: skip
-        look(i, simd.lane_numbers(numbers) + i < stop, at, period, x_at, z_at, out, listed, floor)
-
-    unpack = simd.reader(ELEMENTS_JOB.names)
-
-    def kernel(job: int, start: int, stop: int) -> int:
-        elements, grain, period, out_step, x, z, lists, out_at, floor = unpack(job)
-        for piece in range(start, stop):
-            i, end = piece * grain, min(elements, piece * grain + grain)
-            out, listed, at = out_at + piece * out_step, lists + piece * (grain + WIDE) * 8, i % period
-            while i + WIDE <= end:
-                visit(i, at, period, x, z, out, listed, floor)
-                i += WIDE
-                at += WIDE
-                if at >= period:
-                    at -= period
-            if i < end:
-                visit_last(i, end, at, period, x, z, out, listed, floor)
-        return 0
+    def kernel(address: Value, start: Value, stop: Value) -> Value:
+        job = Job(address, ELEMENTS_JOB.names)
+        with loop(start, stop) as i:
+            piece = _Piece(spec, job, i)
+            begin = i * job.grain
+            count = simd.smaller(job.elements - begin, job.grain)
+            whole = count / WIDE * WIDE
+            at = Variable(remainder(begin, job.period))
+            with loop(begin, begin + whole, WIDE) as j:
+                piece.count(j, at.value, None)
+                at.value = wrapped(at.value + WIDE, job.period)
+            with when(whole < count):
+                piece.count(begin + whole, at.value, count - whole)
+        return simd.integer(0)
 
     return kernel
 
 
-def build_scores(spec: ScoresSpec) -> Callable[[int, int, int], int]:
-    """The bins of many classes are larger than the near caches: a unit of the work is SCORE_CLASSES, over all rows.
+class _Piece:
+    """A piece of the elements, with counters of its own."""
 
-    Fewer classes are one line of elements, cut into parts with bins of their own.
+    def __init__(self, spec: ElementsSpec, job: Job, piece: Value) -> None:
+        self._spec, self._job = spec, job
+        self._formulas = formulas(SigmoidSpec(spec.x, spec.z))
+        self._arrays = [(Access(KINDS[spec.x], WIDE, False), job.x), (Access(KINDS[spec.z], WIDE, False), job.z)]
+        if spec.rows:
+            self._arrays.append((Access(KINDS["float64"], WIDE, False), job.loss))
+        counters = spec.counters()
+        assert counters.fields is not None
+        self._at = {name: job.out + piece * counters.itemsize + field[1] for name, field in counters.fields.items()}
+        self._listed = job.listed + piece * ((job.grain + WIDE) * 8)
+        table = piece * ((job.period + WIDE) * 8)
+        self._answers, self._losses = job.answers + table, job.losses + table
+
+    def count(self, i: Value, at: Value, lanes: Lanes) -> None:
+        """Count the elements from i on, of which the first has the place `at` in the tables of classes."""
+        full = simd.vector(F64, WIDE)
+        x, z, *given = (access.read(base + i * access.kind.size, lanes) for access, base in self._arrays)
+        there = simd.constant(1, simd.vector(I1, WIDE)) if lanes is None else some_lanes(lanes, WIDE)
+        if given:
+            self._count_confidence(functions.exp(simd.smaller(simd.constant(0.0, full), -x)), there, z > 0.5, z)
+            self._count_loss(given[0], there & (simd.absolute(given[0]) < INF))
+            return
+        parts, _, cross_entropy = self._formulas
+        e, u = parts(x)
+        loss, _, _ = cross_entropy(x, e, u, z, None, simd.constant(0.0, full))
+        finite = there & (simd.absolute(loss) < INF)
+        add(self._at["loss"], select(finite, loss, 0.0))
+        with when(simd.any_lane(there & ~finite)):
+            add(self._at["nan"], simd.set_lanes(there & (loss != loss)))
+            add(self._at["infinite"], simd.set_lanes(there & (simd.absolute(loss) == INF)))
+        self._list(i, there & (loss >= self._job.floor))
+        r = functions.reciprocal(e + 1.0, 2)
+        yes, said = there & (z > 0.5), there & (x > 0.0)
+        self._count_confidence(select(x < 0.0, e * r, r), there, yes, z)
+        self._count_loss(loss, finite)
+        more = simd.constant(0, simd.vector(I64, WIDE))
+        for answer, mask in enumerate((yes, said, yes & said)):
+            more = more | select(mask, simd.constant(1 << ANSWER_BITS * answer, more.type), 0)
+        add(self._answers + at * 8, more)
+        add(self._losses + at * 8, select(there, loss, 0.0))
+
+    def _list(self, i: Value, mask: Value) -> None:
+        """Append the numbers of the lanes that hold, from i on; some entries behind the list are overwritten."""
+        with when(simd.any_lane(mask)):
+            n = simd.load(self._at["listed"], I64)
+            for lane in range(WIDE):
+                simd.store(i + lane, n * 8 + self._listed)
+                n = n + convert(simd.lane(mask, lane), I64)
+            simd.store(n, self._at["listed"])
+
+    def _count_loss(self, loss: Value, finite: Value) -> None:
+        octave = convert(simd.bits(loss) >> 51, I32) - (((1023 + self._spec.lowest) << 1) - 1)
+        octave = select(finite, between(octave, self._spec.losses - 1), self._spec.losses)
+        scatter_add(self._at["histogram"], octave, simd.constant(1, simd.vector(I64, WIDE)))
+
+    def _count_confidence(self, probability: Value, there: Value, yes: Value, z: Value) -> None:
+        """Count probabilities in bins by what came true of them; the last bin is for NaN and lanes without element."""
+        known = there & (probability == probability)
+        probability = select(known, probability, 0.0)
+        place = between(convert(probability * float(self._spec.confidence), I32), self._spec.confidence - 1)
+        place = select(known, place, self._spec.confidence)
+        entry = (place << 1) + convert(yes, I32)
+        scatter_add(self._at["count"], entry, simd.constant(1, simd.vector(I64, WIDE)))
+        scatter_add(self._at["sum"], entry, probability)
+        if not self._spec.binary:
+            scatter_add(self._at["true"], place, z)
+
+
+def _scoring(spec: ScoresSpec) -> Kernel:
+    """Return the kernel that counts scores of each class in bins.
+
+    The bins of many classes are larger than the near caches: a unit of the work is SCORE_CLASSES, over all rows. Fewer
+    classes are one line of elements, cut into parts with bins of their own.
     """
     numbers = simd.vector(I64, LANES)
     x_access, z_access = (Access(KINDS[kind], LANES, False) for kind in (spec.x, spec.z))
-    size, half, counter = spec.bins, spec.bins // 2, KINDS[spec.counts].llvm
-    x_size, z_size = x_access.kind.size, z_access.kind.size
+    size, half = spec.bins, spec.bins // 2
 
-    def place(x: Value) -> Value:
+    def bin_of(x: Value) -> Value:
         narrow = convert(select(x == x, x, -INF), F32)
         word = simd.bits(simd.absolute(narrow) + 2.0**spec.lowest)
         steps = (word >> (23 - spec.fraction)) - ((127 + spec.lowest) << spec.fraction)
         steps = simd.smaller(steps, simd.constant(half - 1, steps.type))
         return select(simd.bits(narrow) < 0, half - 1 - steps, steps + half)
 
-    def look(there: Value, x_at: Value, z_at: Value, i: Value, classes: Value, table: Value) -> None:
-        """Counts the elements from i on; the numbers of their classes stand at `classes`."""
-        x, z = x_access.read(x_at + i * x_size, there, 0.0), z_access.read(z_at + i * z_size, there, 0.0)
-        of_class = simd.load(classes, numbers) * (2 * size) + convert(place(x), I64)
-        one = convert(convert(there, I64), counter)
-        counting.scatter_add(table, select(z > 0.5, of_class + size, of_class), one)
+    def count(x_at: Value, z_at: Value, classes: Value, table: Value, lanes: Lanes) -> None:
+        """Count the elements that lie there; the numbers of their classes stand at `classes`."""
+        x, z = x_access.read(x_at, lanes), z_access.read(z_at, lanes)
+        of_class = simd.load(classes, numbers) * (2 * size) + convert(bin_of(x), I64)
+        there = simd.constant(1, simd.vector(I1, LANES)) if lanes is None else some_lanes(lanes, LANES)
+        scatter_add(table, select(z > 0.5, of_class + size, of_class), convert(there, KINDS[spec.counts].llvm))
 
-    @traced
-    def visit(x_at: Value, z_at: Value, i: Value, ahead: Value, classes: Value, table: Value) -> None:
-        simd.prefetch(x_at + (ahead + i) * x_size)
-        simd.prefetch(z_at + (ahead + i) * z_size)
-        look(simd.constant(1, simd.vector(I1, LANES)), x_at, z_at, i, classes, table)
-
-    @traced
-    def visit_last(x_at: Value, z_at: Value, i: Value, stop: Value, classes: Value, table: Value) -> None:
-        """Fewer than LANES."""
-        look(simd.lane_numbers(numbers) + i < stop, x_at, z_at, i, classes, table)
-
-    unpack = simd.reader(SCORES_JOB.names)
-
-    def kernel(job: int, start: int, stop: int) -> int:
-        elements, grain, period, classes, table_step, x, z, scores, classes_at = unpack(job)
-        for unit in range(start, stop):
-            if classes > SCORE_CLASSES:
-                begin = unit * SCORE_CLASSES
-                length, lines, table = min(SCORE_CLASSES, classes - begin), elements // classes, scores
-            else:
-                begin, lines, table = unit * grain, 1, scores + unit * table_step
-                length = min(grain, elements - begin)
-            phase = begin % period
-            for line in range(lines):
-                xa, za = x + (begin + line * classes) * x_size, z + (begin + line * classes) * z_size
-                i, at = 0, phase
-                while i + LANES <= length:
-                    visit(xa, za, i, 8 * classes, classes_at + at * 8, table)
-                    i += LANES
-                    at += LANES
-                    if at >= period:
-                        at -= period
-                if i < length:
-                    visit_last(xa, za, i, length, classes_at + at * 8, table)
-        return 0
+    def kernel(address: Value, start: Value, stop: Value) -> Value:
+        job = Job(address, SCORES_JOB.names)
+        by_class = job.classes > SCORE_CLASSES
+        with loop(start, stop) as unit:
+            begin = unit * select(by_class, simd.integer(SCORE_CLASSES), job.grain)
+            rest = select(by_class, job.classes, job.elements) - begin
+            length = simd.smaller(rest, select(by_class, simd.integer(SCORE_CLASSES), job.grain))
+            lines = select(by_class, job.elements / job.classes, 1)
+            table = job.scores + select(by_class, 0, unit * job.table_step)
+            phase, whole = remainder(begin, job.period), length / LANES * LANES
+            with loop(0, lines) as line:
+                first, at = begin + line * job.classes, Variable(phase)
+                with loop(first, first + whole, LANES) as i:
+                    x, z = job.x + i * x_access.kind.size, job.z + i * z_access.kind.size
+                    simd.prefetch(x + job.classes * (8 * x_access.kind.size))
+                    simd.prefetch(z + job.classes * (8 * z_access.kind.size))
+                    count(x, z, job.numbers + at.value * 8, table, None)
+                    at.value = wrapped(at.value + LANES, job.period)
+                with when(whole < length):
+                    i = first + whole
+                    x, z = job.x + i * x_access.kind.size, job.z + i * z_access.kind.size
+                    count(x, z, job.numbers + at.value * 8, table, length - whole)
+        return simd.integer(0)
 
     return kernel
+
+
+def remainder(n: Value, divisor: Value) -> Value:
+    return n - n / divisor * divisor
+
+
+def wrapped(at: Value, period: Value) -> Value:
+    return select(at >= period, at - period, at)
+
+
+def between(x: Value, high: int) -> Value:
+    return simd.smaller(simd.larger(x, simd.constant(0, x.type)), simd.constant(high, x.type))
+
+
+def add(address: Value, x: Value) -> None:
+    simd.store(simd.load(address, x.type) + x, address)
+
+
+def scatter_add(table: Value, places: Value, x: Value) -> None:
+    """Add lane i of x to the entry at its place, one lane after another, since places may be equal."""
+    size = KIND_BYTES[x.type.element]
+    for i in range(places.type.count):
+        add(convert(simd.lane(places, i), I64) * size + table, simd.lane(x, i))

@@ -10,11 +10,18 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from withlogits.options import SoftmaxOptions
 
 LANES = 8  # float64 lanes of a vector
+SCORE_CLASSES = 16  # classes that a unit of the work on scores has, if there are more
 WIDE = 16  # elements that are counted together: the arithmetic of one vector waits, and that of another goes on
+# For each class three whole numbers of so many bits in a word: label yes, logit yes, both. The tables have few classes
+# several times, so that vectors of them seldom meet, and WIDE more entries for those that begin at the last.
+ANSWER_BITS = 21
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
 TILE = 128  # classes that a tile has room for
@@ -29,7 +36,7 @@ class SoftmaxSpec:
     labels: str  # "none", "index", "smooth" (index labels, smoothed) or "dense"
     z: str
     layout: str  # lanes "along" contiguous classes, "across" contiguous or any ("strided") rows, or short ones "tiled"
-    result: str = "loss"  # or "softmax", "log_softmax", "logsumexp" (labels "none")
+    result: str = "loss"  # or "softmax", "log_softmax", "logsumexp" (labels "none"), "scan" (or "index")
     gradient: bool = False
     label_gradient: str = ""  # the kind of its elements, if wanted
     weighted: bool = False  # class weights in a sum over classes
@@ -84,6 +91,43 @@ class SmallSpec:
 
 
 @dataclass(frozen=True)
+class ElementsSpec:
+    """Of elements of independent classes; or of `rows` with given losses: x is −log p of a class, z its truth."""
+
+    x: str  # kinds of elements
+    z: str
+    binary: bool  # all labels are 0 or 1
+    confidence: int  # bins of probabilities
+    lowest: int
+    losses: int  # bins
+    rows: bool = False
+
+    def counters(self) -> np.dtype[Any]:
+        """Return what a piece counts, in whole cache lines. The last of the bins are for what is in none of them."""
+        bins = self.confidence + 1
+        fields = {
+            "loss": ("f8", WIDE), "nan": ("i8", 1), "infinite": ("i8", 1), "listed": ("i8", 1),
+            "count": ("i8", 2 * bins), "sum": ("f8", 2 * bins), "true": ("f8", bins),
+            "histogram": ("i8", self.losses + 1),
+        }  # fmt: skip
+        words = sum(count for _, count in fields.values())
+        fields["padding"] = ("i8", -words % 8)
+        return np.dtype([(name, kind, (count,)) for name, (kind, count) in fields.items()])
+
+
+@dataclass(frozen=True)
+class ScoresSpec:
+    """Into which bins scores are counted."""
+
+    x: str  # kinds of elements
+    z: str
+    counts: str  # the kind of the counters
+    fraction: int  # bits of a bin
+    lowest: int
+    bins: int
+
+
+@dataclass(frozen=True)
 class PoolSpec:
     """The two halves of the thread pool that run without the interpreter."""
 
@@ -129,6 +173,10 @@ SOFTMAX_JOB = Fields(
     "smoothing. temperature. inverse_temperature. softcap. z_loss.",
     f"x z g h s loss {' '.join(SoftmaxOptions.PER_CLASS)} grad_scale. kappa.",
 )
+# What a scan tells of each row; `own` is the logit of its label, or 0, and `above` how many are above that
+SCANNED = ("top", "low", "total", "first", "above", "own")
+# x logits, z index labels; out a plane of 8-byte words for each of SCANNED
+SCAN_JOB = Fields("classes inner x_outer x_row x_class z_outer z_row plane", "x z out")
 # z labels, s sample weights; out a float64 for each row
 ROW_WEIGHTS_JOB = Fields("classes inner z_outer z_row z_class s_outer s_row ignore has_ignore", "z s out class_weight")
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights
@@ -144,3 +192,6 @@ SMALL_JOB = Fields(
     + " ".join(f"{name}_length {name}_size {name}_step {name}_least." for name in SoftmaxOptions.WEIGHTS),
     f"x z g value {' '.join(SoftmaxOptions.WEIGHTS)}",
 )
+ELEMENTS_JOB = Fields("elements grain period", "x z loss listed out answers losses floor.")
+# numbers: the class of each element of a period; each part of `grain` elements counts into `table_step` bytes
+SCORES_JOB = Fields("elements grain period classes table_step", "x z scores numbers")

@@ -42,6 +42,10 @@ KINDS = {
 }
 
 
+# Kinds of which float32 holds every number
+FLOAT32_HOLDS = ("float32", "float16", "bfloat16", "bool", "int8", "uint8", "int16", "uint16")
+
+
 def from_bfloat16(raw: Value) -> Value:
     return simd.bits(simd.convert(raw, I32, unsigned=True) << 16)
 

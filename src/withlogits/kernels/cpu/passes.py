@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from . import functions, simd
-from .control import Job, Kernel, Variable, if_else, repeat
+from .control import Job, Kernel, Variable
 from .job import SOFTMAX_JOB, SoftmaxSpec
 from .rows import Row, Rows, plus
 from .simd import I64, Value, fma, select
@@ -141,21 +141,10 @@ def kernel_of(spec: SoftmaxSpec, passes: Passes) -> Kernel:
     def kernel(address: Value, start: Value, stop: Value) -> Value:
         job = Job(address, SOFTMAX_JOB.names)
         rows = Rows(spec, job, passes.lanes, passes.count)
-        wrong, i = Variable(simd.integer(0)), Variable(start)
+        wrong = Variable(simd.integer(0))
         together = rows.most_together(passes.group_bytes)
         passes.begin(rows, together)
-        with repeat(lambda: i.value < stop):
-            rows.begin(i.value, stop, together)
-            if rows.each is None or simd.target().masks:
-                _group(rows, passes, wrong)
-            else:  # whole vectors without masks, where these take time
-                with if_else(rows.n == rows.count) as branches:
-                    for branch, lanes in zip(branches, (None, rows.n), strict=True):
-                        with branch:
-                            rows.each = lanes
-                            _group(rows, passes, wrong)
-            rows.end()
-            i.value = i.value + rows.n
+        rows.groups(start, stop, together, lambda: _group(rows, passes, wrong))
         passes.end(rows)
         return wrong.value
 

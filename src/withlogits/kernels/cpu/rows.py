@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from . import simd
-from .control import Job, Variable, if_else, loop, when
+from .control import Job, Variable, if_else, loop, repeat, when
 from .job import TILE, SoftmaxSpec
 from .memory import KIND_BYTES, KINDS, Access, Kind, Lanes, Tile
 from .simd import F64, I1, I64, Value, fma, select
@@ -221,7 +221,8 @@ class Rows:
         self.classes = job.classes
         self.whole = self.classes / lanes if self.along else self.classes
         self.rest = self.classes - self.whole * lanes if self.along else None
-        self.share = job.smoothing / simd.convert(self.classes, F64)
+        if spec.labels in ("smooth", "dense"):
+            self.share = job.smoothing / simd.convert(self.classes, F64)
         self.each: Lanes = None  # the lanes of a step
 
     def most_together(self, group_bytes: int) -> Value:
@@ -230,6 +231,22 @@ class Rows:
             return simd.integer(self.count)
         fitting = simd.integer(group_bytes) / simd.larger(self.classes * self.x.access.kind.size, simd.integer(1))
         return simd.smaller(simd.integer(self.count), simd.larger(fitting, simd.integer(1)))
+
+    def groups(self, start: Value, stop: Value, together: Value, group: Callable[[], None]) -> None:
+        """Run `group` for the rows start to stop of the job, so many together."""
+        i = Variable(start)
+        with repeat(lambda: i.value < stop):
+            self.begin(i.value, stop, together)
+            if self.each is None or simd.target().masks:
+                group()
+            else:  # whole vectors without masks, where these take time
+                with if_else(self.n == self.count) as branches:
+                    for branch, lanes in zip(branches, (None, self.n), strict=True):
+                        with branch:
+                            self.each = lanes
+                            group()
+            self.end()
+            i.value = i.value + self.n
 
     def begin(self, i: Value, stop: Value, together: Value) -> None:
         """Go to the group that begins with row i of the job."""
@@ -274,10 +291,15 @@ class Rows:
             with when(self.rest > 0):
                 one(self.whole, self.rest)
 
-    def visit(self, flag: str, visit: Callable[[Row], None], otherwise: Callable[[Row], None] | None = None) -> None:
-        """Run a pass over the rows whose flag is set (all of the group, if they go together and one's is)."""
+    def visit(
+        self, flag: str | None, visit: Callable[[Row], None], otherwise: Callable[[Row], None] | None = None
+    ) -> None:
+        """Run a pass over the rows whose flag, if any, is set (all of the group, if they go together and one's is)."""
 
         def one(row: Row) -> None:
+            if flag is None:
+                visit(row)
+                return
             flags = row.flag(flag)
             chosen = flags if self.along else simd.any_lane(flags)
             if otherwise is None:
@@ -365,19 +387,3 @@ class Rows:
                 with branch:
                     kind = KINDS[name]
                     Access(kind, self.count, False).write(loss, self.i * kind.size + self.job.loss, self.n)
-
-
-def turning(tile: Tile | None) -> tuple[Callable[..., None], Callable[..., None]]:
-    """Return functions for Numba that fill a square of a tile, and empty one; without a tile they do nothing."""
-
-    @simd.traced
-    def fill(at: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tile:
-            tile.fill(at, address, row_step, n, mask)
-
-    @simd.traced
-    def empty(at: Value, address: Value, row_step: Value, n: Value, mask: Value) -> None:
-        if tile:
-            tile.empty(at, address, row_step, n, mask)
-
-    return fill, empty

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from . import functions, simd
 from .control import Job, Kernel, Variable, loop, when
 from .job import BLOCK, LANES, SIGMOID_JOB, SigmoidSpec
-from .memory import AHEAD, KINDS, Access, some_lanes
+from .memory import AHEAD, FLOAT32_HOLDS, KINDS, Access, some_lanes
 from .simd import F32, F64, I32, I64, Value, fma, select
 from .target import Target
 
@@ -181,7 +181,7 @@ class _Elements:
                 for i in range(0, self._lanes * access.kind.size, 64):
                     simd.prefetch(at[name] + (AHEAD + i), to_write=name in WRITTEN)
         read = {
-            name: access.read(at[name], n, 0.0, F32 if self._float32 and access.kind.name in EXACT else F64)
+            name: access.read(at[name], n, 0.0, F32 if self._float32 and access.kind.name in FLOAT32_HOLDS else F64)
             for name, access in arrays.items()
             if name not in WRITTEN
         }

@@ -450,22 +450,6 @@ def prefetch(address: Value, to_write: bool = False) -> None:
     _intrinsic("llvm.prefetch.p0", ir.VoidType(), pointer(address), *flags)
 
 
-def traced(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let Numba functions call a straight-line function of `Value`s."""
-    from .traced import register
-
-    return register(function)
-
-
-def reader(names: tuple[str, ...]) -> Callable[..., Any]:
-    """A traced function that takes a job's address and gives all its slots; a name with a dot is a float."""
-
-    def slots(job: Value) -> tuple[Value, ...]:
-        return tuple(load(job + 8 * i, F64 if name.endswith(".") else I64) for i, name in enumerate(names))
-
-    return traced(slots)
-
-
 def _slot(address: Value) -> ir.Value:
     """llvmlite's atomics want to know what they point to."""
     return _builder[-1].inttoptr(address.v, I64.as_pointer())
