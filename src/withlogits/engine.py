@@ -1,4 +1,4 @@
-"""Choose the engine: the compiled kernels or, without Numba, the reference in plain NumPy; and set its limits."""
+"""Choose the engine: the compiled kernels or, without llvmlite, the reference in plain NumPy; and set its limits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def select() -> ModuleType:
 
 def _choose() -> ModuleType:
     wish = os.environ.get("WITHLOGITS_ENGINE", "")
-    if wish not in ("", "numba", "reference"):
+    if wish not in ("", "compiled", "reference"):
         raise ValueError(
-            f"WITHLOGITS_ENGINE is {wish!r}; expected 'numba' or 'reference'; unset it to choose by itself"
+            f"WITHLOGITS_ENGINE is {wish!r}; expected 'compiled' or 'reference'; unset it to choose by itself"
         )
     if wish != "reference":
         reason = _missing()
@@ -32,11 +32,11 @@ def _choose() -> ModuleType:
             from withlogits.kernels import cpu
 
             return cpu
-        if wish == "numba":
-            raise ImportError(f"WITHLOGITS_ENGINE is 'numba', but {reason}; install it with: pip install numba")
+        if wish == "compiled":
+            raise ImportError(f"WITHLOGITS_ENGINE is 'compiled', but {reason}; install it with: pip install llvmlite")
         warnings.warn(
             f"withlogits computes with plain NumPy, many times slower than it could, since {reason}; "
-            "install it with: pip install numba",
+            "install it with: pip install llvmlite",
             RuntimeWarning,
             stacklevel=4,
         )
@@ -47,14 +47,11 @@ def _choose() -> ModuleType:
 
 def _missing() -> str | None:
     """Return why the compiled engine is not available, or None if it is."""
-    for name in ("numba", "llvmlite"):
-        try:
-            found = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
-            return f"{name} cannot be found"
-    return None
+    try:
+        found = importlib.util.find_spec("llvmlite")
+    except (ImportError, ValueError):
+        found = None
+    return "llvmlite cannot be found" if found is None else None
 
 
 def set_num_threads(threads: int) -> None:
@@ -130,7 +127,6 @@ def describe() -> dict[str, Any]:
     from withlogits.kernels.cpu import buffers, compiler
 
     processor, features = compiler.processor()
-    facts["numba"] = metadata.version("numba")
     facts["llvmlite"] = metadata.version("llvmlite")
     facts["processor"] = processor
     facts["simd bits"] = compiler.simd_bits(features)

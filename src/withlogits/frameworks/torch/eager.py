@@ -55,7 +55,7 @@ def no_transforms() -> bool:
 def compiled() -> bool:
     """Whether there are kernels; else the operators compute by the formulas."""
     name: str = engine.select().NAME
-    return name == "numba"
+    return name == "compiled"
 
 
 class Call(NamedTuple):

@@ -69,7 +69,7 @@ def _on_cpu(kernel: Callable[..., Any], compute: Callable[..., Any]) -> Callable
     """The compiled kernel, or the formulas where there is no compiler."""
 
     def run(*args: Any) -> Any:
-        return (kernel if engine.select().NAME == "numba" else compute)(*args)
+        return (kernel if engine.select().NAME == "compiled" else compute)(*args)
 
     return run
 

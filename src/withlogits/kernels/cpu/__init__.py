@@ -8,7 +8,7 @@ from withlogits.kernels.cpu.sigmoid_plan import SigmoidPlan, elementwise_map
 from withlogits.kernels.cpu.softmax_plan import SoftmaxMap, SoftmaxPlan
 from withlogits.options import Options, SoftmaxOptions
 
-NAME = "numba"
+NAME = "compiled"
 
 __all__ = [
     "NAME",

@@ -40,8 +40,8 @@ def scan(x: Array, axis: int, y: Array | None = None) -> dict[str, Array]:
     """As `statistics.arrays.scan`."""
     kernel = _scan_plan(x.shape, axis, x.dtype, x.strides, y is not None)
     planes = np.empty((len(SCANNED), x.size // x.shape[axis]))
-    moving = (address(x), 0 if y is None else address(y))
-    kernel.run_blocks(SCAN_JOB.fill, moving, (), address(planes), planes.itemsize)
+    slots = (address(x), 0 if y is None else address(y), address(planes))
+    kernel.run_blocks(SCAN_JOB.fill, slots, planes.itemsize)
     return dict(zip(SCANNED, planes, strict=True)) | {"first": planes[SCANNED.index("first")].view(np.int64)}
 
 
