@@ -71,7 +71,7 @@ def test_the_first_call_of_all_may_be_one_that_is_compiled() -> None:
 
 
 def test_without_llvmlite_the_formulas_compute(tmp_path: Any) -> None:
-    """WITHLOGITS_ENGINE=reference: every case, with its gradients, is that of the kernels; and no llvmlite is loaded."""
+    """WITHLOGITS_ENGINE=reference: every case, with its gradients, is that of the kernels; llvmlite is not loaded."""
     code = """
         import sys
         import numpy as np, torch
