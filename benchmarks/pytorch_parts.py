@@ -17,9 +17,6 @@ import torch.nn.functional as F
 
 import withlogits as wl
 from withlogits.compat import torch as drop_in
-from withlogits.frameworks.torch import cpu, eager
-from withlogits.frameworks.torch.families import SOFTMAX
-from withlogits.options import softmax_options
 
 from . import RESULTS, machine
 from .timing import alternate
@@ -47,15 +44,9 @@ def contestants() -> dict[str, Callable[[], Any]]:
     y = torch.randint(0, C, (N,), generator=generator)
     up, weight = torch.rand(N, generator=generator), torch.rand(C, generator=generator) + 0.5
     value, gradient = torch.zeros(()), torch.zeros(N, C)
-    options = softmax_options((1, True, 0.0, None, 1.0, None, 0.0, "mean"))
-    known = eager.quick(
-        eager.Call(cpu.plan_of(options, y, x), SOFTMAX, options, lambda function, *given: function(options, *given))
-    )
-    assert known is not None
     loss = wl.sparse_softmax_cross_entropy_with_logits
     losses: dict[str, Callable[[], torch.Tensor]] = {
         "an `autograd.Function` that does nothing": lambda: Nothing.apply(x, value, gradient),
-        "the loss, its arguments checked and its kind known": lambda: known(y, x),
         "`sparse_softmax_cross_entropy_with_logits`": lambda: loss(labels=y, logits=x, reduction="mean"),
         "… by the drop-in `cross_entropy`": lambda: drop_in.cross_entropy(x, y),
         "… with class weights": lambda: loss(labels=y, logits=x, class_weight=weight, reduction="mean"),

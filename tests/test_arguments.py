@@ -88,6 +88,43 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
             "labels, logits, pos_weight, name, out"
         ),
     ),
+    "torch's name of an argument": (
+        sparse(weight=[1.0, 2.0, 3.0], reduction="mean"),
+        (
+            f"{SPARSE} has no argument 'weight', which is called class_weight here; its arguments are labels, logits, "
+            "axis, name, class_weight, class_offset, label_smoothing, ignore_index, temperature, softcap, z_loss, "
+            "sample_weight, reduction"
+        ),
+    ),
+    "Keras's name of an argument": (
+        lambda: sigmoid_loss(y_true=Z, logits=X),
+        (
+            f"{SIGMOID} has no argument 'y_true', which is called labels here; its arguments are labels, logits, name, "
+            "pos_weight, label_smoothing, sample_weight, reduction"
+        ),
+    ),
+    "a name that nobody has": (
+        lambda: weighted_loss(labels=Z, logits=X, pos_weight=1.0, wait=True),
+        (
+            "weighted_cross_entropy_with_logits has no argument 'wait'; its arguments are labels, logits, pos_weight, "
+            "name"
+        ),
+    ),
+    "an older name that the sparse loss never had": (
+        sparse(dim=1),
+        (
+            f"{SPARSE} has no argument 'dim', which is called axis here; its arguments are labels, logits, axis, name, "
+            "class_weight, class_offset, label_smoothing, ignore_index, temperature, softcap, z_loss, sample_weight, "
+            "reduction"
+        ),
+    ),
+    "positional, checked": (
+        lambda: withlogits.checked(sparse_loss)(Y, X),
+        (
+            f"{SPARSE} takes its arguments by keyword, since labels and logits are easily swapped: "
+            f"{SPARSE}(labels=..., logits=...)"
+        ),
+    ),
     "an argument left out": (
         lambda: value_and_grad(weighted_loss)(labels=Z, logits=X),
         (
@@ -333,6 +370,14 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: withlogits.log_softmax(np.zeros((0, 4)), axis=0),
         "x of shape (0, 4) without a class: axis 0 has length 0",
     ),
+    "one-hot labels for the sparse loss, stored as floats": (
+        sparse(labels=Z),
+        (
+            f"labels have shape (4, 3) and logits (4, 3), classes on axis 1: one-hot or soft labels belong to {DENSE}, "
+            f"yes/no labels to {SIGMOID}; {SPARSE} takes class indices: pass labels.argmax(axis=1) if they are "
+            "one-hot (WL201)"
+        ),
+    ),
     "one-hot labels for the sparse loss": (
         sparse(labels=Z.astype(np.int64)),
         (
@@ -501,7 +546,11 @@ VALUES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an array of numbers that cannot be": (
         sparse(labels=np.array([0, 1, 12, 13])),
-        "labels[2] = 12 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=12 (WL207)",
+        (
+            "labels[2] = 12 is outside [0, 3) for logits with 3 classes; "
+            "the logits lack classes, or the labels want another numbering (WL206); "
+            "to skip padding pass ignore_index=12 (WL207)"
+        ),
     ),
 }
 
@@ -524,7 +573,11 @@ LABELS: dict[str, tuple[Any, Any, str]] = {
     "the first of two": (
         np.array([1, 9, 2, 12]),
         np.zeros((4, 9)),
-        "labels[1] = 9 is outside [0, 9) for logits with 9 classes; to skip padding pass ignore_index=9 (WL207)",
+        (
+            "labels[1] = 9 is outside [0, 9) for logits with 9 classes; "
+            "the logits lack classes, or the labels want another numbering (WL206); "
+            "to skip padding pass ignore_index=9 (WL207)"
+        ),
     ),
     "negative": (
         np.array([[0, 1], [-1, 0]]),
@@ -544,18 +597,27 @@ LABELS: dict[str, tuple[Any, Any, str]] = {
         np.zeros((2, 3)),
         (
             "labels[1] = 18446744073709551615 is outside [0, 3) for logits with 3 classes; "
+            "the logits lack classes, or the labels want another numbering (WL206); "
             "to skip padding pass ignore_index=18446744073709551615 (WL207)"
         ),
     ),
     "with a kept axis": (
         np.array([[0], [5]]),
         np.zeros((2, 3)),
-        "labels[1, 0] = 5 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=5 (WL207)",
+        (
+            "labels[1, 0] = 5 is outside [0, 3) for logits with 3 classes; "
+            "the logits lack classes, or the labels want another numbering (WL206); "
+            "to skip padding pass ignore_index=5 (WL207)"
+        ),
     ),
     "a single one": (
         7,
         np.zeros(3),
-        "labels = 7 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=7 (WL207)",
+        (
+            "labels = 7 is outside [0, 3) for logits with 3 classes; "
+            "the logits lack classes, or the labels want another numbering (WL206); "
+            "to skip padding pass ignore_index=7 (WL207)"
+        ),
     ),
     "one class": (
         np.array([0, 1]),

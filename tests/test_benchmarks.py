@@ -232,5 +232,5 @@ def test_parts_of_a_small_loss_are_told(tmp_path: Path, threads_as_before: None)
     rows = [
         line.split("|") for line in (tmp_path / "pytorch_parts.md").read_text().splitlines() if line.count("|") == 4
     ]
-    assert len(rows) == 2 + 9
+    assert len(rows) == 2 + 8
     assert [float(row[3]) for row in rows if row[1].strip() == "`F.cross_entropy`"] == [1.0]

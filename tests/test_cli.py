@@ -224,7 +224,11 @@ def test_bad_files_are_one_sentence_and_exit_1(command, content, text):
         (
             np.where(np.arange(100) == 77, 12, 3),
             (),
-            "labels[77] = 12 is outside [0, 10) for logits with 10 classes; to skip padding pass --ignore-index 12",
+            (
+                "labels[77] = 12 is outside [0, 10) for logits with 10 classes; "
+                "the logits lack classes, or the labels want another numbering (WL206); "
+                "to skip padding pass --ignore-index 12"
+            ),
         ),
         (np.zeros(50, int), (), "class indices of shape (100,) or (100, 1) are expected"),
         (np.zeros(10, int), (), "the labels fit classes on another axis: pass --axis 0"),

@@ -18,6 +18,7 @@ PAGES = [*READMES, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs"
 
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROMISE = re.compile(r"^ *print\(.*\)(?:  # (?P<beside>.*)|(?P<below>(?:\n *# .*)+))$", re.MULTILINE)
+_FILE = re.compile(r"`((?:[\w-]+/)*\w+\.py)`")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 
@@ -55,6 +56,17 @@ def run_page(page: Path) -> int:
         exec(compile("\n" * offset + code, str(page), "exec"), names)
     assert {line: printed.get(line) for line in expected} == expected
     return len(expected)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    files = [
+        path.as_posix()
+        for folder in ("src", "tests", "benchmarks", "examples", "docs")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    for name in _FILE.findall(page.read_text(encoding="utf-8")):
+        assert any(path.endswith(f"/{name}") for path in files), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

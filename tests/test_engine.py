@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -89,6 +90,23 @@ print(withlogits.engine.select().NAME)
 def test_the_reference_that_was_asked_for_is_no_news() -> None:
     code = blocked("llvmlite") + "import warnings; warnings.simplefilter('error')\n" + CALL + "print(call()[0])"
     assert run(code, env=environment(WITHLOGITS_ENGINE="reference")) == "[1.31326169]\n"
+
+
+def test_an_llvmlite_that_cannot_be_loaded_is_as_good_as_none(tmp_path: Any) -> None:
+    (tmp_path / "llvmlite").mkdir()
+    (tmp_path / "llvmlite" / "__init__.py").touch()
+    (tmp_path / "llvmlite" / "binding.py").write_text("raise OSError('libLLVM.so: no such file')")
+    code = CALL + (
+        "with warnings.catch_warnings(record=True) as caught:\n    print(call()[0])\nprint(caught[0].message)"
+    )
+    path = os.pathsep.join((str(tmp_path), environment()["PYTHONPATH"]))
+    assert run(code, env=environment(WITHLOGITS_ENGINE=None, PYTHONPATH=path)).splitlines() == [
+        "[1.31326169]",
+        (
+            "withlogits computes with plain NumPy, many times slower than it could, since llvmlite cannot be loaded "
+            "(OSError: libLLVM.so: no such file); install it with: pip install llvmlite"
+        ),
+    ]
 
 
 def test_llvmlite_that_was_asked_for_and_is_missing_is_an_error() -> None:

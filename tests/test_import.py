@@ -138,5 +138,5 @@ def test_the_public_names_are_the_announced_ones() -> None:
 @pytest.mark.parametrize("module", ["withlogits.torch", "withlogits.compat.torch"])
 def test_a_module_says_which_library_it_needs(module: str) -> None:
     result = python(f"import sys; sys.modules['torch'] = None; import {module}")
-    text = f"{module} needs PyTorch, which is not installed: pip install 'withlogits[torch]'"
+    text = f"{module} needs PyTorch, which is not installed: pip install torch"
     assert result.stderr.rstrip().endswith(f"ModuleNotFoundError: {text}")

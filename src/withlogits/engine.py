@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import operator
 import os
 import warnings
@@ -48,10 +48,12 @@ def _choose() -> ModuleType:
 def _missing() -> str | None:
     """Return why the compiled engine is not available, or None if it is."""
     try:
-        found = importlib.util.find_spec("llvmlite")
-    except (ImportError, ValueError):
-        found = None
-    return "llvmlite cannot be found" if found is None else None
+        importlib.import_module("llvmlite.binding")
+    except ModuleNotFoundError:
+        return "llvmlite cannot be found"
+    except Exception as error:  # a library that it needs, or its own file, cannot be loaded
+        return f"llvmlite cannot be loaded ({type(error).__name__}: {error})"
+    return None
 
 
 def set_num_threads(threads: int) -> None:

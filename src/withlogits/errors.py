@@ -44,6 +44,13 @@ def entry(name: str, where: tuple[Any, ...]) -> str:
 # --------------------------------------------------------------------------------------------- how a loss is called
 
 
+# What other libraries call our arguments.
+ELSEWHERE = {
+    "input": "logits", "y_pred": "logits", "output": "logits", "target": "labels", "targets": "labels",
+    "y_true": "labels", "weight": "class_weight", "dim": "axis", "reduce": "reduction", "ignore_class": "ignore_index",
+}  # fmt: skip
+
+
 def wrong_call(
     name: str, keywords: tuple[str, ...], defaults: Mapping[str, Any], given: Mapping[str, Any], positional: bool
 ) -> TypeError:
@@ -55,7 +62,9 @@ def wrong_call(
         )
     for word in given:
         if word not in keywords:
-            return TypeError(f"{name} has no argument {word!r}; its arguments are {', '.join(keywords)}")
+            known = ELSEWHERE.get(word)
+            meant = f", which is called {known} here" if known in keywords else ""
+            return TypeError(f"{name} has no argument {word!r}{meant}; its arguments are {', '.join(keywords)}")
     absent = next(word for word in keywords if word not in defaults and word not in given)
     return TypeError(f"{name} lacks {absent}: {name}({shown})")
 
@@ -360,7 +369,10 @@ def label_outside(where: tuple[Any, ...], value: int, classes: int, from_one: bo
     text += "es; "
     if from_one:
         return ValueError(text + "labels that count from 1 are indices after labels - 1 (WL206)")
-    return ValueError(text + f"to skip padding pass ignore_index={value} (WL207)")
+    padding = f"to skip padding pass ignore_index={value} (WL207)"
+    if 0 <= value != 255:
+        return ValueError(f"{text}the logits lack classes, or the labels want another numbering (WL206); {padding}")
+    return ValueError(text + padding)
 
 
 def out_array(expected: str, got: str) -> ValueError:
@@ -400,11 +412,9 @@ def missing_in_torch(path: str, version: str) -> ImportError:
     )
 
 
-def not_installed(module: str, library: str, extra: str) -> ModuleNotFoundError:
+def not_installed(module: str, library: str, package: str) -> ModuleNotFoundError:
     """For the import of a module whose library is not there."""
-    return ModuleNotFoundError(
-        f"{module} needs {library}, which is not installed: pip install 'withlogits[{extra}]'", name=extra
-    )
+    return ModuleNotFoundError(f"{module} needs {library}, which is not installed: pip install {package}", name=package)
 
 
 def ambiguous_pos_weight(shape: Shape, logits: Shape) -> ValueError:

@@ -42,6 +42,9 @@ from withlogits.options import (
     softmax_options,
 )
 
+# The way on from here (docs/design.md): checks in options.py and shapes.py, their texts in errors.py, formulas in
+# formulas.py, kernels in kernels/cpu and kernels/cuda.
+
 
 @overload
 def sigmoid_cross_entropy_with_logits(
@@ -65,6 +68,7 @@ def sigmoid_cross_entropy_with_logits(
     label_smoothing: float = 0.0,
     sample_weight: Any = None,
     reduction: Reduction = "none",
+    **unknown: Any,
 ) -> Any:
     """Return the loss of independent yes/no questions: several classes may be true of one example at once.
 
@@ -115,7 +119,7 @@ def sigmoid_cross_entropy_with_logits(
     >>> withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (1, 3)
     array([[1.26928011e-01, 3.13261688e-01, 2.06115362e-09]])
     """
-    if positional or labels is REQUIRED or logits is REQUIRED:
+    if positional or unknown or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(sigmoid_cross_entropy_with_logits, positional, locals())
     weights = () if pos_weight is None and sample_weight is None else (pos_weight, sample_weight)
     options = sigmoid_options((label_smoothing, reduction))
@@ -137,6 +141,7 @@ def weighted_cross_entropy_with_logits(
     logits: Any = REQUIRED,
     pos_weight: Any = REQUIRED,
     name: str | None = None,
+    **unknown: Any,
 ) -> Any:
     """Return the sigmoid loss in which "yes" weighs `pos_weight` times: TensorFlow's name for it.
 
@@ -156,7 +161,7 @@ def weighted_cross_entropy_with_logits(
     ... )
     array([2.07944154, 0.69314718])
     """
-    if positional or labels is REQUIRED or logits is REQUIRED or pos_weight is REQUIRED:
+    if positional or unknown or labels is REQUIRED or logits is REQUIRED or pos_weight is REQUIRED:
         raise _wrong_call(weighted_cross_entropy_with_logits, positional, locals())
     weights = () if pos_weight is None else (pos_weight, None)
     return adapter(logits).loss(sigmoid_options((0.0, "none")), labels, logits, weights, (), None, name)[0]
@@ -190,6 +195,7 @@ def softmax_cross_entropy_with_logits(
     z_loss: float = 0.0,
     sample_weight: Any = None,
     reduction: Reduction = "none",
+    **unknown: Any,
 ) -> Any:
     """Return the loss of exclusive classes, for labels that are distributions: one-hot, smoothed, mixed, distilled.
 
@@ -261,7 +267,7 @@ def softmax_cross_entropy_with_logits(
     >>> withlogits.softmax_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (2,)
     array([4.12230724e-09, 8.61994804e-01])
     """
-    if positional or labels is REQUIRED or logits is REQUIRED:
+    if positional or unknown or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(softmax_cross_entropy_with_logits, positional, locals())
     weights: tuple[Any, ...] = ()
     if not (class_weight is None and sample_weight is None and class_offset is None):
@@ -300,6 +306,7 @@ def sparse_softmax_cross_entropy_with_logits(
     z_loss: float = 0.0,
     sample_weight: Any = None,
     reduction: Reduction = "none",
+    **unknown: Any,
 ) -> Any:
     """Return the loss of exclusive classes, for labels that are class numbers.
 
@@ -342,7 +349,7 @@ def sparse_softmax_cross_entropy_with_logits(
     >>> withlogits.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits, ignore_index=-1)  # shape (3,)
     array([4.12230724e-09, 8.61994804e-01, 0.00000000e+00])
     """
-    if positional or labels is REQUIRED or logits is REQUIRED:
+    if positional or unknown or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(sparse_softmax_cross_entropy_with_logits, positional, locals())
     weights: tuple[Any, ...] = ()
     if not (class_weight is None and sample_weight is None and class_offset is None):
@@ -352,7 +359,8 @@ def sparse_softmax_cross_entropy_with_logits(
 
 
 def _wrong_call(function: Callable[..., Any], positional: tuple[Any, ...], given: dict[str, Any]) -> TypeError:
-    """For a call with positional arguments, or without one that is required."""
+    """For a call with positional arguments or unknown names, or without one that is required."""
     keywords, defaults = keywords_of(function), defaults_of(function)
     named = {name: given[name] for name in keywords if given[name] is not defaults.get(name, REQUIRED)}
+    named |= given["unknown"]
     return errors.wrong_call(function.__name__, keywords, defaults, named, positional=bool(positional))

@@ -208,9 +208,9 @@ def operator_schema(options: type[Options]) -> str:
 
 
 def by_keyword(function: Function) -> Function:
-    """Show a function without the place where it catches positional arguments."""
+    """Show a function without the places where it catches positional arguments and unknown names."""
     given = inspect.signature(function)
-    shown = [p for p in given.parameters.values() if p.kind is not p.VAR_POSITIONAL]
+    shown = [p for p in given.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     function.__signature__ = given.replace(parameters=shown)  # type: ignore[attr-defined]
     return function
 

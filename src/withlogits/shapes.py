@@ -108,6 +108,13 @@ def reduced_axes(axis: Any, shape: Shape, name: str = "x") -> tuple[int, ...]:
     return axes
 
 
+def index_labels_misfit(labels: Shape, logits: Shape, axis: object, dtype: str, words: errors.Words) -> Exception:
+    """What is wrong with labels of the sparse loss that are no integers: one-hot rows are told from indices."""
+    if labels and labels == logits:
+        return errors.one_hot_labels(labels, logits, class_axis(axis, logits))
+    return errors.index_dtype(dtype, words)
+
+
 def index_labels_keep_axis(labels: Shape, logits: Shape, axis: int) -> bool:
     """Whether index labels keep the class axis with length 1, as (N, 1) for logits (N, C)."""
     if labels == rows(logits, axis):

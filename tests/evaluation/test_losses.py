@@ -178,6 +178,7 @@ def test_a_label_out_of_range_is_named_by_its_place_in_the_file(saved, budget, s
         evaluate(pair_up(x, z, "sparse", axis))
     assert str(raised.value) == (
         f"{z.name}: labels[{place}] = 12 is outside [0, 5) for logits with 5 classes; "
+        "the logits lack classes, or the labels want another numbering (WL206); "
         "to skip padding pass ignore_index=12 (WL207)"
     )
 

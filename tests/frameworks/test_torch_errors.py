@@ -116,7 +116,11 @@ ERRORS: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     ),
     "a label out of range": (
         "sparse", {"labels": torch.tensor([0, 2, 12, 5])}, ValueError,
-        "labels[2] = 12 is outside [0, 3) for logits with 3 classes; to skip padding pass ignore_index=12 (WL207)",
+        (
+            "labels[2] = 12 is outside [0, 3) for logits with 3 classes; "
+            "the logits lack classes, or the labels want another numbering (WL206); "
+            "to skip padding pass ignore_index=12 (WL207)"
+        ),
     ),
     "a label below 0, kept": (
         "sparse", {"labels": torch.tensor([[0], [-100], [1], [1]]), "reduction": "mean"}, ValueError,

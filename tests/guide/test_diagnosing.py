@@ -37,6 +37,12 @@ def test_a_loss_by_name_or_by_itself(name: str) -> None:
     assert by_name.loss == name
 
 
+def test_softmax_outputs_and_class_numbers_that_are_swapped() -> None:
+    assert codes(withlogits.softmax(LOGITS), LABELS) == {"WL104"}
+    assert codes(withlogits.softmax(LOGITS), LABELS, loss="softmax") == {"WL104"}
+    assert "WL104" not in codes(np.full((200, 6), np.nan), LABELS, loss="softmax")  # of no numbers it says nothing
+
+
 def test_an_unknown_loss() -> None:
     text = "loss is 'hinge', where 'sigmoid', 'softmax', 'sparse' or a loss of withlogits is expected"
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):

@@ -175,8 +175,10 @@ def loss(
 def _prepared(options: Options, wrt: tuple[str, ...], labels: Any, logits: Any) -> tuple[Array, Array, _Call]:
     """Labels and logits, converted and checked, and what computes their loss."""
     logits = _logits("logits", logits)
-    sparse = isinstance(options, SoftmaxOptions) and options.sparse
-    labels = _index_labels(labels) if sparse else _labels(labels)
+    if isinstance(options, SoftmaxOptions) and options.sparse:
+        labels = _index_labels(labels, logits, options.axis)
+    else:
+        labels = _labels(labels)
     key = options, wrt, _looks(labels), _looks(logits)
     return labels, logits, _calls.get(key) or keep(_calls, key, _Call(options, wrt, labels, logits))
 
@@ -241,12 +243,12 @@ def _logits(name: str, given: Any) -> Array:
     return array
 
 
-def _index_labels(given: Any) -> Array:
+def _index_labels(given: Any, logits: Array, axis: int) -> Array:
     array = plain_array("labels", given)
     if array.size == 0 and isinstance(given, (list, tuple)):
         return array.astype(np.int64)  # NumPy takes an empty list for floating-point numbers
     if array.dtype not in _integers:
-        raise errors.index_dtype(array.dtype.name)
+        raise shapes.index_labels_misfit(array.shape, logits.shape, axis, array.dtype.name, errors.NUMPY)
     return array
 
 

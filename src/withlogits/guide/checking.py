@@ -66,9 +66,10 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
         calls += 1
 
     @wraps(loss)
-    def call(**arguments: Any) -> Any:
-        before(arguments)
-        return loss(**arguments)
+    def call(*positional: Any, **arguments: Any) -> Any:
+        if not positional:
+            before(arguments)
+        return loss(*positional, **arguments)
 
     call.before_call = before  # type: ignore[attr-defined]
     return call

@@ -193,7 +193,8 @@ def _is_swapped(pair: Pair) -> bool:
         return False
     if logits.floating and not is_whole(x[(0,) * (x.ndim - 1)] if x.ndim else x):
         return False  # a row of real numbers: no look at all the others
-    if not (z < 0.0).any() or is_whole(z):
+    indices = not logits.floating and x.shape == z.shape[:-1]  # then the labels may be softmax outputs, too
+    if not (z < (np.inf if indices else 0.0)).any() or is_whole(z):
         return False
     if not logits.floating:
         shown = logits.dtype

@@ -71,7 +71,7 @@ def _loss(
     labels = as_tensor("labels", labels, logits)
     plain = _are_plain(logits, labels)
     check_logits("logits", logits)
-    check_labels(labels, logits, sparse=getattr(options, "sparse", False))
+    check_labels(labels, logits, options)
     fit = _fit(options, labels, logits)
     weights = _checked_weights(options.WEIGHTS, fit, given, logits, plain)
     if out is not None:

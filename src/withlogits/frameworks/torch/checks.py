@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from withlogits import errors, options
+from withlogits import errors, options, shapes
 from withlogits.frameworks import refuse_other_frameworks
 from withlogits.frameworks.torch.namespace import wide_dtype
 
@@ -63,11 +63,12 @@ def check_logits(name: str, logits: Tensor) -> None:
         raise errors.logits_dtype(name, dtype_name(logits.dtype), WORDS)
 
 
-def check_labels(labels: Tensor, logits: Tensor, sparse: bool) -> None:
+def check_labels(labels: Tensor, logits: Tensor, chosen: options.Options) -> None:
     check_dense("labels", labels)
     check_device("labels", labels, logits)
-    if sparse and labels.dtype not in INTEGERS:
-        raise errors.index_dtype(dtype_name(labels.dtype), WORDS)
+    if isinstance(chosen, options.SoftmaxOptions) and chosen.sparse and labels.dtype not in INTEGERS:
+        shape, dtype = tuple(labels.shape), dtype_name(labels.dtype)
+        raise shapes.index_labels_misfit(shape, tuple(logits.shape), chosen.axis, dtype, WORDS)
     if labels.dtype not in REALS:
         raise errors.label_dtype(dtype_name(labels.dtype))
 

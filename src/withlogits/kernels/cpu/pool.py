@@ -5,7 +5,7 @@ microseconds after each job, so that a loop of small calls finds it awake (wakin
 and then parks again, so that nobody's processor is stolen. Whoever calls takes part in the work and never waits for a
 worker to come; a second caller finds the pool busy and does its work alone. Results do not depend on who did what.
 
-Not OpenMP, nor Numba's threading layers: the one kills a forked child, the others abort when two threads enter.
+Not OpenMP, which kills a forked child.
 """
 
 from __future__ import annotations
