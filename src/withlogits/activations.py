@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from withlogits.dispatch import adapter
+from withlogits.dispatch import adapters
 from withlogits.options import Tensor
 
 Float = TypeVar("Float", bound=np.generic)  # bfloat16 is no np.floating to type checkers
@@ -34,7 +34,7 @@ def logit(p: Any) -> Any:
     >>> withlogits.logit([0.0, 1e-20, 0.5, 0.75, 1.0])
     array([        -inf, -46.05170186,   0.        ,   1.09861229,          inf])
     """
-    return adapter(p).elementwise(p, "logit")
+    return adapters[type(p)].elementwise(p, "logit")
 
 
 @overload
@@ -50,7 +50,7 @@ def sigmoid(x: Any) -> Any:
     >>> withlogits.sigmoid([-1000.0, 0.0, 2.0])
     array([0.        , 0.5       , 0.88079708])
     """
-    return adapter(x).elementwise(x, "sigmoid")
+    return adapters[type(x)].elementwise(x, "sigmoid")
 
 
 @overload
@@ -66,7 +66,7 @@ def log_sigmoid(x: Any) -> Any:
     >>> withlogits.log_sigmoid([-1000.0, 0.0, 40.0])
     array([-1.00000000e+03, -6.93147181e-01, -4.24835426e-18])
     """
-    return adapter(x).elementwise(x, "log_sigmoid")
+    return adapters[type(x)].elementwise(x, "log_sigmoid")
 
 
 @overload
@@ -82,7 +82,7 @@ def softplus(x: Any) -> Any:
     >>> withlogits.softplus([-40.0, 0.0, 1000.0])
     array([4.24835426e-18, 6.93147181e-01, 1.00000000e+03])
     """
-    return adapter(x).elementwise(x, "softplus")
+    return adapters[type(x)].elementwise(x, "softplus")
 
 
 @overload
@@ -101,7 +101,7 @@ def softmax(x: Any, *, axis: Axes = -1) -> Any:
     >>> withlogits.softmax([[1000.0, 1000.0, -float("inf")]])
     array([[0.5, 0.5, 0. ]])
     """
-    return adapter(x).softmax_map(x, axis, "softmax")
+    return adapters[type(x)].softmax_map(x, axis, "softmax")
 
 
 @overload
@@ -119,7 +119,7 @@ def log_softmax(x: Any, *, axis: Axes = -1) -> Any:
     >>> withlogits.log_softmax([20.0, 0.0, 0.0])
     array([-4.12230724e-09, -2.00000000e+01, -2.00000000e+01])
     """
-    return adapter(x).softmax_map(x, axis, "log_softmax")
+    return adapters[type(x)].softmax_map(x, axis, "log_softmax")
 
 
 @overload
@@ -143,4 +143,4 @@ def logsumexp(x: Any, *, axis: Axes = -1, keepdims: bool = False) -> Any:
     >>> withlogits.logsumexp([[1000.0, 1000.0], [0.0, -float("inf")]])  # shape (2,)
     array([1000.69314718,    0.        ])
     """
-    return adapter(x).softmax_map(x, axis, "logsumexp", keepdims)
+    return adapters[type(x)].softmax_map(x, axis, "logsumexp", keepdims)

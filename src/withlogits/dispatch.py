@@ -30,26 +30,21 @@ class Adapter(Protocol):
         """sigmoid, log_sigmoid, softplus or logit of each element."""
 
 
-_adapters: dict[type, Adapter] = {}
-
-
-def adapter(array: Any) -> Adapter:
-    """The adapter for this type of array; that of a framework is loaded at its first array.
+class _Adapters(dict[type, Adapter]):
+    """The adapter for each type of array; that of a framework is loaded at its first array.
 
     NumPy's takes all that belongs to no other: lists, numbers, memory maps, whatever converts itself; and it refuses
-    the arrays of frameworks it knows of.
+    the arrays of frameworks it knows of. A dictionary, since a function would take small calls a Python frame.
     """
-    try:
-        return _adapters[type(array)]
-    except KeyError:
-        return _found(type(array))
+
+    def __missing__(self, kind: type) -> Adapter:
+        found: Any
+        if framework(kind) == "PyTorch" and any(base.__name__ == "Tensor" for base in kind.__mro__):
+            # by a statement, which torch.compile follows, as it does not follow `importlib`
+            from withlogits.frameworks import torch as found
+        else:
+            from withlogits.frameworks import numpy as found
+        return self.setdefault(kind, found)
 
 
-def _found(kind: type) -> Adapter:
-    found: Any
-    if framework(kind) == "PyTorch" and any(base.__name__ == "Tensor" for base in kind.__mro__):
-        # by a statement, which torch.compile follows, as it does not follow `importlib`
-        from withlogits.frameworks import torch as found
-    else:
-        from withlogits.frameworks import numpy as found
-    return _adapters.setdefault(kind, found)
+adapters = _Adapters()

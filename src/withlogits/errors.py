@@ -405,6 +405,13 @@ def traced_value_and_grad() -> RuntimeError:
     )
 
 
+def changed_in_place() -> RuntimeError:
+    return RuntimeError(
+        "logits or labels have been modified by an inplace operation since the loss was computed, and its gradient "
+        "needs them: change a copy, or change them after the backward pass"
+    )
+
+
 def missing_in_torch(path: str, version: str) -> ImportError:
     """For a release of torch without a private name that has no public counterpart."""
     return ImportError(

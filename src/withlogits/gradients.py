@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, overload
 from numpy.typing import ArrayLike, NDArray
 
 from withlogits import errors
-from withlogits.dispatch import adapter
+from withlogits.dispatch import adapters
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,
     softmax_cross_entropy_with_logits,
@@ -127,7 +127,7 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
         if reduction is not None:
             options = simple.get(reduction)
         if options is not None:
-            value, gradients = adapter(logits).loss(options, given["labels"], logits, (), names)
+            value, gradients = adapters[type(logits)].loss(options, given["labels"], logits, (), names)
             return value, gradients[0] if alone else gradients
         every = {**base, **given}
         if every["dim"] is not None:
@@ -136,7 +136,7 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
         options = make_options(values_of(every))
         if reduction is not None:
             simple[options.reduction] = options
-        value, gradients = adapter(logits).loss(
+        value, gradients = adapters[type(logits)].loss(
             options, given["labels"], logits, weights, names, every["out"], every["name"]
         )
         return value, gradients[0] if alone else gradients

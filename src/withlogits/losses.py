@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from withlogits import errors
-from withlogits.dispatch import adapter
+from withlogits.dispatch import adapters
 from withlogits.options import (
     REQUIRED,
     Reduction,
@@ -123,7 +123,7 @@ def sigmoid_cross_entropy_with_logits(
         raise _wrong_call(sigmoid_cross_entropy_with_logits, positional, locals())
     weights = () if pos_weight is None and sample_weight is None else (pos_weight, sample_weight)
     options = sigmoid_options((label_smoothing, reduction))
-    return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
+    return adapters[type(logits)].loss(options, labels, logits, weights, (), None, name)[0]
 
 
 @overload
@@ -164,7 +164,7 @@ def weighted_cross_entropy_with_logits(
     if positional or unknown or labels is REQUIRED or logits is REQUIRED or pos_weight is REQUIRED:
         raise _wrong_call(weighted_cross_entropy_with_logits, positional, locals())
     weights = () if pos_weight is None else (pos_weight, None)
-    return adapter(logits).loss(sigmoid_options((0.0, "none")), labels, logits, weights, (), None, name)[0]
+    return adapters[type(logits)].loss(sigmoid_options((0.0, "none")), labels, logits, weights, (), None, name)[0]
 
 
 @overload
@@ -275,7 +275,7 @@ def softmax_cross_entropy_with_logits(
     if dim is not None:
         axis = one_axis(axis, dim)
     options = softmax_options((axis, False, label_smoothing, None, temperature, softcap, z_loss, reduction))
-    return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
+    return adapters[type(logits)].loss(options, labels, logits, weights, (), None, name)[0]
 
 
 @overload
@@ -355,7 +355,7 @@ def sparse_softmax_cross_entropy_with_logits(
     if not (class_weight is None and sample_weight is None and class_offset is None):
         weights = (class_weight, sample_weight, class_offset)
     options = softmax_options((axis, True, label_smoothing, ignore_index, temperature, softcap, z_loss, reduction))
-    return adapter(logits).loss(options, labels, logits, weights, (), None, name)[0]
+    return adapters[type(logits)].loss(options, labels, logits, weights, (), None, name)[0]
 
 
 def _wrong_call(function: Callable[..., Any], positional: tuple[Any, ...], given: dict[str, Any]) -> TypeError:

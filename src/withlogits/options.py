@@ -37,6 +37,7 @@ class _Tensor(Protocol):
 Tensor = TypeVar("Tensor", bound=_Tensor)
 
 FEW = 64  # up to so many numbers, a Python loop is faster than a NumPy call
+NUMBERS, EXACT = frozenset((int, float)), 2.0**53  # Python's, which below so much are float64 numbers
 SUFFIX = {"int": "int", "bool": "bool", "float": "float", "int | None": "int?", "float | None": "float?"}
 
 

@@ -180,7 +180,7 @@ def test_one_row_of_labels_is_not_copied(recorder: Recorder) -> None:
 
 def test_the_front_end_of_a_type() -> None:
     for array in (np.zeros(1), [1.0], 1.0, np.float32(1), memoryview(b"")):
-        assert dispatch.adapter(array) is front
+        assert dispatch.adapters[type(array)] is front
 
 
 def test_pandas_and_other_containers_convert_themselves(recorder: Recorder) -> None:

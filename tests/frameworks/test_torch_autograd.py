@@ -303,7 +303,8 @@ def test_the_kernels_make_only_the_gradients_that_are_asked_for(
     monkeypatch.setattr(cpu, "_plans", {})
     monkeypatch.setattr(job.SOFTMAX_JOB, "fill", watched(job.SOFTMAX_JOB.fill, 2, 3))
     monkeypatch.setattr(job.SIGMOID_JOB, "fill", watched(job.SIGMOID_JOB.fill, 3, 4))
-    monkeypatch.setattr(job.SMALL_JOB, "fill", watched(job.SMALL_JOB.fill, 2))
+    for small in job.SMALL_JOBS.values():
+        monkeypatch.setattr(small, "fill", watched(small.fill, 2))
     labels, logits = case.tensors(np.float32)
     labels.requires_grad_(wrt in ("labels", "both") and case.loss != "sparse")
     logits.requires_grad_(wrt in ("logits", "both"))

@@ -292,6 +292,20 @@ def test_outs_that_do_not_fit(name: str) -> None:
         value_and_grad(LOSSES["softmax"])(**{"labels": Z.clone(), "logits": X, **change}, out=out)
 
 
+def test_a_small_loss_whose_logits_or_labels_were_changed_has_no_other_gradient() -> None:
+    text = (
+        "^logits or labels have been modified by an inplace operation since the loss was computed, and its gradient "
+        "needs them: change a copy, or change them after the backward pass$"
+    )
+    for changed in ("logits", "labels"):
+        given = {"labels": Y.clone(), "logits": tensor(X.numpy(), True) * 1.0}
+        for _ in range(2):  # the second time it is known
+            value = LOSSES["sparse"](**given, reduction="mean")
+        given[changed].zero_()
+        with pytest.raises(RuntimeError, match=text):
+            (3.0 * value).backward()
+
+
 def test_out_is_not_touched_by_an_error_and_tells_autograd_of_a_change() -> None:
     out = torch.full((4, 3), 7.0)
     with pytest.raises(ValueError, match=r"^labels\[3\] = 9"):

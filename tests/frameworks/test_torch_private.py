@@ -24,6 +24,7 @@ def test_stand_ins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(eager, "forward_mode", SimpleNamespace(_current_level=0))
     if name in ("apply_of", "all"):
         monkeypatch.setattr(eager, "_node", private._apply_publicly(eager.Loss))
+        monkeypatch.setattr(eager, "_small_node", private._apply_publicly(eager.SmallLoss))
     for (case, given), values in zip(cases, expected, strict=True):
         for one, other in zip(differentiated(case, *given), values, strict=True):
             assert_ulps(one, other, 4)  # a mean and its gradient are divided elsewhere

@@ -96,6 +96,68 @@ def test_weights_are_read_and_checked_at_each_call(make: Callable[..., Any]) -> 
     assert np.isfinite(float(LOSSES["sparse"](**arrays)))
 
 
+# Of elements: None, a number, one for each class, each row, each element
+ELEMENT_WEIGHTS: dict[str, Any] = {
+    "none": None,
+    "number": 2.5,
+    "whole number": 3,
+    "classes": np.array([1.0, 2.0, 0.5, 0.0, 3.0]),
+    "rows": np.array([[1.0], [0.0], [2.0], [0.5], [1.0], [3.0]]),
+    "elements": np.abs(RNG.normal(0.0, 1.0, (ROWS, CLASSES))),
+}
+
+
+# Of `pos_weight` and `sample_weight`: what each may be, and both beside the other
+PAIRS = [("none", "none"), ("classes", "none"), ("none", "rows"), ("number", "elements"), ("elements", "whole number")]
+PAIRS += [("rows", "classes")]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize(("positive", "sample"), PAIRS)
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_a_small_sigmoid_loss_is_weighted(
+    make: Callable[..., Any], positive: str, sample: str, reduction: str, dtype: str
+) -> None:
+    x, z = LOGITS.astype(np.float64), RNG.integers(0, 2, LOGITS.shape).astype(np.float32)
+    given = {"pos_weight": ELEMENT_WEIGHTS[positive], "sample_weight": ELEMENT_WEIGHTS[sample]}
+    given = {key: w.astype(dtype) if isinstance(w, np.ndarray) else w for key, w in given.items()}
+    q, s = (np.broadcast_to(1.0 if w is None else w, x.shape).astype(np.float64) for w in given.values())
+    divisor = s.sum() if reduction == "mean" else 1.0
+    losses = s * (q * z * np.logaddexp(0.0, -x) + (1.0 - z) * np.logaddexp(0.0, x)) / divisor
+    slopes = s * ((1.0 - z) / (1.0 + np.exp(-x)) - q * z / (1.0 + np.exp(x))) / divisor
+    expected = losses if reduction == "none" else losses.sum()
+    options = {key: make(w) if isinstance(w, np.ndarray) else w for key, w in given.items()}
+    loss = withlogits.sigmoid_cross_entropy_with_logits
+    for _ in range(2):  # the second time it is known
+        logits = make(LOGITS.copy())
+        arrays = {"labels": make(z), "logits": logits, "reduction": reduction, **options}
+        value, gradient = withlogits.value_and_grad(loss)(**arrays)
+        np.testing.assert_allclose(np.asarray(value), expected, rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(gradient), slopes, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(np.asarray(loss(**arrays)), expected, rtol=1e-6)
+        if make is torch.from_numpy:
+            logits.requires_grad_()
+            for upstream in (1.0, 3.0):
+                logits.grad = None
+                (loss(**arrays).sum() * upstream).backward()
+                np.testing.assert_allclose(logits.grad, upstream * slopes, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_weights_of_elements_are_checked_at_each_call(make: Callable[..., Any]) -> None:
+    weights = {"pos_weight": np.ones(CLASSES), "sample_weight": np.ones((ROWS, 1))}
+    given = {"labels": make(np.ones_like(LOGITS)), "logits": make(LOGITS), "reduction": "mean"}
+    given |= {name: make(weight) for name, weight in weights.items()}
+    assert np.isfinite(float(withlogits.sigmoid_cross_entropy_with_logits(**given)))
+    for name, weight in weights.items():
+        for wrong in (-1.0, np.nan, np.inf):
+            weight[1] = wrong
+            with pytest.raises(ValueError, match=rf"^{name}\[1(, 0)?\] is {wrong}, where a finite weight of 0 or more"):
+                withlogits.sigmoid_cross_entropy_with_logits(**given)
+            weight[1] = 1.0
+
+
 def test_weights_may_change_before_the_backward_pass() -> None:
     weight, gradients = torch.ones(CLASSES), []
     for changed in (False, True):

@@ -244,25 +244,26 @@ def _of_either(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
 ) -> Tensor:
     """`cross_entropy` of class probabilities, which have the input's shape, or indices."""
-    loss_of = _of_probabilities if target.shape == input.shape else _of_indices
-    return loss_of(input, target, weight, ignore_index, reduction, label_smoothing)
-
-
-def _of_indices(
-    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
-) -> Tensor:
-    """`cross_entropy` of class indices."""
-    axis = _class_axis(input)
-    if axis and target.dim() != input.dim() - 1:  # (N, 1) for logits (N, C), or one row of labels for all
+    shape, of_labels = input.shape, target.shape
+    axis = 0 if len(shape) == 1 else 1
+    if shape == of_labels:
+        return _of_probabilities(input, target, axis, weight, ignore_index, reduction, label_smoothing)
+    if axis and len(of_labels) != len(shape) - 1:  # (N, 1) for logits (N, C), or one row of labels for all
         raise _Refused
-    if 0 in input.shape[axis : axis + 1]:
-        return _of_no_class(input, target, weight, reduction, ignore_index)
+    if 0 in shape[axis : axis + 1]:
+        return _of_no_class(input, target, axis, weight, reduction, ignore_index)
     loss = _softmax(True, target, input, axis, weight, ignore_index, reduction, label_smoothing)
-    return _in_dtype(input.dtype, loss)
+    return loss if loss.dtype is input.dtype else _in_dtype(input.dtype, loss)
 
 
 def _of_probabilities(
-    input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+    input: Tensor,
+    target: Tensor,
+    axis: int,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
 ) -> Tensor:
     """`cross_entropy` of class probabilities."""
     if ignore_index >= 0 or not target.is_floating_point():
@@ -272,9 +273,8 @@ def _of_probabilities(
         dtype = torch.promote_types(dtype, weight.dtype)
     if dtype is torch.float64:
         input = input.to(dtype)
-    axis = _class_axis(input)
     if 0 in input.shape[axis : axis + 1]:
-        return _in_dtype(dtype, _of_no_class(input, target, weight, reduction, None))
+        return _in_dtype(dtype, _of_no_class(input, target, axis, weight, reduction, None))
     by_number = weight is not None and reduction == "mean"  # of the rows, whatever they weigh
     how = "sum" if by_number else reduction
     loss = _softmax(False, target, input, axis, weight, None, how, label_smoothing)
@@ -282,10 +282,9 @@ def _of_probabilities(
 
 
 def _of_no_class(
-    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, ignore_index: int | None
+    input: Tensor, target: Tensor, axis: int, weight: Tensor | None, reduction: str, ignore_index: int | None
 ) -> Tensor:
     """`cross_entropy` of zero classes: 0 for each row, and NaN where an index that is not ignored cannot be refused."""
-    axis = _class_axis(input)
     if not input.is_floating_point() or input.device != target.device or (weight is not None and weight.shape != (0,)):
         raise _Refused
     if ignore_index is None:
@@ -351,10 +350,6 @@ def _of_answers(
         weight, pos_weight = (None if w is None else w.expand(logits.shape) for w in (weight, pos_weight))
         loss = traced.loss(options, target, logits, pos_weight, weight)
     return _in_dtype(target.dtype, loss / max(logits.numel(), 1) if by_number else loss)
-
-
-def _class_axis(input: Tensor) -> int:
-    return 0 if input.dim() == 1 else 1
 
 
 def _constant(weight: Tensor) -> Tensor:

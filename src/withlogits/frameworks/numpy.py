@@ -18,10 +18,10 @@ from withlogits import engine, errors, options, shapes
 from withlogits.frameworks import numpy_namespace, refuse_other_frameworks
 from withlogits.frameworks.axes import over_axes
 from withlogits.kernels.cpu import buffers
-from withlogits.kernels.cpu.layout import Layout, address, dense_strides
+from withlogits.kernels.cpu.layout import BEHIND, Layout, address, dense_strides, handle
 from withlogits.kernels.cpu.plan import Allocator, Plan, Quick
 from withlogits.memo import keep
-from withlogits.options import Options, SoftmaxOptions
+from withlogits.options import EXACT, NUMBERS, Options, SoftmaxOptions
 
 Array = NDArray[Any]
 
@@ -38,7 +38,7 @@ _maps: dict[Any, Callable[[Array], Array]] = {}
 class NumpyMemory:
     """What the planner asks of NumPy arrays."""
 
-    address = staticmethod(address)
+    address, handle, behind = staticmethod(address), staticmethod(handle), BEHIND
     strides = staticmethod(attrgetter("strides"))
 
     @staticmethod
@@ -165,7 +165,10 @@ def loss(
         call = _calls[options, wrt, _looks(labels), _looks(logits)]
     except (AttributeError, KeyError, TypeError):
         labels, logits, call = _prepared(options, wrt, labels, logits)
-    quick = call.weighted(weights) if weights else call.quick
+    quick = call.quick
+    if weights:
+        weights = tuple([np.asarray(w, np.float64) if type(w) in NUMBERS and abs(w) < EXACT else w for w in weights])
+        quick = call.weighted(weights)
     if quick is None or out is not None:
         return call(labels, logits, weights, out)
     value, gradient = quick(labels, logits, weights)

@@ -7,6 +7,7 @@ torch.func, go through the operators (`operators`, `traced`), which know what ru
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -18,11 +19,13 @@ from withlogits.frameworks.axes import over_axes
 from withlogits.frameworks.torch import checks, cpu, eager, namespace, operators, private, traced
 from withlogits.frameworks.torch.checks import as_tensor, check_labels, check_logits, checked_weight
 from withlogits.frameworks.torch.families import family_of, loss_dtype
+from withlogits.frameworks.torch.memory import CPU
 from withlogits.memo import keep
-from withlogits.options import Options, SoftmaxOptions
+from withlogits.options import EXACT, NUMBERS, Options, SoftmaxOptions
 from withlogits.shapes import SoftmaxFit
 
-_looks = attrgetter("__class__", "is_cpu", "layout", "dtype", "shape")
+_float64 = partial(torch.scalar_tensor, dtype=torch.float64, device=CPU)
+_looks = attrgetter("__class__", "is_cpu", "dtype", "shape")  # of what has strides
 # What computes each kind of call of plain tensors
 _known: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
 
@@ -44,23 +47,20 @@ def loss(
             return loss(options, labels, logits, weights, wrt, out)
     if not wrt and eager.no_transforms():
         try:
+            if weights and logits.is_cpu:
+                weights = tuple([_float64(w) if type(w) in NUMBERS and abs(w) < EXACT else w for w in weights])
             known = _known.get(_key(options, labels, logits, weights))
         except (AttributeError, RuntimeError):  # no tensor, or one that has no shape or no strides
             known = None
-        if known is not None and not (logits.is_neg() or labels.is_neg() or _must_be_checked(weights)):
+        if known is not None:
             return known(labels, logits, weights), ()
     return _loss(options, labels, logits, weights, wrt, out)
 
 
-def _must_be_checked(weights: tuple[Tensor | None, ...]) -> bool:
-    """Whether some weight has what `_key` does not tell."""
-    return any(weight is not None and (weight.requires_grad or weight.is_neg()) for weight in weights)
-
-
 def _key(options: Options, labels: Any, logits: Any, weights: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return what a kind of call of tensors is known by."""
-    key = (options, *_looks(logits), logits.stride(), *_looks(labels), labels.stride())
-    return (*key, *[w if w is None else (*_looks(w), w.stride()) for w in weights]) if weights else key
+    key = (options, _looks(logits), logits.stride(), _looks(labels), labels.stride())
+    return (*key, *[w if w is None else (_looks(w), w.stride()) for w in weights]) if weights else key
 
 
 @traced.checks_shapes
@@ -103,12 +103,13 @@ def _remember(call: eager.Call, fit: SoftmaxFit | None, labels: Tensor, logits: 
     if key in _known:
         return
 
+    entangled = _is_entangled(call.options, given)
+
     def general(labels: Tensor, logits: Tensor, given: tuple[Any, ...]) -> Tensor:
-        weights = _checked_weights(call.options.WEIGHTS, fit, given, logits, True)
-        if labels.requires_grad and _is_entangled(call.options, weights):
+        if eager.are_negative(labels, logits) or (entangled and labels.requires_grad):
             value: Tensor = _loss(call.options, labels, logits, given, (), None)[0]
             return value
-        return eager.loss(call, labels, logits, weights)
+        return eager.loss(call, labels, logits, _checked_weights(call.options.WEIGHTS, fit, given, logits, True))
 
     keep(_known, key, eager.quick(call, given, general) or general)
 
@@ -117,7 +118,7 @@ def _is_entangled(options: Options, weights: tuple[Tensor | None, ...]) -> bool:
     """Whether the divisor of a mean depends on the labels too: autograd has to go through it."""
     if not isinstance(options, SoftmaxOptions) or options.sparse:
         return False
-    return options.reduction == "mean" and weights[0] is not None
+    return options.reduction == "mean" and bool(weights) and weights[0] is not None
 
 
 def _plain_value_and_grad(
@@ -165,8 +166,7 @@ def _are_plain(logits: Any, labels: Any) -> bool:
         and labels.is_cpu
         and logits.layout is torch.strided
         and labels.layout is torch.strided
-        and not logits.is_neg()
-        and not labels.is_neg()
+        and not eager.are_negative(logits, labels)
         and not logits.is_nested
         and eager.compiled()
     )

@@ -40,7 +40,8 @@ def byte_strides(tensor: Tensor) -> tuple[int, ...]:
 class TorchMemory:
     """What the planner asks of tensors."""
 
-    address = staticmethod(Tensor.data_ptr)
+    address = handle = staticmethod(Tensor.data_ptr)
+    behind = -1
     strides = staticmethod(byte_strides)
 
     @staticmethod

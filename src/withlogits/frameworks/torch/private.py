@@ -58,16 +58,17 @@ def _apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
 STAND_INS: dict[str, tuple[str, Callable[..., Any]]] = {
     "transforms_active": ("_C._are_functorch_transforms_active", _unknown),
     "dispatch_modes": ("_C._len_torch_dispatch_stack", _unknown),
-    "is_wrapped": ("_C._functorch.is_functorch_wrapped_tensor", _unknown),
     "is_batched": ("_C._functorch.is_legacy_batchedtensor", _unknown),
     "keeps_graph": ("_C._autograd._get_current_graph_task_keep_graph", _unknown),
     "is_tracing": ("_C._is_tracing", torch.jit.is_tracing),  # type: ignore[attr-defined]
 }
 
-transforms_active, dispatch_modes, is_wrapped, is_batched, keeps_graph, is_tracing = (
+transforms_active, dispatch_modes, is_batched, keeps_graph, is_tracing = (
     _found(*where) for where in STAND_INS.values()
 )
 # Its `_current_level` is negative outside of forward mode; without that name, forward mode is taken to be on.
+# Whether torch.compile reads this code. What else torch's `is_compiling` tells of has dispatch modes.
+is_compiling = torch.compiler.is_dynamo_compiling
 forward_mode: Any = _forward_ad if hasattr(_forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
 apply_of = _apply_of if hasattr(super(torch.autograd.Function, torch.autograd.Function), "apply") else _apply_publicly
 

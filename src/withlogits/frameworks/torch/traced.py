@@ -16,7 +16,7 @@ from withlogits.frameworks.torch import namespace
 from withlogits.frameworks.torch.families import family_of
 from withlogits.frameworks.torch.namespace import wide, wide_dtype
 from withlogits.frameworks.torch.operators import LOSSES
-from withlogits.frameworks.torch.private import is_tracing
+from withlogits.frameworks.torch.private import is_compiling, is_tracing
 from withlogits.options import Options, SoftmaxOptions, field_values
 
 P = ParamSpec("P")
@@ -31,7 +31,7 @@ def checks_shapes(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling() or not is_tracing():
+        if is_compiling() or not is_tracing():
             return function(*args, **kwargs)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]

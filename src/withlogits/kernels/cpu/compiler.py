@@ -37,6 +37,7 @@ MODULES = {
 MAGIC = b"withlogits-object-2\n"
 SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
 SHORT = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)  # keeps the interpreter lock
+ALONE = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_char_p)  # the same of a kernel that needs its job alone
 
 _lock = threading.RLock()
 _addresses: dict[Spec, int] = {}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from withlogits.options import SoftmaxOptions
+from withlogits.options import Options, SigmoidOptions, SoftmaxOptions
 
 LANES = 8  # float64 lanes of a vector
 SCORE_CLASSES = 16  # classes that a unit of the work on scores has, if there are more
@@ -25,7 +25,7 @@ ANSWER_BITS = 21
 STREAM = 1 << 25  # bytes of a result that no cache would hold until it is read
 BLOCK = 1024  # elements of an elementwise job's block: sums are taken block by block, whatever the threads
 TILE = 128  # classes that a tile has room for
-FEW_CLASSES = 512  # whose weights a small call copies to the stack
+FEW_WEIGHTS = 512  # of one name, which a small call copies to the stack
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,10 @@ class SigmoidSpec:
 
 @dataclass(frozen=True)
 class SmallSpec:
-    """What runs another kernel on a small call, and does what is to be done before and after."""
+    """What runs another kernel on a small call, and does what is to be done before and after it."""
 
-    family: str  # "softmax" or "sigmoid"
+    family: str  # "softmax", "sigmoid", or "elementwise" (of one array, and no labels)
+    behind: int  # −1 if slots are addresses; if they are those of objects: where in these the address stands
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,6 @@ class Fields:
         """Return the planned part, from its slots by name."""
         return self.plan(*[slots[name.rstrip(".")] for name in self.planned])
 
-    def first(self, count: int) -> Callable[..., bytes]:
-        """Return `fill` for so many slots, and 0 in the others."""
-        return struct.Struct(f"={count}q{8 * (len(self.filled) - count)}x").pack
-
     @staticmethod
     def _packer(names: tuple[str, ...]) -> Callable[..., bytes]:
         return struct.Struct("=" + "".join("d" if name.endswith(".") else "q" for name in names)).pack
@@ -185,13 +182,23 @@ SIGMOID_JOB = Fields(
     "smoothing.",
     "x z o g h q s sums pos_weight. grad_scale.",
 )
-# Behind the planned slots of the jobs that it runs. Of each array of weights: how many, bytes of one (4 or 8) and from
-# one to the next, the least that is allowed
-SMALL_JOB = Fields(
-    "kernel weights_kernel count reduced wide divisor. "
-    + " ".join(f"{name}_length {name}_size {name}_step {name}_least." for name in SoftmaxOptions.WEIGHTS),
-    f"x z g value {' '.join(SoftmaxOptions.WEIGHTS)}",
-)
+
+
+def _small_job(options: type[Options]) -> Fields:
+    weights = " ".join(f"{name}_length {name}_size {name}_step {name}_least." for name in options.WEIGHTS)
+    return Fields(
+        f"kernel weights_kernel count reduced wide divisor. {weights}", f"x z g value {' '.join(options.WEIGHTS)}"
+    )
+
+
+# Of each family, behind the planned slots of the jobs that it runs. A mean's divisor comes from `weights_kernel`, or is
+# `divisor`, or, where that is below 0, −`divisor` times the sum of the sample weights. Of each array of weights: how
+# many, bytes of one (4 or 8) and from one to the next, the least that is allowed
+SMALL_JOBS = {
+    "softmax": _small_job(SoftmaxOptions),
+    "sigmoid": _small_job(SigmoidOptions),
+    "elementwise": Fields("kernel count", "x o"),
+}
 ELEMENTS_JOB = Fields("elements grain period", "x z loss listed out answers losses floor.")
 # numbers: the class of each element of a period; each part of `grain` elements counts into `table_step` bytes
 SCORES_JOB = Fields("elements grain period classes table_step", "x z scores numbers")

@@ -121,5 +121,8 @@ def _is_quick() -> bool:
     return wide and sys.implementation.name == "cpython" and all(_quick_address(p) == _slow_address(p) for p in probes)
 
 
-# NumPy's own ways to say where an array lies take a microsecond, five times as long
-address = _quick_address if _is_quick() else _slow_address
+# NumPy's own ways to say where an array lies take a microsecond, five times as long. A kernel is told where the array's
+# object lies, and that the address stands so many bytes behind its beginning (−1: it is told the address).
+address, handle, BEHIND = (
+    (_quick_address, id, object.__basicsize__) if _is_quick() else (_slow_address, _slow_address, -1)
+)

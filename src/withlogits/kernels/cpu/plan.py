@@ -30,7 +30,12 @@ Array = Any  # of the framework that a plan is made for
 class Memory(Protocol):
     """What an adapter tells about its framework's arrays."""
 
+    behind: int  # where the address stands in what `handle` points to, in bytes; −1 if `handle` is the address
+
     def address(self, array: Array, /) -> int: ...
+
+    def handle(self, array: Array, /) -> int:
+        """What a small kernel is given, where `address` would take Python longer."""
 
     def strides(self, array: Array, /) -> Strides:
         """In bytes."""
@@ -122,25 +127,25 @@ class Kernel:
     `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
     """
 
-    __slots__ = ("_multiple", "_work", "all", "alone", "at", "count", "head", "offsets", "small")
+    __slots__ = ("_all", "_multiple", "_short", "_work", "at", "count", "head", "offsets", "small")
 
     def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
         self.at = compiler.address(spec)
-        self.alone = compiler.SHORT(self.at)
-        self.all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
+        self._short = compiler.SHORT(self.at)
+        self._all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
         self._multiple, self._work = multiple, work
         self.head, self.count, self.offsets = head, count, offsets
         self.small = work < SMALL
 
     @property
     def at_once(self) -> bool:
-        """Whether `alone(head + filled, NONE, all)` does it: one small block."""
+        """Whether it is one small block."""
         return self.small and len(self.offsets) == 1
 
     def run(self, filled: bytes) -> int:
         """Run on one block; how many labels were out of range."""
         if self.small:
-            wrong: int = self.alone(self.head + filled, NONE, self.all)
+            wrong: int = self._short(self.head + filled, NONE, self._all)
             return wrong
         return pool.run(self.at, self.head + filled, self.count, self._work, self._multiple)
 

@@ -12,10 +12,11 @@ from withlogits import shapes
 from withlogits.memo import keep
 from withlogits.options import SigmoidOptions
 
-from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
-from .layout import Layout, address, two_levels
-from .plan import NONE, Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
-from .small_plan import Small
+from . import compiler
+from .job import BLOCK, SIGMOID_JOB, SMALL_JOBS, STREAM, SigmoidSpec, SmallSpec
+from .layout import Layout, address, dense_strides, two_levels
+from .plan import Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
+from .small_plan import Small, Weights
 
 
 class Parts(NamedTuple):
@@ -156,25 +157,40 @@ class SigmoidPlan:
         return found
 
     def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Quick | None:
-        """Return a function for the value and the gradient of few elements without weights."""
-        if not self.size or weights:
+        """Return a function for the value and the gradient of few elements, with these weights."""
+        pos_weight, sample_weight = weights or (None, None)
+        read, of_elements = Weights.of(pos_weight), Weights.of(sample_weight)
+        if not self.size or read is None or of_elements is None:
             return None
-        reduction, gradient = self._options.reduction, self.gradients if for_logits else None
-        reduced = reduction != "none"
+        gradient, reduced = self.gradients if for_logits else None, self._options.reduction != "none"
+        one = pos_weight is not None and read.length == 1
         parts = Parts(
-            self._logits, self._labels, None if reduced else self.losses.layout, gradient.layout if gradient else None
+            self._logits,
+            self._labels,
+            None if reduced else self.losses.layout,
+            None if gradient is None else gradient.layout,
+            None,
+            None if one else self._copied(pos_weight),
+            self._copied(sample_weight),
         )
-        kernel = sigmoid_kernel("loss", self._options.label_smoothing, parts)
+        kernel = sigmoid_kernel("loss", self._options.label_smoothing, parts, one)
         value = self._memory.allocator((), self.losses.layout.dtype) if reduced else self.losses
-        divisor = float(self.size) if reduction == "mean" else 1.0
-        small = Small("sigmoid", kernel, value, gradient, reduced, divisor)
+        divisor = -float(self.size) / of_elements.length if of_elements.length else float(self.size)
+        small = Small("sigmoid", self._options, kernel, value, gradient, (read, of_elements), divisor)
         return small.call(self._memory, AssertionError) if small.fits else None
+
+    def _copied(self, weights: Layout | None) -> Layout | None:
+        """The layout, for all elements, of the float64 copy that a small call makes of weights."""
+        if weights is None:
+            return None
+        copy = Layout(weights.shape, dense_strides(weights.shape, 8), "float64")
+        return copy.broadcast_to(self._logits.shape)
 
 
 def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], Array]:
     """Return sigmoid, log_sigmoid, softplus or logit as a function of arrays with this layout."""
     results = memory.allocator(x.shape, x.dtype, x)
-    address, empty, fill = memory.address, results.empty, SIGMOID_JOB.first(3)
+    address, empty = memory.address, results.empty
     if not math.prod(x.shape):
         return lambda x: empty()
     kernel = sigmoid_kernel(kind, 0.0, Parts(x, result=results.layout))
@@ -187,11 +203,12 @@ def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], A
             return result
 
         return large
-    run, head, count = kernel.alone, kernel.head, kernel.all
+    spec, job, handle = SmallSpec("elementwise", memory.behind), SMALL_JOBS["elementwise"], memory.handle
+    run, head, fill = compiler.ALONE(compiler.address(spec)), kernel.head + job.plan(kernel.at, kernel.count), job.fill
 
     def small(x: Array) -> Array:
         result = empty()
-        run(head + fill(address(x), 0, address(result)), NONE, count)
+        run(head + fill(handle(x), handle(result)))
         return result
 
     return small

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from withlogits.options import FEW, RANGES, SoftmaxOptions
+from withlogits.options import FEW, RANGES, Options, check_weight_values
 
 from . import compiler
-from .job import ROW_WEIGHTS_JOB, SMALL_JOB, SmallSpec
-from .plan import NONE, Allocator, Array, Kernel, Memory, Quick
+from .job import FEW_WEIGHTS, ROW_WEIGHTS_JOB, SMALL_JOBS, SmallSpec
+from .layout import Layout, merged
+from .plan import Allocator, Array, Kernel, Memory, Quick
 
 
 class Weights(NamedTuple):
@@ -19,17 +21,28 @@ class Weights(NamedTuple):
     size: int = 0  # bytes of one, float32 or float64
     step: int = 0  # bytes from one to the next
 
+    @classmethod
+    def of(cls, layout: Layout | None) -> Weights | None:
+        """Return how a small call reads these weights; None if it does not."""
+        if layout is None:
+            return cls()
+        length = math.prod(layout.shape)
+        sizes, steps = merged(layout.shape, [layout.strides])
+        if layout.dtype not in ("float32", "float64") or len(sizes) > 1 or length > FEW_WEIGHTS:
+            return None
+        return cls(length, layout.itemsize, steps[0][0] if sizes else 0)
+
 
 class Small(NamedTuple):
     """What a small call runs, and what it makes."""
 
     family: str
+    options: Options
     kernel: Kernel
     value: Allocator
     gradient: Allocator | None
-    reduced: bool
-    divisor: float  # of the value, unless the weights of rows decide
-    weights: tuple[Weights, ...] = (Weights(),) * len(SoftmaxOptions.WEIGHTS)
+    weights: tuple[Weights, ...]
+    divisor: float  # of a mean: see `SMALL_JOBS`
     weights_kernel: Kernel | None = None
 
     @property
@@ -39,37 +52,44 @@ class Small(NamedTuple):
 
     def _head(self) -> bytes:
         """Return all of the job but what each call fills."""
-        kernel, of_rows = self.kernel, self.weights_kernel
+        kernel, of_rows, reduction = self.kernel, self.weights_kernel, self.options.reduction
         slots: dict[str, float] = {
             "kernel": kernel.at,
             "weights_kernel": 0 if of_rows is None else of_rows.at,
             "count": kernel.count,
-            "reduced": self.reduced,
+            "reduced": reduction != "none",
             "wide": self.value.layout.dtype == "float64",
-            "divisor": self.divisor,
+            "divisor": self.divisor if reduction == "mean" else 1.0,
         }
-        for name, weights in zip(SoftmaxOptions.WEIGHTS, self.weights, strict=True):
+        for name, weights in zip(self.options.WEIGHTS, self.weights, strict=True):
             slots |= {f"{name}_{what}": number for what, number in weights._asdict().items()}
             slots[f"{name}_least"] = RANGES.get(name, (0.0, ""))[0]
         unused = bytes(8 * len(ROW_WEIGHTS_JOB.planned))
-        return kernel.head + (unused if of_rows is None else of_rows.head) + SMALL_JOB.head(slots)
+        return kernel.head + (unused if of_rows is None else of_rows.head) + SMALL_JOBS[self.family].head(slots)
 
-    def call(self, memory: Memory, refused: Callable[[Array, tuple[Array | None, ...]], Exception]) -> Quick:
-        """Return the function; `refused` tells what to raise for labels and weights that are not allowed."""
-        head, run = self._head(), compiler.SHORT(compiler.address(SmallSpec(self.family)))
-        address, new_value, fill = memory.address, self.value.empty, SMALL_JOB.fill
+    def call(self, memory: Memory, out_of_range: Callable[[Array, Any], Exception]) -> Quick:
+        """Return the function; `out_of_range` makes an error of labels and sample weights, for a label that is."""
+        head, run = self._head(), compiler.ALONE(compiler.address(SmallSpec(self.family, memory.behind)))
+        handle, new_value, fill = memory.handle, self.value.empty, SMALL_JOBS[self.family].fill
         new_gradient = None if self.gradient is None else self.gradient.empty
-        finish = memory.number if self.reduced else None
-        without = (0,) * len(SoftmaxOptions.WEIGHTS)
+        finish = None if self.options.reduction == "none" else memory.number
+        names = self.options.WEIGHTS
+        without = (0,) * len(names)
+
+        def refused(labels: Array, weights: tuple[Array | None, ...]) -> Exception:
+            for name, weight in zip(names, weights, strict=False):
+                if weight is not None:
+                    check_weight_values(name, memory.numpy(weight))
+            return out_of_range(labels, weights[1] if weights else None)
 
         def call(labels: Array, logits: Array, weights: tuple[Array | None, ...] = ()) -> tuple[Array, Array | None]:
             value, gradient, g, at = new_value(), None, 0, without
             if new_gradient is not None:
                 gradient = new_gradient()
-                g = address(gradient)
+                g = handle(gradient)
             if weights:
-                at = tuple([0 if weight is None else address(weight) for weight in weights])
-            if run(head + fill(address(logits), address(labels), g, address(value), *at), NONE, NONE):
+                at = tuple([0 if weight is None else handle(weight) for weight in weights])
+            if run(head + fill(handle(logits), handle(labels), g, handle(value), *at)):
                 raise refused(labels, weights)
             return value if finish is None else finish(value), gradient
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from withlogits import errors, shapes
 from withlogits.memo import keep
-from withlogits.options import FEW, SoftmaxOptions, check_weight_values
+from withlogits.options import FEW, SoftmaxOptions
 
-from .job import FEW_CLASSES, ROW_WEIGHTS_JOB, SOFTMAX_JOB, STREAM, RowWeightsSpec, SoftmaxSpec
-from .layout import Layout, Strides, address, broadcast_strides, dense_strides, merged, two_levels, without
+from .job import ROW_WEIGHTS_JOB, SOFTMAX_JOB, STREAM, RowWeightsSpec, SoftmaxSpec
+from .layout import Layout, Strides, address, broadcast_strides, dense_strides, two_levels, without
 from .plan import ONE_AT, Array, Kernel, Memory, Outcome, Quick, heap, label_gradient_dtype, loss_dtype, total
 from .small_plan import Small, Weights
 
@@ -237,45 +237,26 @@ class SoftmaxPlan:
             return None
         row_shape = without(self._logits.shape, fit.axis)
         given = dict(zip(SoftmaxOptions.WEIGHTS, weights or (None,) * len(SoftmaxOptions.WEIGHTS), strict=True))
-        found = [self._small_weights(name, layout) for name, layout in given.items()]
+        rows = given["sample_weight"]
+        if rows is not None:
+            given["sample_weight"] = Layout(row_shape, self._broadcast_rows(rows.shape, rows.strides), rows.dtype)
+        found = [Weights.of(layout) for layout in given.values()]
         read = tuple([each for each in found if each is not None])
         if len(read) < len(found):
             return None
-        reduced, mean = options.reduction != "none", options.reduction == "mean"
+        reduced = options.reduction != "none"
         per_class = tuple([given[name] is not None for name in SoftmaxOptions.PER_CLASS])
-        sample = None if given["sample_weight"] is None else dense_strides(row_shape, 8)
+        sample = None if rows is None else dense_strides(row_shape, 8)
         gradient = self.gradients if for_logits else None
         strides = None if gradient is None else gradient.layout.strides
         dtype = self.losses.layout.dtype
         kernel = self._new_kernel("float64" if reduced else dtype, per_class, sample, strides, False)
         weights_kernel = None
-        if mean and (options.ignore_index is not None or given["class_weight"] or sample is not None):
+        if options.reduction == "mean" and (options.ignore_index is not None or given["class_weight"] or rows):
             weights_kernel = self._weights_kernel(given["class_weight"] is not None, sample)
         value = self._memory.allocator((), dtype) if reduced else self.losses
-        divisor = float(self.count) if mean else 1.0
-        small = Small("softmax", kernel, value, gradient, reduced, divisor, read, weights_kernel)
-        return small.call(self._memory, self._refused) if small.fits else None
-
-    def _small_weights(self, name: str, layout: Layout | None) -> Weights | None:
-        """Return how a small call reads these weights; None if it does not."""
-        if layout is None:
-            return Weights()
-        if layout.dtype not in ("float32", "float64"):
-            return None
-        if name in SoftmaxOptions.PER_CLASS:
-            fits, count, step = layout.shape[0] <= FEW_CLASSES, layout.shape[0], layout.strides[0]
-        else:
-            rows = self._broadcast_rows(layout.shape, layout.strides)
-            sizes, steps = merged(without(self._logits.shape, self.fit.axis), [rows])
-            fits, count, step = len(sizes) < 2, self.count, steps[0][0] if sizes else 0
-        return Weights(count, layout.itemsize, step) if fits else None
-
-    def _refused(self, labels: Array, weights: tuple[Array | None, ...]) -> Exception:
-        """What to raise when a small call has met a weight or a label that is not allowed."""
-        for name, weight in zip(SoftmaxOptions.WEIGHTS, weights, strict=False):
-            if weight is not None:
-                check_weight_values(name, self._memory.numpy(weight))
-        return self.label_out_of_range(labels, weights[1] if weights else None)
+        small = Small("softmax", options, kernel, value, gradient, read, float(self.count), weights_kernel)
+        return small.call(self._memory, self.label_out_of_range) if small.fits else None
 
     def label_out_of_range(self, labels: Array, sample_weight: Array | None = None) -> ValueError:
         """What to raise when a kernel has met a label that counts and is no class."""
