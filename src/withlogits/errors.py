@@ -208,6 +208,14 @@ def masked(name: str) -> TypeError:
     )
 
 
+def traced_values(name: str) -> TypeError:
+    """For an array of JAX that the guide would have to look into."""
+    return TypeError(
+        f"{be(name)} traced by JAX, and have no values to look at: call this outside of jax.jit and other "
+        "transformations, or wrap the loss with withlogits.checked, which leaves traced calls out"
+    )
+
+
 def none_given(name: str) -> TypeError:
     return TypeError(f"{be(name)} None, where an array is expected")
 
@@ -402,7 +410,8 @@ def ragged_classes(axis: int) -> ValueError:
 def constant_arrays(name: str) -> TypeError:
     """For an array of JAX that would be written into."""
     return TypeError(
-        f"{name} cannot be written into, since arrays of JAX are constant: leave it out, and donate the logits to jax.jit"
+        f"{name} cannot be written into, since arrays of JAX are constant: leave it out, and donate the logits to "
+        "jax.jit"
     )
 
 

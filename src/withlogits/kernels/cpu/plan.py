@@ -138,13 +138,13 @@ class Kernel:
     `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
     """
 
-    __slots__ = ("_multiple", "_work", "all", "alone", "at", "count", "head", "offsets", "small")
+    __slots__ = ("all", "alone", "at", "count", "head", "multiple", "offsets", "small", "work")
 
     def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
         self.at = compiler.address(spec)
         self.alone = compiler.SHORT(self.at)
         self.all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
-        self._multiple, self._work = multiple, work
+        self.multiple, self.work = multiple, work
         self.head, self.count, self.offsets = head, count, offsets
         self.small = work < SMALL
 
@@ -158,7 +158,7 @@ class Kernel:
         if self.small:
             wrong: int = self.alone(self.head + filled, NONE, self.all)
             return wrong
-        return pool.run(self.at, self.head + filled, self.count, self._work, self._multiple)
+        return pool.run(self.at, self.head + filled, self.count, self.work, self.multiple)
 
     def run_blocks(self, fill: Callable[..., bytes], slots: tuple[Any, ...], size: int) -> int:
         """Run on every block; how many labels were out of range.
