@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from withlogits.frameworks import framework
+from withlogits.frameworks import array_of
 from withlogits.options import Options
 
 
@@ -39,9 +39,12 @@ class _Adapters(dict[type, Adapter]):
 
     def __missing__(self, kind: type) -> Adapter:
         found: Any
-        if framework(kind) == "PyTorch" and any(base.__name__ == "Tensor" for base in kind.__mro__):
-            # by a statement, which torch.compile follows, as it does not follow `importlib`
+        of = array_of(kind)
+        # by statements, which torch.compile follows, as it does not follow `importlib`
+        if of == "PyTorch":
             from withlogits.frameworks import torch as found
+        elif of == "JAX":
+            from withlogits.frameworks import jax as found
         else:
             from withlogits.frameworks import numpy as found
         return self.setdefault(kind, found)

@@ -31,6 +31,7 @@ MODULES = {
     "SigmoidSpec": "sigmoid",
     "SmallSpec": "small",
     "PoolSpec": "spinning",
+    "XlaSpec": "xla",
     "ElementsSpec": "element_statistics",
     "ScoresSpec": "element_statistics",
 }
@@ -152,7 +153,7 @@ def loaded(code: bytes, name: str, target: Target) -> int:
     import llvmlite.binding as llvm
 
     machine = new_machine(target)  # which the engine then owns
-    engine = _for_ever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True))
+    engine = for_ever(llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     found: int = engine.get_function_address(name)
@@ -161,7 +162,7 @@ def loaded(code: bytes, name: str, target: Target) -> int:
     return found
 
 
-def _for_ever(thing: Any) -> Any:
+def for_ever(thing: Any) -> Any:
     """Not even to be let go when the interpreter ends: a worker may still be in its code."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
     return thing

@@ -135,6 +135,22 @@ class PoolSpec:
     half: str  # "lead" or "serve"
 
 
+@dataclass(frozen=True)
+class XlaSpec:
+    """What XLA calls, and what its threads run."""
+
+    part: str  # "handle" or "serve"
+
+
+# Offsets in the table of a process, which XLA's calls find their records in, and in a record, in bytes. Behind a
+# record's job are patches of PATCH words: the slot of the job; 0 for an argument, 1 for a result, 2 for an argument of
+# float32 numbers to be copied as float64; which one; how many numbers; where among all copies they go.
+_TABLE = ("allocate", "release", "serve", "yield", "resolve", "mask", "text", "records")
+_RECORD = ("kernel", "count", "chunk", "words", "patches", "copied", "job")
+XLA_TABLE, RECORD = ({name: 8 * i for i, name in enumerate(names)} for names in (_TABLE, _RECORD))
+PATCH = 5
+XLA_RECORDS = 1 << 14  # that a process has room for
+
 # The slots of the pool's control block, one cache line each where two threads write:
 # OPEN    1 while a job may be entered          INSIDE  how many workers are in it
 # NEXT    the first row nobody has taken        WRONG   labels out of range so far

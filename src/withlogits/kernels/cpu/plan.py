@@ -127,13 +127,13 @@ class Kernel:
     `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
     """
 
-    __slots__ = ("_all", "_multiple", "_short", "_work", "at", "count", "head", "offsets", "small")
+    __slots__ = ("_all", "_short", "at", "count", "head", "multiple", "offsets", "small", "work")
 
     def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
         self.at = compiler.address(spec)
         self._short = compiler.SHORT(self.at)
         self._all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
-        self._multiple, self._work = multiple, work
+        self.multiple, self.work = multiple, work
         self.head, self.count, self.offsets = head, count, offsets
         self.small = work < SMALL
 
@@ -147,7 +147,7 @@ class Kernel:
         if self.small:
             wrong: int = self._short(self.head + filled, NONE, self._all)
             return wrong
-        return pool.run(self.at, self.head + filled, self.count, self._work, self._multiple)
+        return pool.run(self.at, self.head + filled, self.count, self.work, self.multiple)
 
     def run_blocks(self, fill: Callable[..., bytes], slots: tuple[Any, ...], size: int) -> int:
         """Run on every block; how many labels were out of range.

@@ -41,7 +41,7 @@ class Pool:
     def _start(self) -> None:
         self._lead = compiler.SIGNATURE(compiler.address(PoolSpec("lead")))
         serve = compiler.SIGNATURE(compiler.address(PoolSpec("serve")))
-        self._slots[YIELD // 8] = _yield_address()
+        self._slots[YIELD // 8] = yield_address()
         start = time.perf_counter()
         serve(self._at_pointer, 0, 2000)
         each = (time.perf_counter() - start) / 2000
@@ -148,7 +148,7 @@ def _alone(kernel: int, job: bytes, count: int) -> int:
     return int(compiler.SIGNATURE(kernel)(job, 0, count))
 
 
-def _yield_address() -> int:
+def yield_address() -> int:
     """The system's `let somebody else run`."""
     function = ctypes.WinDLL("kernel32").SwitchToThread if os.name == "nt" else ctypes.CDLL(None).sched_yield  # type: ignore[attr-defined]
     return ctypes.cast(function, ctypes.c_void_p).value or 0

@@ -1,0 +1,207 @@
+"""The losses under every transformation of JAX: values and first derivatives by the kernels or the formulas.
+
+The first derivative of a loss is the gradient of `withlogits.formulas`, computed with the loss; from there on JAX
+differentiates the formulas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from withlogits import formulas, shapes
+from withlogits.formulas import SigmoidArrays, SoftmaxArrays
+from withlogits.frameworks.jax import checks, kernels, namespace
+from withlogits.frameworks.jax.namespace import is_floating, wide
+from withlogits.options import Options, SoftmaxOptions
+
+Array = Any
+Weights = tuple[Array | None, ...]
+
+
+@partial(jax.jit, static_argnums=0)
+def loss(options: Options, labels: Array, logits: Array, weights: Weights) -> Array:
+    """The loss, reduced, of arrays that fit."""
+    shape = logits.shape
+    if isinstance(options, SoftmaxOptions):
+        rows = shapes.rows(shape, options.axis)
+        shape = labels.shape if options.sparse else rows
+        if options.sparse:
+            labels = checks.indices(labels, logits.shape[options.axis], options.ignore_index).reshape(rows)
+            options = with_marks(options)
+        elif is_floating(labels) and labels.shape != logits.shape:
+            # the gradient of one row for all is summed over the rows, and rounded only then
+            labels = jnp.broadcast_to(wide(labels), logits.shape)
+        else:
+            labels = jnp.broadcast_to(labels, logits.shape)
+        if weights[1] is not None:
+            weights = (weights[0], jnp.broadcast_to(weights[1], shape).reshape(rows), *weights[2:])
+        options = replace(options, axis=options.axis - logits.ndim)
+    else:
+        weights = tuple([w if w is None else jnp.broadcast_to(w, shape) for w in weights])
+    value: Array = _loss(options)(logits, labels, weights)
+    return value.reshape(shape) if options.reduction == "none" else value
+
+
+def with_marks(options: SoftmaxOptions) -> SoftmaxOptions:
+    """The options for labels from `checks.indices`."""
+    return options if options.ignore_index is None else replace(options, ignore_index=checks.IGNORED)
+
+
+@lru_cache(maxsize=1024)
+def _loss(options: Options) -> Any:
+    """The loss of logits, labels and weights, reduced."""
+    by_formulas = _by_formulas(options)
+
+    @jax.custom_jvp
+    def value(logits: Array, labels: Array, weights: Weights) -> Array:
+        if not kernels.serves(options, logits, weights):
+            found: Array = by_formulas(logits, labels, weights)
+            return found
+        return _fused(options, False, logits, labels, weights)[0]
+
+    @partial(value.defjvp, symbolic_zeros=True)
+    def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        logits, labels, weights = primals
+        moved = [not isinstance(tangent, SymbolicZero) for tangent in tangents[:2]]
+        if (moved[1] and is_floating(labels)) or not kernels.serves(options, logits, weights):
+            numbers = [t if m else jnp.zeros(t.shape, t.dtype) for t, m in zip(tangents, moved, strict=False)]
+            if not is_floating(labels):
+                return jax.jvp(lambda x: by_formulas(x, labels, weights), (logits,), (numbers[0],))
+            return jax.jvp(lambda x, z: by_formulas(x, z, weights), (logits, labels), tuple(numbers))
+        found, gradient = value_and_slope(logits, labels, weights)
+        along = gradient.astype(found.dtype) * tangents[0].astype(found.dtype)
+        if options.reduction != "none":
+            return found, jnp.sum(along)
+        return found, jnp.sum(along, options.axis) if isinstance(options, SoftmaxOptions) else along
+
+    @jax.custom_jvp
+    def value_and_slope(logits: Array, labels: Array, weights: Weights) -> tuple[Array, Array]:
+        return _fused(options, True, logits, labels, weights)
+
+    @value_and_slope.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
+        logits, labels, weights = primals
+
+        def both(x: Array) -> tuple[Array, Array]:
+            found, pull = jax.vjp(lambda x: by_formulas(x, labels, weights), x)
+            return found, pull(jnp.ones_like(found))[0]
+
+        return value_and_slope(*primals), jax.jvp(both, (logits,), (tangents[0],))[1]
+
+    return value
+
+
+def _fused(options: Options, gradient: bool, logits: Array, labels: Array, weights: Weights) -> Any:
+    """The reduced loss of the kernels, and its gradient, which comes divided by what a mean divides by."""
+    alone, scale = replace(options, reduction="none"), 1.0
+    if options.reduction == "mean":
+        if isinstance(options, SoftmaxOptions) and (
+            options.ignore_index is not None or any(w is not None for w in weights[:2])
+        ):
+            like = jnp.zeros(shapes.rows(logits.shape, options.axis % logits.ndim), namespace.wide_dtype())
+            parts = formulas.row_weights(namespace, SoftmaxArrays(logits, labels, *weights), options, like)
+            divisor = _total(parts)
+            share = 1.0 / jnp.where(divisor == 0.0, 1.0, divisor)
+            weights = (
+                weights[0],
+                jnp.broadcast_to(share, like.shape) * (1.0 if weights[1] is None else weights[1]),
+                *weights[2:],
+            )
+        else:
+            size = logits.size // (logits.shape[options.axis] if isinstance(options, SoftmaxOptions) else 1)
+            scale = 1.0 / size
+    names = tuple([name for name, weight in zip(options.WEIGHTS, weights, strict=True) if weight is not None])
+    given = [weight for weight in weights if weight is not None]
+    found = kernels.rows(alone, gradient, scale, names, _rows_formula(alone, gradient, scale, names))(
+        logits, labels, *given
+    )
+    losses = found[0]
+    if options.reduction != "none":
+        value = _total(wide(losses)) * scale
+        found = (formulas.rounded(namespace, value, losses.dtype), *found[1:])
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _rows_formula(options: Options, gradient: bool, scale: float, names: tuple[str, ...]) -> Any:
+    """What a kernel of rows computes, by the formulas."""
+
+    def formula(logits: Array, labels: Array, *given: Array) -> tuple[Array, ...]:
+        by_name = dict(zip(names, given, strict=True))
+        made = _made(options, logits, labels, tuple([by_name.get(name) for name in options.WEIGHTS]))
+        losses = made.losses()
+        value = formulas.rounded(namespace, losses, formulas.loss_dtype(namespace, logits))
+        if not gradient:
+            return (value,)
+        return value, made.gradients(jnp.full_like(losses, scale), True, False)[0]
+
+    return formula
+
+
+def _made(options: Options, logits: Array, labels: Array, weights: Weights) -> Any:
+    if isinstance(options, SoftmaxOptions):
+        counted = replace(options, axis=options.axis % logits.ndim)
+        return formulas.Softmax(namespace, SoftmaxArrays(logits, labels, *weights), counted)
+    return formulas.Sigmoid(namespace, SigmoidArrays(logits, labels, *weights), options)
+
+
+def _total(x: Array) -> Array:
+    return formulas.total(namespace, x.reshape(-1))[0][0]
+
+
+@lru_cache(maxsize=1024)
+def _by_formulas(options: Options) -> Any:
+    """The reduced loss by the formulas."""
+
+    def value(logits: Array, labels: Array, weights: Weights) -> Array:
+        losses = _losses(options, logits, labels, weights)
+        dtype = formulas.loss_dtype(namespace, logits)
+        if options.reduction == "none":
+            return formulas.rounded(namespace, losses, dtype)
+        found = _total(losses)
+        if options.reduction == "mean":
+            divisor = _total(_parts(options, labels, weights, losses))
+            found = found / jnp.where(divisor == 0.0, 1.0, divisor)
+        return formulas.rounded(namespace, found, dtype)
+
+    return value
+
+
+def _parts(options: Options, labels: Array, weights: Weights, losses: Array) -> Array:
+    """What each loss adds to the divisor of a mean."""
+    if isinstance(options, SoftmaxOptions):
+        arrays = SoftmaxArrays(losses, labels, *weights)
+        counted = replace(options, axis=options.axis % (losses.ndim + 1))
+        return formulas.row_weights(namespace, arrays, counted, losses)
+    return jnp.ones_like(losses) if weights[1] is None else weights[1]
+
+
+def _losses(options: Options, logits: Array, labels: Array, weights: Weights) -> Array:
+    """The losses of rows or elements, in the type of the arithmetic."""
+    by_labels = is_floating(labels)
+
+    @jax.custom_jvp
+    def losses(logits: Array, labels: Array, weights: Weights) -> Array:
+        found: Array = _made(options, logits, labels, weights).losses()
+        return found
+
+    @partial(losses.defjvp, symbolic_zeros=True)
+    def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        made = _made(options, *primals)
+        value = made.losses()
+        moved = [not isinstance(tangent, SymbolicZero) for tangent in tangents[:2]]
+        gradients = made.gradients(jnp.ones_like(value), moved[0], moved[1] and by_labels)
+        along = jnp.zeros_like(value)
+        for gradient, tangent in zip(gradients, tangents, strict=False):
+            if gradient is not None:
+                part = gradient * tangent
+                along = along + (part if made.axis is None else jnp.sum(part, made.axis))
+        return value, along
+
+    return losses(wide(logits), wide(labels) if by_labels else labels, weights)
