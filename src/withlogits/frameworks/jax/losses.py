@@ -84,7 +84,8 @@ def _loss(options: Options) -> Any:
 
     @jax.custom_jvp
     def value_and_slope(logits: Array, labels: Array, weights: Weights) -> tuple[Array, Array]:
-        return _fused(options, True, logits, labels, weights)
+        found: tuple[Array, Array] = _fused(options, True, logits, labels, weights)
+        return found
 
     @value_and_slope.defjvp
     def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
