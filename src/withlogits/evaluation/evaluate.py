@@ -68,7 +68,7 @@ def evaluate(
     Parameters
     ----------
     labels, logits : array, or str or path
-        Arrays of NumPy or PyTorch, or files: .npy, .npz, .safetensors, .parquet, .zarr, HDF5; ``"run.npz:logits"``
+        Arrays of NumPy, PyTorch or JAX, or files: .npy, .npz, .safetensors, .parquet, .zarr, HDF5; ``"run.npz:logits"``
         names one array of several.
     loss : {"sigmoid", "softmax", "sparse"} or a loss of withlogits, optional
         The loss that is meant; without it the one that fits the labels.

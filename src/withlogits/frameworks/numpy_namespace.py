@@ -59,7 +59,8 @@ def arange(n: int, like: Array) -> Array:
 
 def length(x: Array, dtype: Any) -> int:
     """Return the number of entries on the last axis; in `dtype` if it is known only when the graph runs."""
-    return x.shape[-1]
+    n: int = x.shape[-1]
+    return n
 
 
 def take(x: Array, index: Array) -> Array:

@@ -10,9 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import errors
+from withlogits.frameworks import array_of
 from withlogits.frameworks.numpy import plain_array
 
 Array = NDArray[Any]
+
+# How a line of code converts labels to integers, by the name that it has for the library of their array.
+AS_INTEGERS = {
+    "numpy": "labels = labels.astype(numpy.int64)",
+    "torch": "labels = labels.long()",
+    "jax.numpy": "labels = labels.astype(int)",  # of 32 bits unless JAX is allowed 64
+}
 
 # NaN and infinities are what the guide looks for, and no news of NumPy's.
 silent = np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
@@ -25,6 +33,7 @@ class Given:
     name: str  # "labels" or "logits"
     array: Array
     dtype: str  # as the caller's framework names it
+    library: str = "numpy"  # the name that a line of code has for the caller's framework
     tensor: Any = None  # the PyTorch tensor, if it is one
 
     @property
@@ -32,14 +41,9 @@ class Given:
         return self.array.shape
 
     @property
-    def library(self) -> str:
-        """The name that a line of code has for the caller's framework."""
-        return "numpy" if self.tensor is None else "torch"
-
-    @property
     def as_integers(self) -> str:
         """The line of code that converts the labels."""
-        return "labels = labels.astype(numpy.int64)" if self.tensor is None else "labels = labels.long()"
+        return AS_INTEGERS[self.library]
 
     @property
     def integral(self) -> bool:
@@ -56,7 +60,7 @@ class Given:
 
 
 def given(name: str, x: Any) -> Given:
-    """An array of NumPy or PyTorch (read where it lies, if that is on the CPU), or what converts to one."""
+    """An array of NumPy, PyTorch or JAX (read where it lies, if that is on the CPU), or what converts to one."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(x, torch.Tensor):
         dtype = str(x.dtype).removeprefix("torch.")
@@ -66,14 +70,31 @@ def given(name: str, x: Any) -> Given:
             raise errors.logits_dtype(name, dtype)
         y = x.detach().resolve_neg().cpu()
         array = bfloat16(y.contiguous().view(torch.uint16).numpy()) if y.dtype == torch.bfloat16 else y.numpy()
-        return Given(name, array, dtype, x)
-    array = plain_array(name, x)
+        return Given(name, array, dtype, "torch", x)
+    of_jax = array_of(type(x)) == "JAX"
+    if of_jax and is_jax_tracer(x):
+        raise errors.traced_values(name)
+    array = plain_array(name, np.asarray(x) if of_jax else x)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if array.dtype.kind not in "biufV":
         dtype = array.dtype.name
         raise errors.label_dtype(dtype) if name == "labels" else errors.logits_dtype(name, dtype)
-    return Given(name, array, array.dtype.name if array.dtype != np.dtype("V2") else "|V2")
+    dtype = array.dtype.name if array.dtype != np.dtype("V2") else "|V2"
+    return Given(name, array, dtype, "jax.numpy" if of_jax else "numpy")
+
+
+def is_jax_tracer(x: Any) -> bool:
+    """Return whether x stands for an array in a program that JAX traces, and has no values."""
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(x, jax.core.Tracer)
+
+
+def as_numpy(x: Any) -> Any:
+    """Return an array of a framework as NumPy's; anything else as it is."""
+    if hasattr(x, "detach"):
+        return x.detach().cpu().numpy()
+    return np.asarray(x) if array_of(type(x)) == "JAX" else x
 
 
 def bfloat16(words: Array) -> Array:

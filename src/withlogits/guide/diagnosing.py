@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from withlogits import errors
-from withlogits.guide.arrays import given, silent
+from withlogits.guide.arrays import as_numpy, given, silent
 from withlogits.guide.autograd import autograd_findings
 from withlogits.guide.findings import FUNCTIONS, LOSSES, Diagnosis, in_order
 from withlogits.guide.fit import Pair, fitted
@@ -42,8 +42,8 @@ def diagnose(
     Parameters
     ----------
     labels, logits : array
-        Of NumPy or PyTorch, as they would be passed to the loss: rows (N, C), sequences (N, T, C), images (N, C, H, W)
-        with ``axis=1``.
+        Of NumPy, PyTorch or JAX, as they would be passed to the loss: rows (N, C), sequences (N, T, C), images
+        (N, C, H, W) with ``axis=1``.
     loss : {"sigmoid", "softmax", "sparse"} or a loss of withlogits, optional
         The loss that is meant; without it the one that fits the labels.
     axis : int
@@ -61,7 +61,7 @@ def diagnose(
     Raises
     ------
     TypeError
-        For what is no array of real numbers.
+        For what is no array of real numbers, and for an array that JAX traces, which has no values.
     ValueError
         For shapes of which no loss could make anything, and an unknown `loss`.
 
@@ -107,7 +107,7 @@ def summarized(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Summa
     """One look at a pair that fits, block by block: there are a dozen numbers a row to be kept for a moment."""
     array = pair.logits.array
     x, z, axis = in_rows(pair.kind, pair.axis, array, pair.labels.array)
-    plain = {key: _plain(value) for key, value in options.items()}
+    plain = {key: as_numpy(value) for key, value in options.items()}
     if x.ndim > array.ndim and pair.kind == "sigmoid":  # the logits are a column now
         plain = {key: value[..., None] if np.ndim(value) else value for key, value in plain.items()}
     dtypes = pair.logits.dtype, pair.labels.dtype
@@ -118,8 +118,3 @@ def summarized(pair: Pair, ignore: int | None, options: dict[str, Any]) -> Summa
         labels = tile if z.ndim == x.ndim else tile[:axis] + tile[axis + 1 :]
         summary.add(x[tile], z[labels], tuple(part.start for part in tile))
     return summary
-
-
-def _plain(value: Any) -> Any:
-    """An option as the NumPy losses take it."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value

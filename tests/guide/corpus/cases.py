@@ -58,6 +58,10 @@ def mended(pair: Pair, fix: str) -> Pair:
     """The pair after a finding's line was run; if the line changes nothing, what the case says it would be."""
     recorder = Recorder()
     names: dict[str, Any] = {"labels": pair.labels, "logits": pair.logits, "numpy": np, "withlogits": recorder}
+    if any(type(array).__module__.startswith("jax") for array in (pair.labels, pair.logits)):
+        import jax
+
+        names["jax"] = jax
     if TORCH and any(type(array).__module__ == "torch" for array in (pair.labels, pair.logits)):
         import torch
 

@@ -45,7 +45,8 @@ def loss(
                     labels = checks.indices(labels, classes, fit.ignore_index)
                     options = losses.with_marks(options)
         if wrt:
-            return _value_and_grad(options, labels, logits, checked, wrt)
+            both: tuple[Any, tuple[Any, ...]] = _value_and_grad(options, labels, logits, checked, wrt)
+            return both
         return losses.loss(options, labels, logits, checked), ()
 
 

@@ -44,7 +44,7 @@ def rows(options: Options, gradient: bool, scale: float, names: tuple[str, ...],
 
     The class axis of `options` is counted from the end, so that axes may come before. `formula` is what it computes.
     """
-    softmax = isinstance(options, SoftmaxOptions)
+    axis = options.axis if isinstance(options, SoftmaxOptions) else None
 
     def local(x: Array, z: Array, *weights: Array) -> tuple[Array, ...]:
         from withlogits.kernels.cpu.xla_plan import Recipe, prepare
@@ -52,10 +52,10 @@ def rows(options: Options, gradient: bool, scale: float, names: tuple[str, ...],
         _register()
         kinds = tuple([(name, w.dtype.name) for name, w in zip(names, weights, strict=True)])
         values = field_values(options, without="reduction")
-        family = "softmax" if softmax else "sigmoid"
+        family = "sigmoid" if axis is None else "softmax"
         key, recipe = prepare(Recipe(family, values, x.shape, x.dtype.name, z.dtype.name, gradient, scale, kinds))
         out = jax.eval_shape(formula, x, z, *weights)  # with the sharding and manual axes of this JAX
-        call = jax.ffi.ffi_call(TARGET, out, input_output_aliases={0: 1} if gradient else None)
+        call: Any = jax.ffi.ffi_call(TARGET, out, input_output_aliases={0: 1} if gradient else None)
         found: tuple[Array, ...] = tuple(call(x, z, *weights, key=np.int64(key), recipe=recipe))
         return found
 
@@ -65,12 +65,13 @@ def rows(options: Options, gradient: bool, scale: float, names: tuple[str, ...],
 
     def shardings(mesh: Any, of_logits: Any, ndim: int) -> tuple[Any, Any, Any]:
         spec = list(tuple(of_logits.spec) + (None,) * ndim)[:ndim]
-        if softmax:
-            spec[options.axis] = None
-        whole = NamedSharding(mesh, PartitionSpec(*spec))
-        if softmax:
-            del spec[options.axis]
-        return whole, NamedSharding(mesh, PartitionSpec(*spec)), NamedSharding(mesh, PartitionSpec())
+        if axis is not None:
+            spec[axis] = None
+        whole = tuple(spec)
+        if axis is not None:
+            del spec[axis]
+        found = [NamedSharding(mesh, PartitionSpec(*parts)) for parts in (whole, spec, ())]  # type: ignore[no-untyped-call]
+        return found[0], found[1], found[2]
 
     def inferred(mesh: Any, args: Any, results: Any) -> Any:
         whole, of_rows, _ = shardings(mesh, args[0].sharding, len(args[0].shape))
@@ -84,7 +85,7 @@ def rows(options: Options, gradient: bool, scale: float, names: tuple[str, ...],
         return mesh, local, ((of_rows, whole) if gradient else (of_rows,)), (whole, of_labels, *of_weights)
 
     rule = _sharding_rule(options, gradient, names)
-    parted.def_partition(partition=split, infer_sharding_from_operands=inferred, **rule)
+    parted.def_partition(split, infer_sharding_from_operands=inferred, **rule)  # type: ignore[no-untyped-call]
 
     def anywhere(x: Array, z: Array, *weights: Array) -> tuple[Array, ...]:
         found: tuple[Array, ...] = jax.lax.platform_dependent(x, z, *weights, cpu=parted, default=formula)

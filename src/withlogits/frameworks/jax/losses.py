@@ -66,14 +66,16 @@ def _loss(options: Options) -> Any:
         return _fused(options, False, logits, labels, weights)[0]
 
     @partial(value.defjvp, symbolic_zeros=True)
-    def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    def _(primals: Any, tangents: Any) -> Any:
         logits, labels, weights = primals
         moved = [not isinstance(tangent, SymbolicZero) for tangent in tangents[:2]]
         if (moved[1] and is_floating(labels)) or not kernels.serves(options, logits, weights):
+            varied = 2 if is_floating(labels) else 1
             numbers = [t if m else jnp.zeros(t.shape, t.dtype) for t, m in zip(tangents, moved, strict=False)]
-            if not is_floating(labels):
-                return jax.jvp(lambda x: by_formulas(x, labels, weights), (logits,), (numbers[0],))
-            return jax.jvp(lambda x, z: by_formulas(x, z, weights), (logits, labels), tuple(numbers))
+            found, along = jax.jvp(
+                lambda x, z=labels: by_formulas(x, z, weights), primals[:varied], tuple(numbers[:varied])
+            )
+            return found, along
         found, gradient = value_and_slope(logits, labels, weights)
         along = gradient.astype(found.dtype) * tangents[0].astype(found.dtype)
         if options.reduction != "none":
@@ -82,17 +84,20 @@ def _loss(options: Options) -> Any:
 
     @jax.custom_jvp
     def value_and_slope(logits: Array, labels: Array, weights: Weights) -> tuple[Array, Array]:
-        return _fused(options, True, logits, labels, weights)
+        found: tuple[Array, Array] = _fused(options, True, logits, labels, weights)
+        return found
 
     @value_and_slope.defjvp
     def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
-        logits, labels, weights = primals
+        _, labels, weights = primals
 
-        def both(x: Array) -> tuple[Array, Array]:
-            found, pull = jax.vjp(lambda x: by_formulas(x, labels, weights), x)
+        def both(x: Array, z: Array = labels) -> tuple[Array, Array]:
+            found, pull = jax.vjp(lambda x: by_formulas(x, z, weights), x)
             return found, pull(jnp.ones_like(found))[0]
 
-        return value_and_slope(*primals), jax.jvp(both, (logits,), (tangents[0],))[1]
+        varied = 2 if is_floating(labels) else 1
+        along: tuple[Array, Array] = jax.jvp(both, primals[:varied], tangents[:varied])[1]
+        return value_and_slope(*primals), along
 
     return value
 

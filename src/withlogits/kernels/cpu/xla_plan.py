@@ -20,6 +20,7 @@ from .sigmoid_plan import Parts as SigmoidParts
 from .sigmoid_plan import sigmoid_kernel
 from .softmax_plan import Parts as SoftmaxParts
 from .softmax_plan import softmax_kernel
+from .target import host
 
 CHUNKS = 8  # for each thread
 _lock = threading.Lock()
@@ -46,7 +47,7 @@ def key_of(recipe: str) -> int:
 @cache
 def handler() -> int:
     """Return the address of the function that XLA calls with a frame."""
-    host = compiler.host()
+    target = host()
     entry, table = compiler.address(XlaSpec("handle")), ctypes.addressof(_table())
     name = f"withlogits_handle_{entry:x}"
     text = f"""
@@ -56,7 +57,7 @@ def handler() -> int:
         ret i64 %answer
     }}
     """
-    return compiler.loaded(compiler.optimized(text, host), name, host)
+    return compiler.loaded(compiler.optimized(text, target), name, target)
 
 
 def prepare(recipe: Recipe) -> tuple[int, str]:
@@ -178,10 +179,12 @@ _TEXT = ctypes.create_string_buffer(
 )
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
-def _resolve(text: int, length: int) -> int:
+def _resolved(text: int, length: int) -> int:
     """For a program that was compiled in another process."""
     try:
         return _record(ctypes.string_at(text, length).decode())
     except Exception:  # there is nobody to raise it to but XLA
         return 0
+
+
+_resolve = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(_resolved)
