@@ -254,6 +254,7 @@ def test_a_process_whose_kernels_are_cached_writes_no_kernel(tmp_path: Path) -> 
 LONGEST_FILE, LONGEST_FUNCTION, MOST_POSITIONAL = 450, 150, 8
 # Longer than that, with the reason.
 LONG_FILES = {
+    "errors": "every error text, once",
     "kernels.cuda.softmax": "one kernel family, read from top to bottom",
     "compat.torch": "the signatures and docstrings of torch's losses",
     "kernels.cpu.simd": "the primitives of the compiled kernels",
