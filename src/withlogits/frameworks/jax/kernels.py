@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cache, lru_cache
+from inspect import signature
 from typing import Any
 
 import jax
@@ -85,6 +86,8 @@ def rows(options: Options, gradient: bool, scale: float, names: tuple[str, ...],
         return mesh, local, ((of_rows, whole) if gradient else (of_rows,)), (whole, of_labels, *of_weights)
 
     rule = _sharding_rule(options, gradient, names)
+    if axis is not None and "need_replication_factors" in signature(parted.def_partition).parameters:  # of later JAX
+        rule["need_replication_factors"] = ("c",)
     parted.def_partition(split, infer_sharding_from_operands=inferred, **rule)  # type: ignore[no-untyped-call]
 
     def anywhere(x: Array, z: Array, *weights: Array) -> tuple[Array, ...]:
@@ -121,5 +124,4 @@ def _sharding_rule(options: Options, gradient: bool, names: tuple[str, ...]) -> 
         labels = of_rows if options.sparse else whole
     weights = [of_rows if name == "sample_weight" else "c" for name in names]
     rule = f"{', '.join([whole, labels, *weights])} -> {', '.join([of_rows, whole] if gradient else [of_rows])}"
-    replicated = {"need_replication_factors": ("c",)} if " c" in f" {rule}" else {}
-    return {"sharding_rule": rule, **replicated}
+    return {"sharding_rule": rule}
