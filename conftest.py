@@ -11,5 +11,7 @@ if importlib.util.find_spec("torch") is None:
         "src/withlogits/compat/torch.py",
         "src/withlogits/torch.py",
     ]
+if importlib.util.find_spec("jax") is None:
+    collect_ignore_glob += ["src/withlogits/frameworks/jax/*", "src/withlogits/compat/optax.py"]
 # Kernels that a test interprets are imported by that test.
 collect_ignore_glob += ["src/withlogits/kernels/cuda/*"]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed|accuracy|memory|startup|pytorch|gpu|all] [options]`; speed if nothing is said."""
+"""`python -m benchmarks [speed|accuracy|memory|startup|pytorch|jax|gpu|all] [options]`; speed if nothing is said."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import subprocess
 import sys
 
-SCRIPTS = ("speed", "accuracy", "memory", "startup", "pytorch")
+SCRIPTS = ("speed", "accuracy", "memory", "startup", "pytorch", "jax")
 
 
 def main(arguments: list[str]) -> int:

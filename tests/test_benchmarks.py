@@ -222,6 +222,27 @@ def test_pytorch_validates_times_and_reports(
         torch.set_num_threads(threads)
 
 
+def test_jax_validates_times_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_bandwidth: None, threads_as_before: None
+) -> None:
+    pytest.importorskip("optax", reason="optax is not installed: pip install jax optax")
+    jax = module("jax")
+    programs = ("argument", "donated", "linear head")
+    monkeypatch.setattr(jax, "CASES", tuple(((6, 5), program) for program in programs))
+    assert jax.main(["--rounds", "2", "--budget", "0.01", "--output", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "jax.json").read_text())
+    assert len(result["cases"]) == 12
+    assert all(set(case["times"]) == {"withlogits", "optax"} for case in result["cases"])
+    assert {"jax", "optax"} <= set(result["machine"]["versions"])
+    lines = (tmp_path / "jax.md").read_text().splitlines()
+    for program in programs:
+        assert sum(f"| 6 × 5 | {program} |" in line for line in lines) == 4
+    right = jax.LOSSES["sparse"]["withlogits"]
+    monkeypatch.setitem(jax.LOSSES["sparse"], "withlogits", lambda *given: 1.001 * right(*given))
+    with pytest.raises(AssertionError, match="withlogits, sparse, argument, float32: the mean"):
+        jax.main(["--rounds", "2", "--budget", "0.01", "--output", str(tmp_path)])
+
+
 def test_parts_of_a_small_loss_are_told(tmp_path: Path, threads_as_before: None) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
     threads = torch.get_num_threads()

@@ -16,7 +16,7 @@ def output_of(name: str, needs: str) -> str:
     pytest.importorskip(needs, reason=f"{needs} is not installed")
     one_core = {**os.environ, "OMP_NUM_THREADS": "1", "WITHLOGITS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)], capture_output=True, text=True, timeout=60, env=one_core
+        [sys.executable, "-W", "error", str(EXAMPLES / name)], capture_output=True, text=True, timeout=120, env=one_core
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -31,6 +31,15 @@ def test_training_with_torch() -> None:
     assert "agree to the last bit" in text
     assert ": rounding." in text
     assert "costs 4.122e-09; torch says 0.0" in text
+
+
+def test_training_with_jax() -> None:
+    text = output_of("train_jax.py", needs="optax")
+    runs = [line for line in text.splitlines() if " accuracy " in line]
+    assert len(runs) == 3
+    assert all(float(line.split(" accuracy ")[1].split("%")[0]) > 85.0 for line in runs)
+    assert ": rounding." in text
+    assert "costs 4.122e-09; optax says 0.0" in text
 
 
 def test_every_example_is_run_here() -> None:

@@ -135,8 +135,15 @@ def test_the_public_names_are_the_announced_ones() -> None:
         assert getattr(withlogits, name) is not None
 
 
-@pytest.mark.parametrize("module", ["withlogits.torch", "withlogits.compat.torch"])
-def test_a_module_says_which_library_it_needs(module: str) -> None:
-    result = python(f"import sys; sys.modules['torch'] = None; import {module}")
-    text = f"{module} needs PyTorch, which is not installed: pip install torch"
+@pytest.mark.parametrize(
+    ("module", "library", "package"),
+    [
+        ("withlogits.torch", "PyTorch", "torch"),
+        ("withlogits.compat.torch", "PyTorch", "torch"),
+        ("withlogits.compat.optax", "JAX", "jax"),
+    ],
+)
+def test_a_module_says_which_library_it_needs(module: str, library: str, package: str) -> None:
+    result = python(f"import sys; sys.modules[{package!r}] = None; import {module}")
+    text = f"{module} needs {library}, which is not installed: pip install {package}"
     assert result.stderr.rstrip().endswith(f"ModuleNotFoundError: {text}")

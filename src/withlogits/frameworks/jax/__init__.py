@@ -13,8 +13,13 @@ import numpy as np
 
 from withlogits import errors, formulas
 from withlogits.frameworks.axes import over_axes
-from withlogits.frameworks.jax import checks, losses, namespace
 from withlogits.options import Options
+
+LEAST = (0, 9)  # in which programs are split over devices as they are here
+if jax.__version_info__[:2] < LEAST:
+    raise errors.too_old("JAX", jax.__version__, ".".join(map(str, LEAST)))
+
+from withlogits.frameworks.jax import checks, losses, namespace  # noqa: E402
 
 Array = Any
 
