@@ -121,6 +121,8 @@ class Words:
     cast: str
     convert: str  # the same for what may not be an array yet
     reload: str  # what to do about a bfloat16 that came back from a file as plain bytes
+    index: str = "int64"  # the dtype of indices
+    constant: str = "{name}.detach()"  # without its gradient
 
 
 NUMPY = Words(
@@ -147,7 +149,7 @@ def logits_dtype(name: str, dtype: str, words: Words = NUMPY) -> TypeError:
 def index_dtype(dtype: str, words: Words = NUMPY) -> TypeError:
     """For labels of the sparse loss that are no integers."""
     text = f"labels have dtype {dtype}, and {SPARSE} takes class indices, which are integers: "
-    cast = words.cast.format(name="labels", dtype="int64")
+    cast = words.cast.format(name="labels", dtype=words.index)
     if dtype.startswith(("float", "bfloat")):
         text += f"pass {cast} if they are indices stored as floats (WL208), or give probabilities to {DENSE}"
         if dtype in EXACT_INDICES:
@@ -203,9 +205,10 @@ def other_device(name: str, device: str, logits_device: str) -> ValueError:
     return ValueError(f"{be(name)} on {device} and logits on {logits_device}: pass {name}.to(logits.device)")
 
 
-def weight_gradient(name: str) -> ValueError:
+def weight_gradient(name: str, words: Words = NUMPY) -> ValueError:
     return ValueError(
-        f"{name} requires a gradient, which the losses do not give for weights: pass {name}.detach(); "
+        f"{name} requires a gradient, which the losses do not give for weights: pass "
+        f"{words.constant.format(name=name)}; "
         'to learn a weight of each loss, multiply it with the losses of reduction="none"'
     )
 

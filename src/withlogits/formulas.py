@@ -226,8 +226,9 @@ def excess(xp: Any, p: Array, w: Array, rest: Array | None = None) -> Array:
 def centred(xp: Any, p: Array, c: Array) -> tuple[Array, Array]:
     """Return c − Σ p c and Σ p c; c is shifted by its value at p > 1/2, so that confident rows keep their digits."""
     shift = xp.sum(xp.where(p > 0.5, c, 0.0))
-    mean = xp.sum(p * (c - shift))
-    return (c - shift) - mean, mean + shift
+    differences = xp.where(p > 0.5, 0.0, c - shift)
+    mean = xp.sum(p * differences)
+    return differences - mean, mean + shift
 
 
 def sech_squared(xp: Any, x: Array) -> Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from withlogits import errors, formulas
+from withlogits import engine, errors, formulas
 from withlogits.frameworks.axes import over_axes
 from withlogits.options import Options
 
@@ -19,7 +19,10 @@ LEAST = (0, 9)  # in which programs are split over devices as they are here
 if jax.__version_info__[:2] < LEAST:
     raise errors.too_old("JAX", jax.__version__, ".".join(map(str, LEAST)))
 
-from withlogits.frameworks.jax import checks, losses, namespace  # noqa: E402
+from withlogits.frameworks.jax import checks, kernels, losses, namespace  # noqa: E402
+
+if engine.select().NAME == "compiled":
+    kernels.register()
 
 Array = Any
 
@@ -81,9 +84,23 @@ def _named(name: str | None) -> Any:
     return jax.named_scope(name)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 @partial(jax.jit, static_argnums=(1, 2))
 def _along(x: Array, axis: int, kind: str) -> Array:
     return formulas.softmax_map(namespace, x, axis, kind)
+
+
+def _slope_along(axis: int, kind: str, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """By the differences from the tangent of a likely class, which keep the digits of 1 − p."""
+    (x,), (v,) = primals, tangents
+    p = formulas.softmax_map(namespace, namespace.wide(jnp.moveaxis(x, axis, -1)), -1, "softmax")
+    differences, mean = formulas.centred(namespace, p, namespace.wide(jnp.moveaxis(v, axis, -1)))
+    along = {"softmax": p * differences, "log_softmax": differences, "logsumexp": mean}[kind]
+    along = along[..., 0] if kind == "logsumexp" else jnp.moveaxis(along, -1, axis)
+    return _along(x, axis, kind), formulas.rounded(namespace, along, x.dtype)
+
+
+_along.defjvp(_slope_along)
 
 
 def softmax_map(x: Any, axis: Any, kind: str, keepdims: bool = False) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from withlogits import errors, options, shapes
 from withlogits.frameworks import refuse_other_frameworks
@@ -19,6 +20,8 @@ WORDS = errors.Words(
     cast="{name}.astype(jax.numpy.{dtype})",
     convert="jax.numpy.asarray({name}, jax.numpy.{dtype})",
     reload="{name}.view(jax.numpy.bfloat16)",
+    index="int32",
+    constant="jax.lax.stop_gradient({name})",
 )
 FLOATS = frozenset(("float16", "bfloat16", "float32", "float64"))
 IGNORED, OUTSIDE = -1, -2  # what index labels become that are ignored, and that are no class
@@ -110,8 +113,13 @@ def checked_weights(
             shapes.check_weight(name, weight.shape, logits.shape, fit)
             if has_values(weight):
                 options.check_weight_values(name, np.asarray(weight, np.float64))
-            weight = jax.lax.stop_gradient(
-                wide(weight) if isinstance(weight, jax.Array) else jnp.asarray(weight, wide_dtype())
-            )
+            weight = wide(weight) if isinstance(weight, jax.Array) else jnp.asarray(weight, wide_dtype())
         checked.append(weight)
     return tuple(checked)
+
+
+def refuse_weight_gradients(names: tuple[str, ...], tangents: tuple[Any, ...]) -> None:
+    """Raise for weights that a derivative is asked for."""
+    for name, tangent in zip(names, tangents, strict=True):
+        if tangent is not None and not isinstance(tangent, SymbolicZero):
+            raise errors.weight_gradient(name, WORDS)

@@ -24,7 +24,8 @@ Formula = Callable[..., tuple[Array, ...]]
 
 
 @cache
-def _register() -> None:
+def register() -> None:
+    """Make the kernels known to XLA, which programs that were compiled elsewhere need too."""
     from withlogits.kernels.cpu import xla_plan
 
     new = ctypes.pythonapi.PyCapsule_New
@@ -50,7 +51,6 @@ def rows(options: Options, gradient: bool, scale: float, names: tuple[str, ...],
     def local(x: Array, z: Array, *weights: Array) -> tuple[Array, ...]:
         from withlogits.kernels.cpu.xla_plan import Recipe, prepare
 
-        _register()
         kinds = tuple([(name, w.dtype.name) for name, w in zip(names, weights, strict=True)])
         values = field_values(options, without="reduction")
         family = "sigmoid" if axis is None else "softmax"

@@ -68,13 +68,10 @@ def _loss(options: Options) -> Any:
     @partial(value.defjvp, symbolic_zeros=True)
     def _(primals: Any, tangents: Any) -> Any:
         logits, labels, weights = primals
+        checks.refuse_weight_gradients(options.WEIGHTS, tangents[2])
         moved = [not isinstance(tangent, SymbolicZero) for tangent in tangents[:2]]
         if (moved[1] and is_floating(labels)) or not kernels.serves(options, logits, weights):
-            varied = 2 if is_floating(labels) else 1
-            numbers = [t if m else jnp.zeros(t.shape, t.dtype) for t, m in zip(tangents, moved, strict=False)]
-            found, along = jax.jvp(
-                lambda x, z=labels: by_formulas(x, z, weights), primals[:varied], tuple(numbers[:varied])
-            )
+            found, along = jax.jvp(lambda x, z=labels: by_formulas(x, z, weights), *_varied(primals, tangents))
             return found, along
         found, gradient = value_and_slope(logits, labels, weights)
         along = gradient.astype(found.dtype) * tangents[0].astype(found.dtype)
@@ -87,19 +84,26 @@ def _loss(options: Options) -> Any:
         found: tuple[Array, Array] = _fused(options, True, logits, labels, weights)
         return found
 
-    @value_and_slope.defjvp
+    @partial(value_and_slope.defjvp, symbolic_zeros=True)
     def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
         _, labels, weights = primals
+        checks.refuse_weight_gradients(options.WEIGHTS, tangents[2])
 
         def both(x: Array, z: Array = labels) -> tuple[Array, Array]:
             found, pull = jax.vjp(lambda x: by_formulas(x, z, weights), x)
             return found, pull(jnp.ones_like(found))[0]
 
-        varied = 2 if is_floating(labels) else 1
-        along: tuple[Array, Array] = jax.jvp(both, primals[:varied], tangents[:varied])[1]
+        along: tuple[Array, Array] = jax.jvp(both, *_varied(primals, tangents))[1]
         return value_and_slope(*primals), along
 
     return value
+
+
+def _varied(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Logits, and labels if they are floating-point numbers, with tangents that are arrays."""
+    n = 2 if is_floating(primals[1]) else 1
+    numbers = [jnp.zeros(t.shape, t.dtype) if isinstance(t, SymbolicZero) else t for t in tangents[:n]]
+    return tuple(primals[:n]), tuple(numbers)
 
 
 def _fused(options: Options, gradient: bool, logits: Array, labels: Array, weights: Weights) -> Any:

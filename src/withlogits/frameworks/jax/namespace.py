@@ -38,7 +38,7 @@ def is_floating(x: Array) -> bool:
 
 
 def as_index(labels: Array) -> Array:
-    """Return index labels, which come as int32 (`checks.checked_indices`)."""
+    """Return index labels, which come as int32 (`checks.indices`)."""
     return labels
 
 
