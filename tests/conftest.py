@@ -19,6 +19,8 @@ LONGEST = (
     "frameworks/test_torch_transforms.py",
     "kernels/cuda/test_softmax.py",
     "frameworks/test_torch_values.py",
+    "compat/test_optax.py",
+    "frameworks/test_jax.py",
     "guide/test_any_arrays.py",
     "guide/test_corpus.py",
     "frameworks/test_torch_autograd.py",
