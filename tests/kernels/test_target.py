@@ -11,7 +11,7 @@ import pytest
 
 from processes import environment, run
 from withlogits.kernels.cpu import compiler
-from withlogits.kernels.cpu.job import ElementsSpec, PoolSpec, ScoresSpec, SigmoidSpec, SoftmaxSpec
+from withlogits.kernels.cpu.job import ElementsSpec, PoolSpec, ScoresSpec, SigmoidSpec, SmallSpec, SoftmaxSpec, XlaSpec
 from withlogits.kernels.cpu.target import NAMED, host, of_features
 
 SPECS: dict[str, Any] = {
@@ -25,6 +25,8 @@ SPECS: dict[str, Any] = {
     "sigmoid, strided": SigmoidSpec("float64", "float64", strided=True, gradient=True, q="many", s="float32"),
     "logit": SigmoidSpec("float32", result="logit"),
     "pool": PoolSpec("serve"),
+    "small": SmallSpec("softmax"),
+    "xla": XlaSpec("handle"),
     "scan, along": SoftmaxSpec("float16", "index", "int64", "along", result="scan"),
     "scan, tiled": SoftmaxSpec("float64", "none", "", "tiled", result="scan"),
     "elements": ElementsSpec("float32", "uint8", True, 15, -20, 61),
