@@ -193,11 +193,9 @@ def test_pandas_and_other_containers_convert_themselves(recorder: Recorder) -> N
 
 
 def test_real_arrays_of_other_frameworks() -> None:
-    package = pytest.importorskip("jax.numpy")
-    array = package.zeros((4, 3))
-    with pytest.raises(TypeError, match=r"^logits: withlogits does not serve arrays of JAX yet"):
-        withlogits.softmax_cross_entropy_with_logits(labels=np.zeros((4, 3)), logits=array)
-    with pytest.raises(TypeError, match=r"^labels: withlogits does not serve arrays of JAX yet"):
-        withlogits.softmax_cross_entropy_with_logits(labels=array, logits=np.zeros((4, 3)))
-    with pytest.raises(TypeError, match=r"^x: withlogits does not serve arrays of JAX yet"):
-        withlogits.softmax(array)
+    package = pytest.importorskip("jax.numpy", reason="JAX is not installed: pip install jax")
+    logits, array = np.zeros((4, 3)), package.zeros((4, 3))
+    with pytest.raises(TypeError, match=r"^labels are an array of JAX, where the logits are of NumPy: pass both"):
+        withlogits.softmax_cross_entropy_with_logits(labels=array, logits=logits)
+    with pytest.raises(TypeError, match=r"^class_weight is an array of JAX, where the logits are of NumPy: pass both"):
+        withlogits.softmax_cross_entropy_with_logits(labels=logits, logits=logits, class_weight=array[0])

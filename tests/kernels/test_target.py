@@ -25,7 +25,7 @@ SPECS: dict[str, Any] = {
     "sigmoid, strided": SigmoidSpec("float64", "float64", strided=True, gradient=True, q="many", s="float32"),
     "logit": SigmoidSpec("float32", result="logit"),
     "pool": PoolSpec("serve"),
-    "small": SmallSpec("softmax"),
+    "small": SmallSpec("softmax", -1),
     "xla": XlaSpec("handle"),
     "scan, along": SoftmaxSpec("float16", "index", "int64", "along", result="scan"),
     "scan, tiled": SoftmaxSpec("float64", "none", "", "tiled", result="scan"),
