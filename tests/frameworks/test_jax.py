@@ -120,6 +120,28 @@ def test_derivatives_to_the_third_order(case: Case) -> None:
         np.testing.assert_allclose(jax.jit(reverse)(0.0), jax.jit(forward(second))(0.0), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_the_mixed_second_derivative(name: str) -> None:
+    """Of labels and logits, by each first: the same, and the slope of the gradient, to 1e-16/step and step²."""
+    rng, step = np.random.default_rng(2), 1e-6
+    with x64(True):
+        x, z = array(rng.normal(size=(2, 3))), array(rng.dirichlet(np.ones(3), 2))
+
+        def loss(x: Any, z: Any) -> Any:
+            return LOSSES[name](labels=z, logits=x, reduction="mean")
+
+        by_logits, by_labels = jax.grad(loss, 0), jax.grad(loss, 1)
+        mixed = jax.jit(jax.jacfwd(by_logits, 1))(x, z)
+        np.testing.assert_allclose(jax.jit(jax.jacrev(by_logits, 1))(x, z), mixed, rtol=1e-12, atol=1e-15)
+        turned = np.transpose(np.asarray(jax.jit(jax.jacfwd(by_labels, 0))(x, z)), (2, 3, 0, 1))
+        np.testing.assert_allclose(turned, mixed, rtol=1e-12, atol=1e-15)
+        move = np.zeros((2, 3))
+        move[1, 2] = step
+        slope = (by_logits(x, z + move) - by_logits(x, z - move)) / (2 * step)
+        np.testing.assert_allclose(np.asarray(mixed)[:, :, 1, 2], slope, atol=1e-9)
+        assert np.abs(slope).max() > 1e-3
+
+
 def test_the_tail_is_kept_in_derivatives() -> None:
     """Of logits [20, 0, 0] the probability of the others is 4.12e-9: not 0, in derivatives of every order."""
     x, y = jax.numpy.array([20.0, 0.0, 0.0]), jax.numpy.array(0)
