@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from withlogits.frameworks import framework
+from withlogits.frameworks import array_of
 from withlogits.options import Options
 
 
@@ -47,9 +47,12 @@ def adapter(array: Any) -> Adapter:
 
 def _found(kind: type) -> Adapter:
     found: Any
-    if framework(kind) == "PyTorch" and any(base.__name__ == "Tensor" for base in kind.__mro__):
-        # by a statement, which torch.compile follows, as it does not follow `importlib`
+    of = array_of(kind)
+    # by statements, which torch.compile follows, as it does not follow `importlib`
+    if of == "PyTorch":
         from withlogits.frameworks import torch as found
+    elif of == "TensorFlow":
+        from withlogits.frameworks import tensorflow as found
     else:
         from withlogits.frameworks import numpy as found
     return _adapters.setdefault(kind, found)

@@ -179,10 +179,15 @@ def mixed(name: str, framework: str, logits_of: str) -> TypeError:
 
 
 def not_dense(name: str, kind: str) -> TypeError:
-    return TypeError(
-        f"{be(name)} a {kind} tensor, where a dense one is expected: pass {name}."
-        + ("to_padded_tensor(0.0), and sample_weight=0 for the padding" if kind == "nested" else "to_dense()")
-    )
+    padded = ", and sample_weight=0 for the padding"
+    ways = {
+        "nested": f"{name}.to_padded_tensor(0.0){padded}",
+        "RaggedTensor": f"{name}.to_tensor(){padded}",
+        "SparseTensor": f"tf.sparse.to_dense({name})",
+    }
+    what = kind if kind.endswith("Tensor") else f"{kind} tensor"
+    way = ways.get(kind, f"{name}.to_dense()")
+    return TypeError(f"{be(name)} a {what}, where a dense one is expected: pass {way}")
 
 
 def other_device(name: str, device: str, logits_device: str) -> ValueError:
@@ -378,12 +383,24 @@ def out_overlaps(name: str) -> ValueError:
     )
 
 
-# ----------------------------------------------------------------------------------------------------------- PyTorch
+# ------------------------------------------------------------------------------------------------------ frameworks
 
 
 def operand_shape(name: str, shape: Shape, expected: Shape) -> ValueError:
     """For an array that a traced graph gives to an operator, and that does not fit the logits."""
     return ValueError(f"{have(name)} shape {shape}, where {expected} is expected")
+
+
+def ragged_classes(axis: int) -> ValueError:
+    """For the logits of a softmax in TensorFlow, of which rows differ in their number of classes."""
+    return ValueError(
+        f"axis {axis} of the logits is ragged, or before a ragged one, where all rows need the same classes: pass "
+        "logits.to_tensor(-inf), where a class that a row lacks cannot occur"
+    )
+
+
+def too_old(library: str, version: str, needed: str) -> ImportError:
+    return ImportError(f"withlogits needs {library} {needed} or later, and found {version}: install a later one")
 
 
 def traced_value_and_grad() -> RuntimeError:

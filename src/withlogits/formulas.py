@@ -89,9 +89,9 @@ def total(xp: Any, terms: Array) -> Pair:
 
     The leading parts of the terms are multiples of one grid, coarse enough that their sum is exact in any order.
     """
-    if not terms.shape[-1]:
+    if terms.shape[-1] == 0:
         return xp.sum(terms), xp.sum(terms)
-    grid = xp.stop_gradient(2.0 * terms.shape[-1] * xp.max(abs(terms)))
+    grid = xp.stop_gradient(2.0 * xp.length(terms, terms.dtype) * xp.max(abs(terms)))
     fine = xp.isfinite(grid)
     leading = xp.where(fine, (terms + grid) - grid, terms)
     rest = xp.stop_gradient(xp.where(fine, terms - leading, 0.0))
@@ -101,7 +101,7 @@ def total(xp: Any, terms: Array) -> Pair:
 def times(xp: Any, weight: Array | float, x: Array) -> Array:
     """Return the product in which 0 · inf is 0: what has no weight costs nothing."""
     weight = xp.constant(weight, x)
-    return weight * xp.where((weight == 0.0) & xp.isinf(x), 0.0, x)
+    return weight * xp.where(xp.equal(weight, 0.0) & xp.isinf(x), 0.0, x)
 
 
 # ----------------------------------------------------------------------------------------------------- dtypes, labels
@@ -124,7 +124,7 @@ def row_factors(xp: Any, arrays: SoftmaxArrays, options: Any, rows: Array) -> Ar
     """Return what each loss is multiplied by, in the shape of `rows`; 0 masks a row."""
     factor = xp.wide(xp.ones_like(rows) if arrays.sample_weight is None else arrays.sample_weight)
     if options.sparse and options.ignore_index is not None:
-        factor = xp.where(xp.as_index(arrays.labels) == options.ignore_index, 0.0, factor)
+        factor = xp.where(xp.equal(xp.as_index(arrays.labels), options.ignore_index), 0.0, factor)
     return factor
 
 
@@ -136,7 +136,7 @@ def row_weights(xp: Any, arrays: SoftmaxArrays, options: Any, rows: Array) -> Ar
     w = xp.wide(arrays.class_weight)
     if options.sparse:
         return factor * xp.take(w, xp.as_index(arrays.labels))
-    z = xp.where(factor[..., None] != 0.0, xp.wide(xp.moveaxis(arrays.labels, options.axis, -1)), 0.0)
+    z = xp.where(xp.equal(factor[..., None], 0.0), 0.0, xp.wide(xp.moveaxis(arrays.labels, options.axis, -1)))
     return factor * xp.sum(z * w)[..., 0]
 
 
@@ -156,7 +156,7 @@ class _Loss:
         xp, logits = self.xp, self.arrays.logits
         share = xp.wide(upstream) if self.axis is None else xp.wide(upstream)[..., None]
         share = share * self.factor
-        live = (share != 0.0) & self.valid
+        live = ~xp.equal(share, 0.0) & self.valid
 
         def result(g: Array | None, dtype: Any) -> Array | None:
             if g is None:
@@ -198,12 +198,12 @@ def row_of(xp: Any, x: Array, x_lost: Array | None = None) -> Row:
     """
     m = xp.stop_gradient(xp.max(x))
     m = xp.where(xp.isfinite(m), m, float("nan"))
-    highest = x == m
+    highest = xp.equal(x, m)
     m_lost: Array | float = 0.0
     gap, gap_lost = add(xp, m, -x)
     if x_lost is not None:  # equal rounded values may differ in what rounding lost
         m_lost = xp.max(xp.where(highest, x_lost, -float("inf")))
-        highest = highest & (x_lost == m_lost)
+        highest = highest & xp.equal(x_lost, m_lost)
         gap, gap_lost = add(xp, gap, lost(xp, gap_lost + (m_lost - x_lost)))
     e = xp.exp(-gap) * (1.0 - gap_lost)
     k = xp.sum(xp.where(highest, e, 0.0))  # each is 1, and has a derivative
@@ -242,13 +242,13 @@ class Softmax(_Loss):
     def __init__(self, xp: Any, arrays: SoftmaxArrays, options: Any) -> None:
         self.xp, self.arrays, self.options, self.axis = xp, arrays, options, options.axis
         x = self._wide(arrays.logits)
-        classes = x.shape[-1]
         self.factor = row_factors(xp, arrays, options, x[..., 0])[..., None]
-        self.unmasked = self.valid = self.factor != 0.0
+        self.unmasked = self.valid = ~xp.equal(self.factor, 0.0)
         if options.sparse:
             index = xp.as_index(arrays.labels)[..., None]
+            classes = xp.length(x, index.dtype)
             self.valid = self.unmasked & (index >= 0) & (index < classes)
-            z = xp.wide(index == xp.arange(classes, x))
+            z = xp.wide(xp.equal(index, xp.arange(classes, x)))
         else:
             z = self._wide(arrays.labels)
         self.x, z = xp.where(self.unmasked, x, 0.0), xp.where(self.unmasked, z, 0.0)
@@ -257,7 +257,7 @@ class Softmax(_Loss):
             self.x, self.x_lost = add(xp, self.x, xp.wide(arrays.class_offset))
         self.w = 1.0 if arrays.class_weight is None else xp.wide(arrays.class_weight)
         self.dt_dz = self.w * (1.0 - options.label_smoothing)
-        self.t = self.w * ((1.0 - options.label_smoothing) * z + options.label_smoothing / classes)
+        self.t = self.w * ((1.0 - options.label_smoothing) * z + options.label_smoothing / xp.length(x, x.dtype))
         y, y_lost, self.slope = self._transformed()
         self.row = row_of(xp, y, y_lost)
 
@@ -342,7 +342,7 @@ class Sigmoid(_Loss):
     def __init__(self, xp: Any, arrays: SigmoidArrays, options: Any) -> None:
         self.xp, self.arrays, smoothing = xp, arrays, options.label_smoothing
         self.factor = xp.wide(xp.ones_like(arrays.logits) if arrays.sample_weight is None else arrays.sample_weight)
-        self.valid = self.factor != 0.0
+        self.valid = ~xp.equal(self.factor, 0.0)
         self.x, z = (xp.where(self.valid, xp.wide(array), 0.0) for array in (arrays.logits, arrays.labels))
         self.q = 1.0 if arrays.pos_weight is None else xp.wide(arrays.pos_weight)
         self.keep = 1.0 - smoothing

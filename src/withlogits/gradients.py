@@ -22,6 +22,7 @@ from withlogits.options import (
     SoftmaxOptions,
     Tensor,
     Wrt,
+    as_written,
     defaults_of,
     field_names,
     keywords_of,
@@ -111,6 +112,7 @@ def value_and_grad(loss: Callable[..., Any], wrt: Any = "logits") -> Any:
     right: dict[tuple[str, ...], bool] = {}  # the names of calls that were right
     simple: dict[str, Options] = {}  # the options of calls with labels and logits, and a reduction at most
 
+    @as_written
     def call(*args: Any, **given: Any) -> tuple[Any, Any]:
         """The loss and its gradient, for the arguments of the loss, by keyword, and `out`."""
         if args or tuple(given) not in right:

@@ -207,8 +207,15 @@ def operator_schema(options: type[Options]) -> str:
     return ", ".join(f"{kind} {name}" for name, kind in kinds.items())
 
 
+def as_written(function: Function) -> Function:
+    """Keep a function from being rewritten by TensorFlow's AutoGraph, which lets those with this attribute be."""
+    function.autograph_info__ = {}  # type: ignore[attr-defined]
+    return function
+
+
 def by_keyword(function: Function) -> Function:
     """Show a function without the place where it catches positional arguments."""
+    as_written(function)
     given = inspect.signature(function)
     shown = [p for p in given.parameters.values() if p.kind is not p.VAR_POSITIONAL]
     function.__signature__ = given.replace(parameters=shown)  # type: ignore[attr-defined]

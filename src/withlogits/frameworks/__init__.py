@@ -9,7 +9,9 @@ from withlogits import errors
 # Packages whose arrays are recognised by the module of their type. Some convert themselves to NumPy when asked, which
 # would drop a gradient or copy from a device silently.
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "tensorflow": "TensorFlow", "keras": "Keras"}
-SERVED = frozenset(("PyTorch",))
+# Those that are served, and the names of their types of arrays, or of what these inherit from.
+ARRAYS = {"PyTorch": frozenset(("Tensor",)), "TensorFlow": frozenset(("Tensor", "RaggedTensor"))}
+SERVED = frozenset(ARRAYS)
 
 
 def framework(kind: type) -> str | None:
@@ -19,6 +21,13 @@ def framework(kind: type) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def array_of(kind: type) -> str | None:
+    """Return the framework that serves a type of array."""
+    found = framework(kind)
+    names = ARRAYS.get(found or "", frozenset())
+    return found if any(base.__name__ in names for base in kind.__mro__) else None
 
 
 def refuse_other_frameworks(name: str, given: Any, logits_of: str) -> None:

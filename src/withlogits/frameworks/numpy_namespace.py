@@ -5,12 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy import exp, float32, float64, isfinite, isinf, log, log1p, moveaxis, ones_like, tanh, where, zeros_like
+from numpy import (
+    equal,
+    exp,
+    float32,
+    float64,
+    isfinite,
+    isinf,
+    log,
+    log1p,
+    moveaxis,
+    ones_like,
+    tanh,
+    where,
+    zeros_like,
+)
 from numpy.typing import NDArray
 
 __all__ = [
-    "arange", "as_index", "astype", "constant", "exp", "float32", "float64", "is_floating", "isfinite", "isinf", "log",
-    "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where", "wide", "zeros_like",
+    "arange", "as_index", "astype", "constant", "equal", "exp", "float32", "float64", "is_floating", "isfinite",
+    "isinf", "length", "log", "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where",
+    "wide", "zeros_like",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -40,6 +55,12 @@ def constant(value: Any, like: Array) -> Array:
 
 def arange(n: int, like: Array) -> Array:
     return np.arange(n)
+
+
+def length(x: Array, dtype: Any) -> int:
+    """Return the number of entries on the last axis; in `dtype` if it is known only when the graph runs."""
+    n: int = x.shape[-1]
+    return n
 
 
 def take(x: Array, index: Array) -> Array:

@@ -65,7 +65,7 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
             _check(name, arguments, model)
         calls += 1
 
-    @wraps(loss)
+    @wraps(loss)  # which AutoGraph's mark comes along with
     def call(**arguments: Any) -> Any:
         before(arguments)
         return loss(**arguments)

@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, exp, float32, float64, isfinite, isinf, log, log1p, ones_like, tanh, where, zeros_like
+from torch import eq as equal
 from torch import movedim as moveaxis
 
 from withlogits.frameworks.torch.private import is_batched
 
 __all__ = [
-    "arange", "as_index", "astype", "constant", "exp", "float32", "float64", "is_floating", "isfinite", "isinf", "log",
-    "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where", "wide", "zeros_like",
+    "arange", "as_index", "astype", "constant", "equal", "exp", "float32", "float64", "is_floating", "isfinite",
+    "isinf", "length", "log", "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where",
+    "wide", "zeros_like",
 ]  # fmt: skip
 
 NO_FLOAT64 = frozenset(("mps", "xpu"))  # kinds of devices of which some lack it
@@ -48,6 +50,11 @@ def constant(value: Any, like: Tensor) -> Tensor:
 
 def arange(n: int, like: Tensor) -> Tensor:
     return torch.arange(n, device=like.device)
+
+
+def length(x: Tensor, dtype: Any) -> int:
+    """Return the number of entries on the last axis; in `dtype` if it is known only when the graph runs."""
+    return x.shape[-1]
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

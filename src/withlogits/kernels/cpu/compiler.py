@@ -31,6 +31,7 @@ MODULES = {
     "SigmoidSpec": "sigmoid",
     "SmallSpec": "small",
     "PoolSpec": "spinning",
+    "OpSpec": "op",
     "ElementsSpec": "element_statistics",
     "ScoresSpec": "element_statistics",
 }

@@ -80,11 +80,33 @@ class Plan(Protocol):
         self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None, /
     ) -> Outcome: ...
 
+    def compute(
+        self,
+        arrays: tuple[Array, ...],
+        losses: Array | None,
+        gradient: Array | None,
+        label_gradient: Array | None,
+        strict: bool = True,
+        /,
+    ) -> float: ...
+
     def fill(
-        self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0, /
+        self,
+        arrays: tuple[Array, ...],
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float = 1.0,
+        strict: bool = True,
+        /,
     ) -> None: ...
 
     def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), /) -> Quick | None: ...
+
+    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), /) -> Any:
+        """What runs a small call as a whole (`small_plan.Small`); None if there is no such way."""
+
+    def refused(self, labels: Array, weights: tuple[Array | None, ...], /) -> Exception:
+        """What to raise when a small call has met a weight or a label that is not allowed."""
 
     def divisor(self, arrays: tuple[Array, ...], /) -> float: ...
 

@@ -88,19 +88,35 @@ class SigmoidPlan:
         self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None
     ) -> Outcome:
         """The loss, reduced, with the gradients of the reduced loss; `out` takes that of the logits."""
-        reduction = self._options.reduction
-        divisor = self.divisor(arrays) if reduction == "mean" else 1.0
         gradient = out if out is not None else self.gradients.empty() if for_logits else None
         label_gradient = self.label_gradients.empty() if for_labels else None
+        losses = self.losses.empty() if self._options.reduction == "none" else None
+        value: Any = self.compute(arrays, losses, gradient, label_gradient)
+        if losses is None:
+            losses = self._memory.scalar(value, self.losses.layout.dtype)
+        return losses, gradient, label_gradient
+
+    def compute(
+        self,
+        arrays: tuple[Array, ...],
+        losses: Array | None,
+        gradient: Array | None,
+        label_gradient: Array | None,
+        strict: bool = True,
+    ) -> float:
+        """Fill the losses of elements, or return the reduced one where no array takes them; fill the gradients."""
+        divisor = self.divisor(arrays) if self._options.reduction == "mean" else 1.0
         scale = 1.0 / divisor if divisor else 0.0
-        value: Any = self.losses.empty() if reduction == "none" else None
-        loss = self._run(arrays, "loss", value, gradient, label_gradient, scale)
-        if value is None:
-            value = self._memory.scalar(loss / divisor if divisor else 0.0, self.losses.layout.dtype)
-        return value, gradient, label_gradient
+        loss = self._run(arrays, "loss", losses, gradient, label_gradient, scale)
+        return loss / divisor if divisor else 0.0
 
     def fill(
-        self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0
+        self,
+        arrays: tuple[Array, ...],
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float = 1.0,
+        strict: bool = True,
     ) -> None:
         """Fill the gradients, times `scale`."""
         self._run(arrays, "gradient", None, gradient, label_gradient, scale)
@@ -157,6 +173,15 @@ class SigmoidPlan:
 
     def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Quick | None:
         """Return a function for the value and the gradient of few elements without weights."""
+        small = self.small(for_logits, weights)
+        return None if small is None else small.call(self._memory, self.refused)
+
+    def refused(self, labels: Array, weights: tuple[Array | None, ...]) -> Exception:
+        """No small call is refused: labels are of any value, and weights are none."""
+        return AssertionError(labels, weights)
+
+    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Small | None:
+        """Return what runs a small call for the value and the gradient of few elements without weights."""
         if not self.size or weights:
             return None
         reduction, gradient = self._options.reduction, self.gradients if for_logits else None
@@ -168,7 +193,7 @@ class SigmoidPlan:
         value = self._memory.allocator((), self.losses.layout.dtype) if reduced else self.losses
         divisor = float(self.size) if reduction == "mean" else 1.0
         small = Small("sigmoid", kernel, value, gradient, reduced, divisor)
-        return small.call(self._memory, AssertionError) if small.fits else None
+        return small if small.fits else None
 
 
 def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], Array]:

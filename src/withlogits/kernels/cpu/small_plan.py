@@ -37,7 +37,7 @@ class Small(NamedTuple):
         """Whether there are few elements, in one block."""
         return self.kernel.at_once and self.kernel.count <= FEW
 
-    def _head(self) -> bytes:
+    def head(self) -> bytes:
         """Return all of the job but what each call fills."""
         kernel, of_rows = self.kernel, self.weights_kernel
         slots: dict[str, float] = {
@@ -56,7 +56,7 @@ class Small(NamedTuple):
 
     def call(self, memory: Memory, refused: Callable[[Array, tuple[Array | None, ...]], Exception]) -> Quick:
         """Return the function; `refused` tells what to raise for labels and weights that are not allowed."""
-        head, run = self._head(), compiler.SHORT(compiler.address(SmallSpec(self.family)))
+        head, run = self.head(), compiler.SHORT(compiler.address(SmallSpec(self.family)))
         address, new_value, fill = memory.address, self.value.empty, SMALL_JOB.fill
         new_gradient = None if self.gradient is None else self.gradient.empty
         finish = memory.number if self.reduced else None
