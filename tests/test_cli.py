@@ -542,7 +542,11 @@ def test_info_as_json(command):
     assert (code, err, report["version"]) == (0, "", withlogits.__version__)
     assert report["engine"].keys() == withlogits.engine.describe().keys()
     assert report["frameworks"]["NumPy"] == {"version": version("numpy"), "served": True}
-    assert {name for name, found in report["frameworks"].items() if found["served"]} == {"NumPy", "PyTorch"}
+    assert {name for name, found in report["frameworks"].items() if found["served"]} == {
+        "NumPy",
+        "PyTorch",
+        "TensorFlow",
+    }
 
 
 def test_info_imports_no_framework(tmp_path):

@@ -399,6 +399,11 @@ def ragged_classes(axis: int) -> ValueError:
     )
 
 
+def without_values(name: str) -> TypeError:
+    """For the tensor of a graph, given to what looks at values."""
+    return TypeError(f"{be(name)} a node of a graph, which has no values yet: call this outside of tf.function")
+
+
 def too_old(library: str, version: str, needed: str) -> ImportError:
     return ImportError(f"withlogits needs {library} {needed} or later, and found {version}: install a later one")
 

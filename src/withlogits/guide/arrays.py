@@ -10,12 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import errors
+from withlogits.frameworks import array_of
 from withlogits.frameworks.numpy import plain_array
 
 Array = NDArray[Any]
 
 # NaN and infinities are what the guide looks for, and no news of NumPy's.
 silent = np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
+
+
+AS_INTEGERS = {
+    "numpy": "labels = labels.astype(numpy.int64)",
+    "torch": "labels = labels.long()",
+    "tf": "labels = tf.cast(labels, tf.int64)",
+}
 
 
 @dataclass(frozen=True)
@@ -26,20 +34,16 @@ class Given:
     array: Array
     dtype: str  # as the caller's framework names it
     tensor: Any = None  # the PyTorch tensor, if it is one
+    library: str = "numpy"  # the name that a line of code has for the caller's framework
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
     @property
-    def library(self) -> str:
-        """The name that a line of code has for the caller's framework."""
-        return "numpy" if self.tensor is None else "torch"
-
-    @property
     def as_integers(self) -> str:
         """The line of code that converts the labels."""
-        return "labels = labels.astype(numpy.int64)" if self.tensor is None else "labels = labels.long()"
+        return AS_INTEGERS[self.library]
 
     @property
     def integral(self) -> bool:
@@ -56,8 +60,10 @@ class Given:
 
 
 def given(name: str, x: Any) -> Given:
-    """An array of NumPy or PyTorch (read where it lies, if that is on the CPU), or what converts to one."""
-    torch = sys.modules.get("torch")
+    """An array of NumPy, PyTorch or TensorFlow (read where it lies, if that is on the CPU), or what converts to one."""
+    torch, library = sys.modules.get("torch"), "numpy"
+    if array_of(type(x)) == "TensorFlow":
+        x, library = _of_tensorflow(name, x), "tf"
     if torch is not None and isinstance(x, torch.Tensor):
         dtype = str(x.dtype).removeprefix("torch.")
         if x.layout is not torch.strided:
@@ -66,14 +72,25 @@ def given(name: str, x: Any) -> Given:
             raise errors.logits_dtype(name, dtype)
         y = x.detach().resolve_neg().cpu()
         array = bfloat16(y.contiguous().view(torch.uint16).numpy()) if y.dtype == torch.bfloat16 else y.numpy()
-        return Given(name, array, dtype, x)
+        return Given(name, array, dtype, x, "torch")
     array = plain_array(name, x)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if array.dtype.kind not in "biufV":
         dtype = array.dtype.name
         raise errors.label_dtype(dtype) if name == "labels" else errors.logits_dtype(name, dtype)
-    return Given(name, array, array.dtype.name if array.dtype != np.dtype("V2") else "|V2")
+    return Given(name, array, array.dtype.name if array.dtype != np.dtype("V2") else "|V2", library=library)
+
+
+def _of_tensorflow(name: str, x: Any) -> Array:
+    import tensorflow as tf
+
+    if isinstance(x, tf.RaggedTensor):
+        raise errors.not_dense(name, "RaggedTensor")
+    if tf.is_tensor(x) and tf.is_symbolic_tensor(x):
+        raise errors.without_values(name)
+    array: Array = x.numpy()
+    return array
 
 
 def bfloat16(words: Array) -> Array:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from withlogits.frameworks import array_of
 from withlogits.guide.diagnosing import IGNORED, TAKEN, diagnose, loss_name
 from withlogits.guide.findings import sentence
 
@@ -22,8 +23,8 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
     """The same loss, whose first call is diagnosed: errors are raised, warnings are warned of.
 
     After that it costs a comparison a call. For PyTorch tensors the autograd graph of the logits is read too, and with
-    `model`, logits that are cut off from its parameters are found. While torch traces the call (`torch.compile`,
-    `torch.export`, `torch.jit.trace`) there are no values to look at: nothing is diagnosed, and a
+    `model`, logits that are cut off from its parameters are found. While the call is traced (`torch.compile`,
+    `torch.export`, `torch.jit.trace`, `tf.function`) there are no values to look at: nothing is diagnosed, and a
     later call that is not traced counts as the first. `value_and_grad` takes the result as it takes the loss.
 
     Parameters
@@ -59,7 +60,7 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
 
     def before(arguments: dict[str, Any]) -> None:
         nonlocal calls
-        if _is_traced():
+        if _is_traced(arguments.get("logits")):
             return
         if calls == 0 or (every is not None and calls % every == 0):
             _check(name, arguments, model)
@@ -74,9 +75,13 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
     return call
 
 
-def _is_traced() -> bool:
-    """Return whether torch records this call, whose tensors may hold no values."""
+def _is_traced(logits: Any) -> bool:
+    """Return whether a framework records this call, whose tensors may hold no values."""
     torch = sys.modules.get("torch")
+    if array_of(type(logits)) == "TensorFlow":
+        import tensorflow as tf
+
+        return bool(tf.is_tensor(logits) and tf.is_symbolic_tensor(logits))
     return torch is not None and bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 

@@ -69,8 +69,8 @@ class Finding:
     evidence : str
         What gave it away, with figures.
     fix : str
-        A line of Python in terms of `labels`, `logits`, `numpy` (or `torch`) and `withlogits`; where the remedy lies in
-        the model or the data, a comment that says so follows it.
+        A line of Python in terms of `labels`, `logits`, `numpy` (or `torch`, `tf`) and `withlogits`; where the remedy
+        lies in the model or the data, a comment that says so follows it.
     """
 
     code: str

@@ -18,6 +18,8 @@ from withlogits.statistics.accumulated import closeness
 
 Array = NDArray[Any]
 
+MOVE = {"numpy": "numpy.moveaxis", "torch": "torch.movedim", "tf": "tf.experimental.numpy.moveaxis"}
+
 
 @dataclass
 class Pair:
@@ -105,8 +107,7 @@ def _fit_softmax(pair: Pair) -> None:
         _fit_dense(pair)
     elif (moved := shapes.moved_class_axis(z.shape, x.shape, axis)) is not None:
         evidence = f"labels {z.shape} have their classes on axis {moved}, logits {x.shape} on axis {axis}"
-        move = "numpy.moveaxis" if z.tensor is None else "torch.movedim"
-        pair.report("WL211", evidence, f"labels = {move}(labels, {moved}, {axis})")
+        pair.report("WL211", evidence, f"labels = {MOVE[z.library]}(labels, {moved}, {axis})")
         pair.turn("labels", partial(np.moveaxis, source=moved, destination=axis))
         _fit_dense(pair)
     elif pair.loss != "sparse" and z.shape == (x.shape[axis],) and axis == x.array.ndim - 1:

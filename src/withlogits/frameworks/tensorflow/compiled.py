@@ -6,6 +6,7 @@ operation too; that by the labels, and all further ones, are made of the formula
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -107,21 +108,27 @@ def _set_shapes(options: Options, labels: Tensor, logits: Tensor, value: Tensor,
 # -------------------------------------------------------------------------------------------------------- derivatives
 
 
+def _pulled(function: Callable[..., Tensor], inputs: list[Tensor], upstream: Tensor) -> list[Tensor]:
+    """The gradients of function(*inputs) by the inputs."""
+    if not tf.executing_eagerly():  # where tapes may be stopped
+        inputs = [tf.identity(each) for each in inputs]
+        found: list[Tensor] = tf.gradients(function(*inputs), inputs, grad_ys=upstream)
+        return found
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(inputs)
+        value = function(*inputs)
+    return list(tape.gradient(value, inputs, output_gradients=upstream))
+
+
 def _by_labels(
     options: Options, labels: Tensor, logits: Tensor, weights: tuple[Tensor | None, ...], upstream: Tensor
 ) -> Tensor:
     """The gradient of the labels."""
-    return _differentiated(options, labels, logits, weights, upstream, "labels")
 
+    def value(labels: Tensor) -> Tensor:
+        return formula.loss(options, fit_of(options, labels, logits), labels, logits, weights)
 
-def _differentiated(
-    options: Options, labels: Tensor, logits: Tensor, weights: tuple[Tensor | None, ...], upstream: Tensor, by: str
-) -> Tensor:
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        wanted = logits if by == "logits" else labels
-        tape.watch(wanted)
-        value = formula.loss(options, fit_of(options, labels, logits), labels, logits, weights)
-    return tape.gradient(value, wanted, output_gradients=upstream)
+    return _pulled(value, [labels], upstream)[0]
 
 
 def _call_of(op: Any) -> tuple[Options, dict[str, Any], str]:
@@ -149,10 +156,13 @@ def _of_loss(op: Any, upstream: Tensor, *unused: Tensor) -> list[Any]:
 def _of_gradient(op: Any, direction: Tensor) -> list[Any]:
     options, call, _ = _call_of(op)
     upstream, logits, labels, *rest = op.inputs
-    varied = [upstream, logits, *([labels] if call["labels"] else [])]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(varied)
-        weights = _weights(options, call, rest)
-        gradient = _differentiated(options, labels, logits, weights, upstream, "logits")
-    found = tape.gradient(gradient, varied, output_gradients=direction)
+    weights = _weights(options, call, rest)
+
+    def gradient(upstream: Tensor, logits: Tensor, labels: Tensor = labels) -> Tensor:
+        def value(logits: Tensor) -> Tensor:
+            return formula.loss(options, fit_of(options, labels, logits), labels, logits, weights)
+
+        return _pulled(value, [logits], upstream)[0]
+
+    found = _pulled(gradient, [upstream, logits, *([labels] if call["labels"] else [])], direction)
     return [*found, *[None] * (len(op.inputs) - len(found))]

@@ -10,6 +10,7 @@ import ctypes
 import itertools
 import json
 import math
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from withlogits import errors, shapes
 from withlogits.kernels import cpu
-from withlogits.kernels.cpu import compiler
+from withlogits.kernels.cpu import compiler, pool
 from withlogits.kernels.cpu.job import SmallSpec
 from withlogits.kernels.cpu.layout import Layout, address, dense_strides
 from withlogits.kernels.cpu.op_layout import (
@@ -27,14 +28,16 @@ from withlogits.kernels.cpu.op_layout import (
     KEY,
     KEY_WORDS,
     MOST_INPUTS,
-    MOST_OUTPUTS,
+    NOTHING,
     PLAN,
     PLAN_FIELDS,
+    SPARE,
     STATE,
     TEXT,
     WRONG,
 )
 from withlogits.kernels.cpu.plan import Allocator, Plan, loss_dtype
+from withlogits.kernels.cpu.small_plan import Limits, Small
 from withlogits.options import (
     SigmoidOptions,
     SoftmaxOptions,
@@ -47,6 +50,7 @@ from withlogits.options import (
 
 Array = NDArray[Any]
 Given = tuple[tuple[np.dtype[Any], errors.Shape], ...]
+SMALL = Limits(pool.WAKE, pool.WAKE)  # what is not worth waking a thread for
 MOST_KEPT = 512  # plans; what comes later is forgotten after its call
 # TensorFlow's numbers of the dtypes
 DTYPES = {
@@ -97,12 +101,18 @@ def call_text(options: SoftmaxOptions | SigmoidOptions, weights: tuple[str, ...]
     )
 
 
+@cache
 def options_of(text: str) -> tuple[SoftmaxOptions | SigmoidOptions, dict[str, Any]]:
     """Return the options of a `call` attribute, and what it says besides."""
     call = json.loads(text)
     kind = SoftmaxOptions if "sparse" in call else SigmoidOptions
     values = tuple([call.pop(name) for name in field_names(kind, "")])
     return (softmax_options if kind is SoftmaxOptions else sigmoid_options)(values), call
+
+
+def summed(options: SoftmaxOptions) -> SoftmaxOptions:
+    """Return the options with another reduction."""
+    return softmax_options((*field_values(options)[:-1], "sum"))
 
 
 class OpPlan:
@@ -143,20 +153,37 @@ class OpPlan:
             size = math.prod(shape) * DTYPES[number].itemsize
             described = {"type": number, "axes": len(shape), "shape": axes, "bytes": size, "from": source}
             fields |= {f"{name}{i}": value for name, value in described.items()}
-        names = self.options.WEIGHTS
-        layouts = tuple([_layout(*weights[name]) if name in weights else None for name in names]) if weights else ()
-        small = None if self._of_gradient else self._plan.small(len(self.outputs) > 1, layouts)
-        if small is not None and all(source < 0 for *_, source in self.outputs[:1]):
+        small, slots = self._small(weights)
+        if small is not None:
             head = small.head()
             fields["kernel"] = compiler.address(SmallSpec(small.family))
             fields["head"] = self._hold(ctypes.create_string_buffer(head, len(head)))
             fields["head_words"] = len(head) // 8
-            nothing = MOST_INPUTS + MOST_OUTPUTS
-            slots = [0, 1, MOST_INPUTS + 1 if len(self.outputs) > 1 else nothing, MOST_INPUTS]
-            present = {name: i for i, name in enumerate(self._names, 2)}
-            slots += [present.get(name, nothing) for name in SoftmaxOptions.WEIGHTS]
             fields |= {f"slot{i}": place for i, place in enumerate(slots)}
         return (ctypes.c_int64 * len(PLAN_FIELDS))(*fields.values())
+
+    def _small(self, weights: dict[str, Any]) -> tuple[Small | None, list[int]]:
+        """What runs a small call, and where the addresses of its filled slots are; None if there is no such way.
+
+        The gradient is that of a sum with the upstream gradient as the weights of the rows.
+        """
+        names = self.options.WEIGHTS
+        places = {name: i for i, name in enumerate(self._names, self._first + 2)}
+        plan, value = self._plan, MOST_INPUTS
+        gradient = MOST_INPUTS + 1 if len(self.outputs) > 1 else NOTHING
+        if self._of_gradient:
+            options = self.options
+            if not isinstance(options, SoftmaxOptions) or options.reduction != "none" or "sample_weight" in weights:
+                return None, []
+            plan = cpu.plan_loss(summed(options), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]])
+            weights, places = {**weights, "sample_weight": self._given[0]}, {**places, "sample_weight": 0}
+            value, gradient = SPARE, MOST_INPUTS
+        layouts = tuple([_layout(*weights[name]) if name in weights else None for name in names]) if weights else ()
+        small = plan.small(gradient != NOTHING, layouts, SMALL)
+        if small is not None and self._of_gradient:
+            small = small._replace(weights=tuple([each._replace(least=-math.inf) for each in small.weights]))
+        others = [places.get(name, NOTHING) for name in SoftmaxOptions.WEIGHTS]
+        return small, [self._first, self._first + 1, gradient, value, *others]
 
     def keep(self, key: bytes) -> None:
         """Let the compiled side find this plan by its key."""
@@ -211,7 +238,10 @@ class OpPlan:
     def refused(self, request: int) -> Exception | None:
         """What to raise for a small call whose weights or labels are not allowed."""
         wrong = _word(request, WRONG)
-        if wrong > 0 and not self._strict:
+        if wrong > 0 and (self._of_gradient or not self._strict):
+            return None
+        if self._of_gradient:  # the upstream gradient is no weight: it holds NaN or infinity
+            self.run(request)
             return None
         _, labels, *rest = self._arrays(request)[self._first :]
         weights = dict(zip(self._names, rest, strict=False))

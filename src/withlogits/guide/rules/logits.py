@@ -15,15 +15,21 @@ FEW_ELEMENTS, MANY_ELEMENTS = 16, 64
 ABSURD_SPREAD = 100.0  # between the largest and the smallest logit of a row: e^100
 
 # The lines that make logits of probabilities; one that was rounded to 0 or 1 has no finite logit.
-FROM_SOFTMAX = {"numpy": "logits = numpy.log(logits)", "torch": "logits = torch.log(logits)"}
+FROM_SOFTMAX = {
+    "numpy": "logits = numpy.log(logits)",
+    "torch": "logits = torch.log(logits)",
+    "tf": "logits = tf.math.log(logits)",
+}
 FROM_SIGMOID = {
     "numpy": "logits = numpy.asarray(logits, numpy.float32).clip(1e-7, 1 - 1e-7); "
     "logits = numpy.log(logits) - numpy.log1p(-logits)",
     "torch": "logits = torch.logit(logits.float(), eps=1e-7)",
+    "tf": "logits = withlogits.logit(tf.clip_by_value(tf.cast(logits, tf.float32), 1e-7, 1 - 1e-7))",
 }
 FROM_LOGARITHM = {
     "numpy": "logits = numpy.minimum(logits, -1e-7); logits = logits - numpy.log(-numpy.expm1(logits))",
     "torch": "logits = logits.clamp(max=-1e-7); logits = logits - torch.log(-torch.expm1(logits))",
+    "tf": "logits = tf.minimum(logits, -1e-7); logits = logits - tf.math.log(-tf.math.expm1(logits))",
 }
 
 

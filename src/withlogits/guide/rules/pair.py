@@ -79,7 +79,11 @@ def _permuted(summary: Summary, axis: int, library: str) -> Finding | None:
     names = ", ".join(f"{t} → {m}" for t, m in list(cycles.items())[:12]) + (", …" if len(cycles) > 12 else "")
     fix = "# compare the two lists of class names"
     if classes <= 64 and summary.kind == "sparse":
-        fix = f"labels = {'torch.tensor' if library == 'torch' else 'numpy.array'}({mapping})[labels]"
+        fix = {
+            "numpy": f"labels = numpy.array({mapping})[labels]",
+            "torch": f"labels = torch.tensor({mapping})[labels]",
+            "tf": f"labels = tf.gather({mapping}, labels)",
+        }[library]
     elif classes <= 64 and axis == -1:
         fix = f"labels = labels[..., {[mapping.index(c) for c in range(classes)]}]"
     return finding("WL301", f"{evidence}labels are renumbered {names}", fix)

@@ -30,6 +30,7 @@ MODULES = {
     "RowWeightsSpec": "row_weights",
     "SigmoidSpec": "sigmoid",
     "SmallSpec": "small",
+    "SumSpec": "sums",
     "PoolSpec": "spinning",
     "OpSpec": "op",
     "ElementsSpec": "element_statistics",

@@ -128,6 +128,11 @@ class ScoresSpec:
 
 
 @dataclass(frozen=True)
+class SumSpec:
+    """The sum of float64 numbers side by side."""
+
+
+@dataclass(frozen=True)
 class PoolSpec:
     """The two halves of the thread pool that run without the interpreter."""
 
@@ -185,10 +190,12 @@ SIGMOID_JOB = Fields(
     "smoothing.",
     "x z o g h q s sums pos_weight. grad_scale.",
 )
+# at: where the numbers are; out: where their sum goes
+SUM_JOB = Fields("", "at out")
 # Behind the planned slots of the jobs that it runs. Of each array of weights: how many, bytes of one (4 or 8) and from
 # one to the next, the least that is allowed
 SMALL_JOB = Fields(
-    "kernel weights_kernel count reduced wide divisor. "
+    "kernel weights_kernel count reduced wide allocate release divisor. "
     + " ".join(f"{name}_length {name}_size {name}_step {name}_least." for name in SoftmaxOptions.WEIGHTS),
     f"x z g value {' '.join(SoftmaxOptions.WEIGHTS)}",
 )

@@ -26,6 +26,7 @@ from .op_layout import (
     MOST_INPUTS,
     MOST_OUTPUTS,
     MOST_PLANS,
+    NOTHING,
     PLAN,
     PLAN_AT,
     PLANS,
@@ -33,6 +34,7 @@ from .op_layout import (
     REQUEST_BYTES,
     RUN,
     SMALL_SLOTS,
+    SPARE,
     STATE,
     STATE_BYTES,
     STATUS,
@@ -74,7 +76,8 @@ def compute(state: Value, context: Value, _: Value) -> Value:
         simd.store(value, request + at)
     with loop(0, MOST_INPUTS + MOST_OUTPUTS) as i:
         simd.store(integer(0), request + TENSORS + i * 8)
-    simd.store(integer(0), request + ADDRESSES + 8 * (MOST_INPUTS + MOST_OUTPUTS))
+    simd.store(integer(0), request + ADDRESSES + 8 * NOTHING)
+    simd.store(request + FORWARDED, request + ADDRESSES + 8 * SPARE)
     _read_inputs(call, request, context, status)
     plan = Variable(_known(state, request))
     with when(plan.value == 0):

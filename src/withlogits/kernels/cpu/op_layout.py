@@ -32,7 +32,8 @@ STATE, CONTEXT, STATUS, PLAN, KEY_WORDS, WRONG = 0, 8, 16, 24, 32, 40
 CANDIDATE, FORWARDED = 48, 56  # arguments of TensorFlow's that are pointers
 TENSORS = 64
 ADDRESSES = TENSORS + 8 * (MOST_INPUTS + MOST_OUTPUTS)  # inputs first, then outputs
-KEY = ADDRESSES + 8 * (MOST_INPUTS + MOST_OUTPUTS + 1)  # the last address is 0
+NOTHING, SPARE = MOST_INPUTS + MOST_OUTPUTS, MOST_INPUTS + MOST_OUTPUTS + 1  # then 0, and that of a word nobody reads
+KEY = ADDRESSES + 8 * (SPARE + 1)
 REQUEST_BYTES = KEY + 8 + 8 * MOST_INPUTS * (2 + MOST_AXES)
 
 # Of a plan: the key, what the outputs are like, and the job of a small call (kernel 0: there is none).

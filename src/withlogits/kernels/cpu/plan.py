@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from withlogits.options import FEW
 
 from . import compiler, pool
+from .job import SUM_JOB, SumSpec
 from .layout import Layout, Strides, address
 
 SMALL = 12_000  # elements: below, a second thread costs more than it brings, and so does letting other threads in
@@ -102,7 +103,7 @@ class Plan(Protocol):
 
     def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), /) -> Quick | None: ...
 
-    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), /) -> Any:
+    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), limits: Any = ..., /) -> Any:
         """What runs a small call as a whole (`small_plan.Small`); None if there is no such way."""
 
     def refused(self, labels: Array, weights: tuple[Array | None, ...], /) -> Exception:
@@ -122,12 +123,15 @@ def label_gradient_dtype(labels: str, logits: str) -> str:
 
 
 def total(losses: NDArray[np.float64]) -> float:
-    """The sum of float64 losses; infinite or NaN without a warning, as in IEEE arithmetic."""
+    """The sum of float64 losses side by side."""
     if losses.size <= FEW:
         few: list[float] = losses.ravel().tolist()
         return sum(few)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.add.reduce(losses, None))
+    found = ctypes.c_double()
+    compiler.SHORT(compiler.address(SumSpec()))(
+        SUM_JOB.fill(address(losses), ctypes.addressof(found)), NONE, ctypes.c_int64(losses.size)
+    )
+    return found.value
 
 
 @cache
@@ -144,13 +148,13 @@ class Kernel:
     `offsets` are those of the blocks that the two levels of a job cannot hold (nearly always one block, at 0).
     """
 
-    __slots__ = ("_multiple", "_work", "all", "alone", "at", "count", "head", "offsets", "small")
+    __slots__ = ("_multiple", "all", "alone", "at", "count", "head", "offsets", "small", "work")
 
     def __init__(self, spec: Any, head: bytes, count: int, work: int, multiple: int, offsets: Sequence[Any]) -> None:
         self.at = compiler.address(spec)
         self.alone = compiler.SHORT(self.at)
         self.all = ctypes.c_int64(count)  # ctypes takes its own numbers in half the time
-        self._multiple, self._work = multiple, work
+        self._multiple, self.work = multiple, work
         self.head, self.count, self.offsets = head, count, offsets
         self.small = work < SMALL
 
@@ -164,7 +168,7 @@ class Kernel:
         if self.small:
             wrong: int = self.alone(self.head + filled, NONE, self.all)
             return wrong
-        return pool.run(self.at, self.head + filled, self.count, self._work, self._multiple)
+        return pool.run(self.at, self.head + filled, self.count, self.work, self._multiple)
 
     def run_blocks(self, fill: Callable[..., bytes], slots: tuple[Any, ...], size: int) -> int:
         """Run on every block; how many labels were out of range.

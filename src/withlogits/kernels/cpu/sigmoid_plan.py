@@ -15,7 +15,7 @@ from withlogits.options import SigmoidOptions
 from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
 from .layout import Layout, address, two_levels
 from .plan import NONE, Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
-from .small_plan import Small
+from .small_plan import FEWEST, Limits, Small
 
 
 class Parts(NamedTuple):
@@ -180,7 +180,7 @@ class SigmoidPlan:
         """No small call is refused: labels are of any value, and weights are none."""
         return AssertionError(labels, weights)
 
-    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Small | None:
+    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), limits: Limits = FEWEST) -> Small | None:
         """Return what runs a small call for the value and the gradient of few elements without weights."""
         if not self.size or weights:
             return None
@@ -193,7 +193,7 @@ class SigmoidPlan:
         value = self._memory.allocator((), self.losses.layout.dtype) if reduced else self.losses
         divisor = float(self.size) if reduction == "mean" else 1.0
         small = Small("sigmoid", kernel, value, gradient, reduced, divisor)
-        return small if small.fits else None
+        return small if small.fits(limits) else None
 
 
 def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], Array]:

@@ -9,7 +9,17 @@ from withlogits.options import FEW, RANGES, SoftmaxOptions
 
 from . import compiler
 from .job import ROW_WEIGHTS_JOB, SMALL_JOB, SmallSpec
-from .plan import NONE, Allocator, Array, Kernel, Memory, Quick
+from .plan import NONE, SMALL, Allocator, Array, Kernel, Memory, Quick, heap
+
+
+class Limits(NamedTuple):
+    """What counts as a small call: up to so many rows, and fewer elements than this."""
+
+    rows: int = FEW
+    work: int = SMALL
+
+
+FEWEST = Limits()
 
 
 class Weights(NamedTuple):
@@ -18,6 +28,7 @@ class Weights(NamedTuple):
     length: int = 0
     size: int = 0  # bytes of one, float32 or float64
     step: int = 0  # bytes from one to the next
+    least: float | None = None  # that is allowed; None: what the name says
 
 
 class Small(NamedTuple):
@@ -32,25 +43,27 @@ class Small(NamedTuple):
     weights: tuple[Weights, ...] = (Weights(),) * len(SoftmaxOptions.WEIGHTS)
     weights_kernel: Kernel | None = None
 
-    @property
-    def fits(self) -> bool:
+    def fits(self, limits: Limits) -> bool:
         """Whether there are few elements, in one block."""
-        return self.kernel.at_once and self.kernel.count <= FEW
+        return len(self.kernel.offsets) == 1 and self.kernel.count <= limits.rows and self.kernel.work < limits.work
 
     def head(self) -> bytes:
         """Return all of the job but what each call fills."""
         kernel, of_rows = self.kernel, self.weights_kernel
+        allocate, release = heap()
         slots: dict[str, float] = {
             "kernel": kernel.at,
             "weights_kernel": 0 if of_rows is None else of_rows.at,
             "count": kernel.count,
             "reduced": self.reduced,
             "wide": self.value.layout.dtype == "float64",
+            "allocate": allocate,
+            "release": release,
             "divisor": self.divisor,
         }
         for name, weights in zip(SoftmaxOptions.WEIGHTS, self.weights, strict=True):
-            slots |= {f"{name}_{what}": number for what, number in weights._asdict().items()}
-            slots[f"{name}_least"] = RANGES.get(name, (0.0, ""))[0]
+            least = RANGES.get(name, (0.0, ""))[0] if weights.least is None else weights.least
+            slots |= {f"{name}_{what}": number for what, number in weights._replace(least=least)._asdict().items()}
         unused = bytes(8 * len(ROW_WEIGHTS_JOB.planned))
         return kernel.head + (unused if of_rows is None else of_rows.head) + SMALL_JOB.head(slots)
 

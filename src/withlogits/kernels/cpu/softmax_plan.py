@@ -19,7 +19,7 @@ from withlogits.options import FEW, SoftmaxOptions, check_weight_values
 from .job import FEW_CLASSES, ROW_WEIGHTS_JOB, SOFTMAX_JOB, STREAM, RowWeightsSpec, SoftmaxSpec
 from .layout import Layout, Strides, address, broadcast_strides, dense_strides, merged, two_levels, without
 from .plan import ONE_AT, Array, Kernel, Memory, Outcome, Quick, heap, label_gradient_dtype, loss_dtype, total
-from .small_plan import Small, Weights
+from .small_plan import FEWEST, Limits, Small, Weights
 
 
 class Parts(NamedTuple):
@@ -258,10 +258,10 @@ class SoftmaxPlan:
         small = self.small(for_logits, weights)
         return None if small is None else small.call(self._memory, self.refused)
 
-    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Small | None:
+    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), limits: Limits = FEWEST) -> Small | None:
         """Return what runs a small call for the value and the gradient of few rows, with these weights."""
         options, fit = self._options, self.fit
-        if not 0 < self.count <= FEW:
+        if not 0 < self.count <= limits.rows:
             return None
         row_shape = without(self._logits.shape, fit.axis)
         given = dict(zip(SoftmaxOptions.WEIGHTS, weights or (None,) * len(SoftmaxOptions.WEIGHTS), strict=True))
@@ -282,7 +282,7 @@ class SoftmaxPlan:
         value = self._memory.allocator((), dtype) if reduced else self.losses
         divisor = float(self.count) if mean else 1.0
         small = Small("softmax", kernel, value, gradient, reduced, divisor, read, weights_kernel)
-        return small if small.fits else None
+        return small if small.fits(limits) else None
 
     def _small_weights(self, name: str, layout: Layout | None) -> Weights | None:
         """Return how a small call reads these weights; None if it does not."""
