@@ -52,7 +52,7 @@ def test_checked() -> None:
         return loss(labels=Y, logits=x)
 
     np.testing.assert_array_equal(traced(tf.constant(X)), right)
-    with pytest.warns(withlogits.GuideWarning, match="WL101"):
+    with pytest.raises(withlogits.DiagnosisError, match=r"WL101, .*tf.math.log\(logits\)"):
         loss(labels=tf.constant(Y), logits=tf.constant(P))
     np.testing.assert_array_equal(loss(labels=tf.constant(Y), logits=tf.constant(X)), right)
 

@@ -10,12 +10,13 @@ from typing import Any
 import tensorflow as tf
 
 from withlogits import errors, formulas, shapes
-from withlogits.frameworks.tensorflow import checks, compiled, formula, namespace, private
+from withlogits.frameworks.tensorflow import checks, compiled, formula, namespace, native, private
 from withlogits.frameworks.tensorflow.checks import checked_labels, checked_logits, checked_weights
 from withlogits.options import Options, SoftmaxOptions, field_values, softmax_options
 
 Tensor = Any
 private.check_version()
+native.operations()  # so that a SavedModel that holds them can be loaded
 
 
 def loss(

@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from withlogits import shapes
-from withlogits.frameworks.tensorflow import formula, native, planner, private
+from withlogits.frameworks.tensorflow import calls, formula, native, private
 from withlogits.frameworks.tensorflow.checks import fit_of
 from withlogits.options import Options, SoftmaxOptions
 from withlogits.shapes import SoftmaxFit
@@ -66,13 +66,13 @@ def loss(
             by_logits = _gradient(upstream, logits, labels, given, text, [gradient])
         return by_logits, _by_labels(options, labels, logits, weights, upstream) if by_labels else None
 
-    private.record(value, [logits, labels], pull)
+    private.record("WithlogitsLoss", [value], [logits, labels], pull)
     return value
 
 
 @cache
 def _text(options: Options, names: tuple[str, ...], eager: bool, by_labels: bool) -> str:
-    return planner.call_text(options, names, strict=eager, labels=by_labels)
+    return calls.text_of(options, names, strict=eager, labels=by_labels)
 
 
 def _loss(logits: Tensor, labels: Tensor, weights: list[Tensor], text: str, fused: bool) -> Any:
@@ -133,7 +133,7 @@ def _by_labels(
 
 def _call_of(op: Any) -> tuple[Options, dict[str, Any], str]:
     text = op.get_attr("call").decode()
-    return *planner.options_of(text), text
+    return *calls.options_of(text), text
 
 
 def _weights(options: Options, call: dict[str, Any], inputs: list[Tensor]) -> tuple[Tensor | None, ...]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from withlogits import errors, formulas
 from withlogits.formulas import SigmoidArrays, SoftmaxArrays
-from withlogits.frameworks.tensorflow import namespace
+from withlogits.frameworks.tensorflow import calls, namespace, private
 from withlogits.frameworks.tensorflow.checks import has_values, is_exact
-from withlogits.options import Options
+from withlogits.options import Options, SoftmaxOptions
 from withlogits.shapes import SoftmaxFit
 
 Tensor = Any
@@ -76,7 +76,7 @@ def _adapted(
             None,
         )
     axis = options.axis if logits.shape.rank is None else fit.axis  # type: ignore[union-attr]
-    chosen, rows, restored = replace(fit.options, axis=axis), _rows(logits, axis), None
+    chosen, rows, restored = replace(fit.options, axis=axis), _row_shape(logits, axis), None
     if not chosen.sparse:
         if fit.one_row and labels.dtype.is_floating:
             labels = tf.cast(labels, loss_dtype(logits))  # its gradient is summed over the rows, and rounded only then
@@ -96,7 +96,7 @@ def _shape(x: Tensor) -> Any:
     return x.shape if x.shape.is_fully_defined() else tf.shape(x)
 
 
-def _rows(x: Tensor, axis: int) -> Any:
+def _row_shape(x: Tensor, axis: int) -> Any:
     """The shape of the rows."""
     if x.shape.is_fully_defined():
         return tuple(n for i, n in enumerate(x.shape) if i != axis % x.shape.rank)
@@ -106,33 +106,96 @@ def _rows(x: Tensor, axis: int) -> Any:
 
 def _losses(arrays: Any, options: Any) -> Tensor:
     """The losses of rows or elements."""
-    family: Callable[..., Any] = formulas.Softmax if isinstance(arrays, SoftmaxArrays) else formulas.Sigmoid
-    by_labels = arrays.labels.dtype.is_floating
+    names = tuple([name for name, array in zip(arrays._fields, arrays, strict=True) if array is not None])
+    text = calls.text_of(options, names, labels=arrays.labels.dtype.is_floating)
+    return _apply("WithlogitsRows", text, [array for array in arrays if array is not None])[0]
 
-    def formula(varied: tuple[Tensor, ...]) -> Any:
-        return family(namespace, arrays._replace(**dict(zip(("logits", "labels"), varied, strict=False))), options)
+
+class _Node(NamedTuple):
+    """A function of (text, inputs) that gives a list, and of (text, inputs, upstreams) that gives its derivatives."""
+
+    compute: Callable[[str, list[Tensor]], list[Tensor]]
+    pull: Callable[[str, list[Tensor], tuple[Tensor, ...]], list[Tensor]]
+    before: int  # how many inputs stand before the arrays; these, the logits and perhaps the labels have derivatives
+
+    def varied(self, text: str) -> int:
+        return self.before + 1 + int(calls.options_of(text)[1]["labels"])
+
+
+def _formula(text: str, inputs: list[Tensor]) -> Any:
+    options, call = calls.options_of(text)
+    softmax = isinstance(options, SoftmaxOptions)
+    arrays = (SoftmaxArrays if softmax else SigmoidArrays)(**dict(zip(call["weights"], inputs, strict=True)))
+    return (formulas.Softmax if softmax else formulas.Sigmoid)(namespace, arrays, options)  # type: ignore[arg-type]
+
+
+def _rows(text: str, inputs: list[Tensor]) -> list[Tensor]:
+    return [formulas.rounded(namespace, _formula(text, inputs).losses(), loss_dtype(inputs[0]))]
+
+
+def _pull_rows(text: str, inputs: list[Tensor], upstream: tuple[Tensor, ...]) -> list[Tensor]:
+    return _apply("WithlogitsSlopes", text, [*upstream, *inputs])
+
+
+def _slopes(text: str, inputs: list[Tensor]) -> list[Tensor]:
+    upstream, *arrays = inputs
+    by_labels = calls.options_of(text)[1]["labels"]
+    return list(_formula(text, arrays).gradients(upstream, True, by_labels)[: 1 + by_labels])
+
+
+def _pull_slopes(text: str, inputs: list[Tensor], directions: tuple[Tensor, ...]) -> list[Tensor]:
+    upstream, *arrays = inputs
+    rows = _formula(text, arrays)
+    first = _apply("WithlogitsSlopes", text, [tf.ones_like(upstream), *arrays])
+    parts = [times(wide(v), wide(g)) for v, g in zip(directions, first, strict=True)]
+    along = sum(parts[1:], parts[0])
+    if rows.axis is not None:
+        along = tf.reduce_sum(along, rows.axis)
+    second = rows.hessian_product(upstream, *directions, *(None,) * (2 - len(directions)))
+    return [tf.cast(along, upstream.dtype), *second[: len(directions)]]
+
+
+NODES = {"WithlogitsRows": _Node(_rows, _pull_rows, 0), "WithlogitsSlopes": _Node(_slopes, _pull_slopes, 1)}
+
+
+def _apply(name: str, text: str, inputs: list[Tensor]) -> list[Tensor]:
+    """Compute a node, whose derivatives are its own."""
+    node = NODES[name]
+    varied = node.varied(text)
+    if not tf.executing_eagerly():
+        return _in_graph(name, text, inputs)
+    fixed = inputs[varied:]
 
     @tf.custom_gradient
-    def losses(*varied: Tensor) -> Any:
-        def pull(upstream: Tensor) -> Any:
-            return gradients(upstream, *varied)
+    def computed(*given: Tensor) -> Any:
+        every = [*given, *fixed]
+        return node.compute(text, every), lambda *upstream: node.pull(text, every, upstream)
 
-        return formulas.rounded(namespace, formula(varied).losses(), loss_dtype(varied[0])), pull
+    return list(computed(*inputs[:varied]))
 
-    @tf.custom_gradient
-    def gradients(upstream: Tensor, *varied: Tensor) -> Any:
-        rows = formula(varied)
-        found = rows.gradients(upstream, True, by_labels)[: len(varied)]
 
-        def pull(*directions: Tensor) -> Any:
-            first = gradients(tf.ones_like(upstream), *varied)
-            slopes = [times(wide(v), wide(g)) for v, g in zip(directions, tf.nest.flatten(first), strict=True)]
-            along = sum(slopes[1:], slopes[0])
-            if rows.axis is not None:
-                along = tf.reduce_sum(along, rows.axis)
-            second = rows.hessian_product(upstream, *directions, *(None,) * (2 - len(varied)))
-            return tf.cast(along, upstream.dtype), *second[: len(varied)]
+def _in_graph(name: str, text: str, inputs: list[Tensor]) -> list[Tensor]:
+    """Tell tapes of the derivatives, and the graph itself, for whoever differentiates it later.
 
-        return found if by_labels else found[0], pull
+    TensorFlow's `custom_gradient` knows the tensors of the graph that was traced alone, and fails in others.
+    """
+    node = NODES[name]
+    with private.unrecorded():
+        results = node.compute(text, inputs)
+        found = private.named_node(name, text, [*results, *inputs])[: len(results)]
+    private.record(name, found, inputs[: node.varied(text)], lambda *upstream: node.pull(text, inputs, upstream))
+    return found
 
-    return losses(arrays.logits, arrays.labels) if by_labels else losses(arrays.logits)
+
+def _pulled_by_name(name: str) -> Callable[..., list[Any]]:
+    def pull(op: Any, *upstream: Tensor) -> list[Any]:
+        node, text = NODES[name], private.text_of(op)
+        results = 1 if name == "WithlogitsRows" else node.varied(text) - 1
+        derivatives = node.pull(text, list(op.inputs[results:]), upstream[:results])
+        return [None] * results + derivatives + [None] * (len(op.inputs) - results - len(derivatives))
+
+    return pull
+
+
+for _name in NODES:
+    tf.RegisterGradient(_name)(_pulled_by_name(_name))

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import json
 import math
-from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -19,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import errors, shapes
+from withlogits.frameworks.tensorflow import calls
 from withlogits.kernels import cpu
-from withlogits.kernels.cpu import compiler, pool
+from withlogits.kernels.cpu import buffers, compiler, pool
 from withlogits.kernels.cpu.job import SmallSpec
 from withlogits.kernels.cpu.layout import Layout, address, dense_strides
 from withlogits.kernels.cpu.op_layout import (
@@ -39,13 +38,8 @@ from withlogits.kernels.cpu.op_layout import (
 from withlogits.kernels.cpu.plan import Allocator, Plan, loss_dtype
 from withlogits.kernels.cpu.small_plan import Limits, Small
 from withlogits.options import (
-    SigmoidOptions,
     SoftmaxOptions,
     check_weight_values,
-    field_names,
-    field_values,
-    sigmoid_options,
-    softmax_options,
 )
 
 Array = NDArray[Any]
@@ -94,32 +88,11 @@ class ArrayMemory:
         return array
 
 
-def call_text(options: SoftmaxOptions | SigmoidOptions, weights: tuple[str, ...], **more: Any) -> str:
-    """Return the `call` attribute: the options by name, and which weights there are."""
-    return json.dumps(
-        {**dict(zip(field_names(options, ""), field_values(options), strict=True)), "weights": weights, **more}
-    )
-
-
-@cache
-def options_of(text: str) -> tuple[SoftmaxOptions | SigmoidOptions, dict[str, Any]]:
-    """Return the options of a `call` attribute, and what it says besides."""
-    call = json.loads(text)
-    kind = SoftmaxOptions if "sparse" in call else SigmoidOptions
-    values = tuple([call.pop(name) for name in field_names(kind, "")])
-    return (softmax_options if kind is SoftmaxOptions else sigmoid_options)(values), call
-
-
-def summed(options: SoftmaxOptions) -> SoftmaxOptions:
-    """Return the options with another reduction."""
-    return softmax_options((*field_values(options)[:-1], "sum"))
-
-
 class OpPlan:
     """One operation for inputs of given dtypes and shapes."""
 
     def __init__(self, text: str, outputs: int, given: Given) -> None:
-        self.options, call = options_of(text)
+        self.options, call = calls.options_of(text)
         self._strict, self._names, self._given = call["strict"], tuple(call["weights"]), given
         self._of_gradient = len(given) > 2 + len(self._names)
         self._first = 1 if self._of_gradient else 0
@@ -175,7 +148,7 @@ class OpPlan:
             options = self.options
             if not isinstance(options, SoftmaxOptions) or options.reduction != "none" or "sample_weight" in weights:
                 return None, []
-            plan = cpu.plan_loss(summed(options), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]])
+            plan = cpu.plan_loss(calls.summed(options), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]])
             weights, places = {**weights, "sample_weight": self._given[0]}, {**places, "sample_weight": 0}
             value, gradient = SPARE, MOST_INPUTS
         layouts = tuple([_layout(*weights[name]) if name in weights else None for name in names]) if weights else ()
@@ -202,6 +175,8 @@ class OpPlan:
             _array(_word(request, ADDRESSES + 8 * (MOST_INPUTS + i)), DTYPES[number], shape)
             for i, (number, shape, _) in enumerate(self.outputs)
         ]
+        for each in outputs:
+            buffers.advise_large_pages(address(each), each.nbytes)
         logits, labels, *rest = inputs[self._first :]
         weights = dict(zip(self._names, rest, strict=False))
         for name, weight in weights.items():
