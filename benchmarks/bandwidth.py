@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import time
 from collections.abc import Callable
@@ -41,7 +42,6 @@ def measure(threads: int, seconds: float = 3.0) -> dict[str, float]:
     if stream is not None:
         begins = (source.ctypes.data, target.ctypes.data)
         jobs = [(begins[0] + begin, begins[1] + begin, end - begin) for begin, end in parts]
-        stream(*jobs[0])  # compiles
         copies["streaming"] = (lambda job: stream(*job), jobs)
     reads = {
         "maximum": (np.max, [floats[part] for part in slices(4)]),
@@ -71,33 +71,49 @@ def _aligned(size: int) -> np.ndarray:
     return buffer[start : start + size]
 
 
-def _streaming_copy() -> Callable[[int, int, int], None] | None:
-    """A copy between two addresses past the cache, of a multiple of four pages; None without Numba."""
+def _streaming_copy() -> Callable[[int, int, int], object] | None:
+    """A copy between two addresses past the cache, of a multiple of four pages; None without llvmlite."""
     try:
-        import numba
-        from llvmlite import ir
-        from numba.core import types
-        from numba.extending import intrinsic
+        import llvmlite  # noqa: F401
     except ImportError:
         return None
+    from withlogits.kernels.cpu import compiler, target
 
-    @intrinsic
-    def copy_line(context, source, target):
-        def emit(context, builder, signature, arguments):
-            line = ir.VectorType(ir.IntType(64), LINE // 8).as_pointer()
-            source, target = (builder.inttoptr(address, line) for address in arguments)
-            store = builder.store(builder.load(source, align=LINE), target, align=LINE)
-            # LLVM's word for a store past the cache; its operand is a constant 1.
-            store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64), emit
-
-    @numba.njit(nogil=True)
-    def copy(source, target, size):
-        for block in range(0, size, TOGETHER * PAGE):
-            for offset in range(block, block + PAGE, LINE):
-                for page in range(TOGETHER):
-                    copy_line(source + offset + page * PAGE, target + offset + page * PAGE)
-
-    return copy
+    lines = "\n".join(
+        f"""
+        %s{page} = getelementptr i8, i8* %source, i64 %o{page}
+        %t{page} = getelementptr i8, i8* %target, i64 %o{page}
+        %p{page} = bitcast i8* %s{page} to <8 x i64>*
+        %q{page} = bitcast i8* %t{page} to <8 x i64>*
+        %v{page} = load <8 x i64>, <8 x i64>* %p{page}, align {LINE}
+        store <8 x i64> %v{page}, <8 x i64>* %q{page}, align {LINE}, !nontemporal !0"""
+        for page in range(TOGETHER)
+    )
+    offsets = "\n".join(f"%o{page} = add i64 %at, {page * PAGE}" for page in range(TOGETHER))
+    text = f"""
+    define void @streaming_copy(i8* noalias %source, i8* noalias %target, i64 %size) {{
+    entry:
+        br label %block
+    block:
+        %begin = phi i64 [0, %entry], [%next, %ended]
+        %more = icmp slt i64 %begin, %size
+        br i1 %more, label %page, label %end
+    page:
+        %line = phi i64 [0, %block], [%following, %page]
+        %at = add i64 %begin, %line
+        {offsets}
+        {lines}
+        %following = add i64 %line, {LINE}
+        %inside = icmp slt i64 %following, {PAGE}
+        br i1 %inside, label %page, label %ended
+    ended:
+        %next = add i64 %begin, {TOGETHER * PAGE}
+        br label %block
+    end:
+        ret void
+    }}
+    !0 = !{{i32 1}}
+    """  # the metadata is LLVM's word for a store past the cache
+    host = target.host()
+    address = compiler.loaded(compiler.optimized(text, host), "streaming_copy", host)
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(address)

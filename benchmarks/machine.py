@@ -14,7 +14,7 @@ from typing import Any
 DISTRIBUTIONS = (
     "withlogits",
     "numpy",
-    "numba",
+    "llvmlite",
     "torch",
     "tensorflow",
     "tensorflow-cpu",

@@ -35,7 +35,7 @@ LONGEST = (
     "frameworks/test_torch_onnx.py",
     "kernels/cuda/test_compiled.py",
 )
-ENGINES = {"reference": "withlogits.reference", "numba": "withlogits.kernels.cpu"}
+ENGINES = {"reference": "withlogits.reference", "compiled": "withlogits.kernels.cpu"}
 
 
 def pytest_configure() -> None:
@@ -65,8 +65,8 @@ def torch_begins_with_the_same_numbers() -> None:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Each engine in turn, which the public functions then use too."""
-    if request.param == "numba" and importlib.util.find_spec("numba") is None:
-        pytest.skip("withlogits.kernels.cpu cannot be imported: there is no Numba")
+    if request.param == "compiled" and importlib.util.find_spec("llvmlite") is None:
+        pytest.skip("withlogits.kernels.cpu cannot be imported: there is no llvmlite")
     module = importlib.import_module(ENGINES[request.param])
     monkeypatch.setattr(withlogits.engine, "select", lambda: module)
     monkeypatch.setattr(numpy, "_calls", {})  # planned by the other engine

@@ -39,7 +39,7 @@ def blocked(*names: str) -> str:
     return BLOCKED.format(blocked=set(names))
 
 
-@pytest.mark.parametrize(("wish", "name"), [("", "numba"), ("numba", "numba"), ("reference", "reference")])
+@pytest.mark.parametrize(("wish", "name"), [("", "compiled"), ("compiled", "compiled"), ("reference", "reference")])
 def test_the_engine_of_the_environment(monkeypatch: pytest.MonkeyPatch, wish: str, name: str) -> None:
     monkeypatch.setattr(engine, "_chosen", None)
     monkeypatch.setenv("WITHLOGITS_ENGINE", wish)
@@ -52,16 +52,15 @@ def test_the_engine_of_the_environment(monkeypatch: pytest.MonkeyPatch, wish: st
 def test_an_unknown_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_chosen", None)
     monkeypatch.setenv("WITHLOGITS_ENGINE", "cuda")
-    expected = "WITHLOGITS_ENGINE is 'cuda'; expected 'numba' or 'reference'; unset it to choose by itself"
+    expected = "WITHLOGITS_ENGINE is 'cuda'; expected 'compiled' or 'reference'; unset it to choose by itself"
     for _ in range(2):
         with pytest.raises(ValueError, match=f"^{expected}$"):
             withlogits.softplus(1.0)
 
 
-@pytest.mark.parametrize("missing", ["numba", "llvmlite"])
-def test_without_numba_the_reference_computes_and_it_is_said_once(missing: str) -> None:
+def test_without_llvmlite_the_reference_computes_and_it_is_said_once() -> None:
     out = run(
-        blocked(missing)
+        blocked("llvmlite")
         + CALL
         + """
 import threading
@@ -79,8 +78,8 @@ print(withlogits.engine.select().NAME)
     assert out.splitlines() == [
         "1 RuntimeWarning",
         (
-            f"withlogits computes with plain NumPy, many times slower than it could, since {missing} cannot be found; "
-            "install it with: pip install numba"
+            "withlogits computes with plain NumPy, many times slower than it could, since llvmlite cannot be found; "
+            "install it with: pip install llvmlite"
         ),
         "[1.31326169] [[-0.73105858  0.73105858]]",
         "reference",
@@ -88,13 +87,13 @@ print(withlogits.engine.select().NAME)
 
 
 def test_the_reference_that_was_asked_for_is_no_news() -> None:
-    code = blocked("numba") + "import warnings; warnings.simplefilter('error')\n" + CALL + "print(call()[0])"
+    code = blocked("llvmlite") + "import warnings; warnings.simplefilter('error')\n" + CALL + "print(call()[0])"
     assert run(code, env=environment(WITHLOGITS_ENGINE="reference")) == "[1.31326169]\n"
 
 
-def test_numba_that_was_asked_for_and_is_missing_is_an_error() -> None:
+def test_llvmlite_that_was_asked_for_and_is_missing_is_an_error() -> None:
     code = (
-        blocked("numba")
+        blocked("llvmlite")
         + CALL
         + """
 try:
@@ -103,35 +102,34 @@ except ImportError as error:
     print(error)
 """
     )
-    assert run(code, env=environment(WITHLOGITS_ENGINE="numba")) == (
-        "WITHLOGITS_ENGINE is 'numba', but numba cannot be found; install it with: pip install numba\n"
+    assert run(code, env=environment(WITHLOGITS_ENGINE="compiled")) == (
+        "WITHLOGITS_ENGINE is 'compiled', but llvmlite cannot be found; install it with: pip install llvmlite\n"
     )
 
 
-def test_settings_work_without_numba() -> None:
+def test_settings_work_without_llvmlite() -> None:
     """They concern the compiled engine, but a program may set them wherever it runs."""
-    code = blocked("numba", "llvmlite") + (
+    code = blocked("llvmlite") + (
         "import withlogits\n"
         "withlogits.set_num_threads(2)\nwithlogits.set_recycling_limit(0)\nprint(withlogits.get_num_threads())\n"
         "print(withlogits.engine.describe())"
     )
     out = run(code, env=environment(WITHLOGITS_ENGINE=None)).splitlines()
-    assert out == ["2", "{'engine': 'reference', 'threads': 2, 'why': 'numba cannot be found'}"]
+    assert out == ["2", "{'engine': 'reference', 'threads': 2, 'why': 'llvmlite cannot be found'}"]
 
 
 def test_describe_names_what_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setattr(engine, "_chosen", None)
-    monkeypatch.setenv("WITHLOGITS_ENGINE", "numba")
+    monkeypatch.setenv("WITHLOGITS_ENGINE", "compiled")
     monkeypatch.setenv("WITHLOGITS_CACHE_DIR", str(tmp_path))
     facts = engine.describe()
     assert list(facts) == [
-        "engine", "threads", "numba", "llvmlite", "processor", "simd bits", "cache folder", "recycling limit",
+        "engine", "threads", "llvmlite", "processor", "simd bits", "cache folder", "recycling limit",
     ]  # fmt: skip
     import llvmlite
-    import numba
 
-    assert (facts["numba"], facts["llvmlite"]) == (numba.__version__, llvmlite.__version__)
-    assert facts["engine"] == "numba"
+    assert facts["llvmlite"] == llvmlite.__version__
+    assert facts["engine"] == "compiled"
     assert facts["threads"] == withlogits.get_num_threads()
     assert facts["simd bits"] in (128, 256, 512)
     assert facts["processor"] == compiler.processor()[0]

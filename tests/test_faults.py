@@ -149,7 +149,7 @@ def test_an_error_of_the_engine_keeps_its_text(
 ) -> None:
     """It is no label out of range, whatever the shape of the labels."""
     plan = pytest.importorskip("withlogits.kernels.cpu.softmax_plan").SoftmaxPlan
-    if withlogits.engine.select().NAME != "numba":
+    if withlogits.engine.select().NAME != "compiled":
         pytest.skip("there are no kernels")
     labels, logits = array(Y.reshape(shape)), array(np.tile(X, 2))  # a kind of call that no other test makes
 

@@ -117,7 +117,7 @@ CONFIGURATION = """
 strict = true
 [mypy-withlogits.*]
 follow_imports = silent
-[mypy-torch.*,numba.*,llvmlite.*,matplotlib.*]
+[mypy-torch.*,llvmlite.*,matplotlib.*]
 follow_imports = skip
 [mypy-torch,torch._C.*,torch._tensor,torch.nn.modules.*,torch.nn.parameter,torch.autograd.*]
 follow_imports = normal

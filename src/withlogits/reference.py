@@ -1,4 +1,4 @@
-"""The engine where Numba cannot be had, and the oracle of the kernels' tests: `formulas` on NumPy arrays.
+"""The engine where llvmlite cannot be had, and the oracle of the kernels' tests: `formulas` on NumPy arrays.
 
 Float64 inside, and one rounding to the result's dtype at the end. Speed is not its aim.
 """

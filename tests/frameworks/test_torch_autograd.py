@@ -289,7 +289,7 @@ def test_no_gradient_where_none_is_asked(case: Case) -> None:
 def test_the_kernels_make_only_the_gradients_that_are_asked_for(
     case: Case, wrt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = pytest.importorskip("withlogits.kernels.cpu.job", reason="there is no Numba, so there are no kernels")
+    job = pytest.importorskip("withlogits.kernels.cpu.job", reason="there is no llvmlite, so there are no kernels")
     made: set[str] = set()
 
     def watched(fill: Any, *places: int) -> Any:

@@ -221,7 +221,7 @@ def test_the_guide_takes_tensors_of_a_gpu() -> None:
     assert evaluated.to_dict() == withlogits.evaluate(labels.cpu(), logits.cpu()).to_dict()
 
 
-def test_without_numba_the_gpu_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_llvmlite_the_gpu_computes_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(withlogits.engine, "select", lambda: reference)
     logits = torch.randn(6, 5)
     labels = torch.randint(0, 5, (6,))

@@ -70,8 +70,8 @@ def test_the_first_call_of_all_may_be_one_that_is_compiled() -> None:
     assert out == "[-0.375, 0.125, 0.125, 0.125]\n"
 
 
-def test_without_numba_the_formulas_compute(tmp_path: Any) -> None:
-    """WITHLOGITS_ENGINE=reference: every case, with its gradients, is that of the kernels; and no Numba is loaded."""
+def test_without_llvmlite_the_formulas_compute(tmp_path: Any) -> None:
+    """WITHLOGITS_ENGINE=reference: every case, with its gradients, is that of the kernels; llvmlite is not loaded."""
     code = """
         import sys
         import numpy as np, torch
@@ -82,7 +82,7 @@ def test_without_numba_the_formulas_compute(tmp_path: Any) -> None:
                 for i, t in enumerate(differentiated(case, *case.tensors(dtype, grad=True))):
                     kept[f"{case}|{dtype}|{i}"] = t.numpy()
         np.savez(sys.argv[1], **kept)
-        print("numba" in sys.modules)
+        print("llvmlite" in sys.modules)
     """
     assert run_with_cases(code, str(tmp_path / "kept.npz"), WITHLOGITS_ENGINE="reference") == "False\n"
     with np.load(tmp_path / "kept.npz") as kept:

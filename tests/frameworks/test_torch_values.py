@@ -47,8 +47,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Call
     """A context in which losses are computed in this way: by kernels, operators on kernels, operators on formulas."""
     from withlogits import reference
 
-    if request.param != "formulas" and withlogits.engine.select().NAME != "numba":
-        pytest.skip("there is no Numba, so there are no kernels")
+    if request.param != "formulas" and withlogits.engine.select().NAME != "compiled":
+        pytest.skip("there is no llvmlite, so there are no kernels")
 
     @contextlib.contextmanager
     def enter() -> Any:

@@ -318,26 +318,6 @@ def test_arrays_that_live_until_the_end_end_quietly() -> None:
     assert out == "end\n"
 
 
-def test_a_result_that_outlives_the_module_ends_quietly() -> None:
-    """A compiled function of the caller keeps his globals until those of this package are gone."""
-    pytest.importorskip("numba")
-    out = run(
-        """
-        import numba
-        import numpy as np
-        import withlogits
-
-        @numba.njit
-        def largest(x):
-            return x.max()
-
-        result = withlogits.softmax(np.zeros((1024, 1024), "f"))
-        print(largest(result) > 0)
-        """
-    )
-    assert out == "True\n"
-
-
 @pytest.mark.parametrize(("given", "limit"), [(None, 512 << 20), ("", 512 << 20), ("0", 0), ("1000", 1000)])
 def test_the_limit_of_the_environment(given: str | None, limit: int) -> None:
     code = "import withlogits.engine\nprint(withlogits.engine.describe()['recycling limit'])"

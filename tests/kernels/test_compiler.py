@@ -244,15 +244,6 @@ def test_simd_bits() -> None:
     assert compiler.simd_bits("") == 128
 
 
-def test_losses_import_no_numba_cached_or_not(tmp_path: Path) -> None:
-    env = environment(WITHLOGITS_CACHE_DIR=str(tmp_path))
-    told = "print('numba' in sys.modules)"
-    first = run(USE + told, env=env).splitlines()
-    second = run(USE + told, env=env).splitlines()
-    assert first == second
-    assert second[1] == "False"
-
-
 def test_two_processes_that_fill_one_empty_cache(tmp_path: Path) -> None:
     env = environment(WITHLOGITS_CACHE_DIR=str(tmp_path))
     waiting = USE.replace("loss =", "from withlogits.kernels.cpu import compiler; input()\nloss =")

@@ -86,6 +86,9 @@ def test_weights_are_read_and_checked_at_each_call(make: Callable[..., Any]) -> 
     weight[3] = -1.0
     with pytest.raises(ValueError, match=r"^class_weight\[3\] is -1\.0, where a finite weight"):
         LOSSES["sparse"](**arrays)
+    weight[3] = np.inf
+    with pytest.raises(ValueError, match=r"^class_weight\[3\] is inf, where a finite weight"):
+        LOSSES["sparse"](**arrays)
     weight[3], sample[2] = 1.0, np.nan
     with pytest.raises(ValueError, match=r"^sample_weight\[2\] is nan, where a finite weight"):
         LOSSES["sparse"](**arrays)

@@ -1,4 +1,4 @@
-"""What a kernel is compiled for (its spec) and what a call hands it (its job). Without Numba: cached kernels need none.
+"""What a kernel is compiled for (its spec) and what a call hands it (its job). Cached kernels need no compiler.
 
 Every kernel is `kernel(job, start, stop)`: it does the rows (or blocks) start to stop of the job whose slots lie at the
 address `job`, and returns how many of their labels were out of range. A job is nothing but numbers and addresses; the
