@@ -1,4 +1,7 @@
-"""`python -m benchmarks [speed|accuracy|memory|startup|pytorch|tensorflow|gpu|all] [options]`; speed if nothing is said."""
+"""`python -m benchmarks [NAME] [options]`; NAME is one of these, and speed if nothing is said.
+
+speed, accuracy, memory, startup, pytorch, tensorflow, gpu, all
+"""
 
 from __future__ import annotations
 

@@ -407,6 +407,22 @@ def test_a_mirrored_strategy_on_two_devices() -> None:
     assert processes.run(MIRRORED, env=env).splitlines()[-1] == "True True"
 
 
+LEFT_AT_WORK = """
+    import tensorflow as tf, withlogits as wl
+    x, y = tf.random.normal((512, 1000)), tf.zeros(512, tf.int32)
+    data = tf.data.Dataset.from_tensors((x, y)).repeat().map(
+        lambda x, y: wl.sparse_softmax_cross_entropy_with_logits(labels=y, logits=x), num_parallel_calls=2
+    ).prefetch(4)
+    losses = iter(data)
+    print(float(next(losses)[0]) > 0.0)
+"""
+
+
+def test_the_interpreter_ends_while_threads_are_at_work() -> None:
+    env = processes.environment(TF_CPP_MIN_LOG_LEVEL="3")
+    assert processes.run(LEFT_AT_WORK, env=env) == "True\n"
+
+
 def test_keras_fit() -> None:
     """A loss of Keras's form; mixed precision, whole graphs and eager steps learn the same."""
     keras = pytest.importorskip("keras", reason="Keras is not installed: pip install keras")

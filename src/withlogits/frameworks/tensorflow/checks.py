@@ -10,6 +10,7 @@ import tensorflow as tf
 from withlogits import errors, options, shapes
 from withlogits.errors import Shape
 from withlogits.frameworks import refuse_other_frameworks
+from withlogits.memo import keep
 from withlogits.options import Options, SoftmaxOptions
 from withlogits.shapes import SoftmaxFit
 
@@ -19,6 +20,7 @@ FLOATS = frozenset((tf.float16, tf.bfloat16, tf.float32, tf.float64))
 INTEGERS = frozenset(getattr(tf, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 REALS = FLOATS | INTEGERS | {tf.bool}
 FAR = 1 << 40
+_fits: dict[Any, SoftmaxFit | None] = {}
 
 
 class Unknown(int):
@@ -113,11 +115,14 @@ def check_out(out: Any, wrt: tuple[str, ...], logits: Tensor) -> None:
 
 def fit_of(chosen: Options, labels: Tensor, logits: Tensor) -> SoftmaxFit | None:
     """How labels fit logits, as far as their shapes are known; None for the sigmoid family. Raises if they do not."""
+    key = chosen, labels.dtype, labels.shape, logits.shape
+    if key in _fits:
+        return _fits[key]
     x, z = _matched(chosen, labels, logits)
     if isinstance(chosen, SoftmaxOptions):
-        return shapes.softmax_fit(chosen, z, x, labels.dtype.name)
+        return keep(_fits, key, shapes.softmax_fit(chosen, z, x, labels.dtype.name))
     shapes.check_sigmoid_labels(z, x)
-    return None
+    return keep(_fits, key, None)
 
 
 def is_exact(*tensors: Tensor) -> bool:

@@ -7,7 +7,9 @@ withlogits has been imported.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from withlogits.kernels.cpu.target import host
 
 Tensor = Any
 INVALID_ARGUMENT, INTERNAL = 3, 13
+PATIENCE = 10.0  # seconds, at the interpreter's end
 LIBRARIES = ("libtensorflow_framework.so.2", "libtensorflow_framework.2.dylib")
 REALS = "bool, int8, int16, int32, int64, uint8, uint16, uint32, uint64, half, bfloat16, float, double"
 ATTRIBUTES = (
@@ -66,9 +69,22 @@ def _table(runtime: Any) -> Any:
     own, attribute = ctypes.CDLL(None), ctypes.create_string_buffer(b"call")
     planned = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(_answerer(runtime))
     words = [_address(getattr(runtime if name.startswith("TF_") else own, name)) for name in FUNCTIONS]
-    table = (ctypes.c_int64 * len(TABLE))(*words, _address(planned), ctypes.addressof(attribute))
+    table = (ctypes.c_int64 * len(TABLE))(*words, _address(planned), 0, ctypes.addressof(attribute))
     _kept.extend((table, attribute, planned))
+    atexit.register(_close, table, _address(own.sched_yield))
     return table
+
+
+def _close(table: Any, nothing: int) -> None:
+    """Keep the runtime's threads out of an interpreter that ends, and wait for those inside.
+
+    They could not get its lock any more, and whoever waits for their operations would wait for ever.
+    """
+    planner_at, active = (list(TABLE).index(name) for name in ("planner", "active"))
+    table[planner_at] = nothing  # a function that returns 0
+    end = time.monotonic() + PATIENCE
+    while table[active] and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def _address(function: Any) -> int:

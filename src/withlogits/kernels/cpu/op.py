@@ -104,7 +104,13 @@ def compute(state: Value, context: Value, _: Value) -> Value:
 
 def _caller(table: Value) -> RuntimeCall:
     def call(name: str, *args: Value | int) -> Value:
-        return simd.call(_word(table, name), *[integer(argument) for argument in args])
+        planned = name == "planner"
+        if planned:  # first the count, then the address: who changes that can wait until nobody has the one before
+            simd.atomic_add(table + TABLE["active"], 1)
+        found = simd.call(_word(table, name), *[integer(argument) for argument in args])
+        if planned:
+            simd.atomic_add(table + TABLE["active"], -1)
+        return found
 
     return call
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 
 from .job import SMALL_JOB
 
-# Of TensorFlow's C interface and the C library, in the order of the table; behind them that of ours, and a string
+# Of TensorFlow's C interface and the C library, in the order of the table; behind them our planner, how many
+# requests are with it, and a string
 FUNCTIONS = (
     "TF_NewStatus", "TF_DeleteStatus", "TF_SetStatus", "TF_NumInputs", "TF_NumOutputs", "TF_GetInput", "TF_NumDims",
     "TF_Dim", "TF_TensorType", "TF_TensorData", "TF_DeleteTensor", "TF_AllocateOutput",
     "TF_ForwardInputOrAllocateOutput", "TF_OpKernelContext_Failure", "TF_OpKernelConstruction_GetAttrString", "calloc",
     "memcpy",
 )  # fmt: skip
-TABLE = {name: 8 * i for i, name in enumerate((*FUNCTIONS, "planner", "attribute"))}
+TABLE = {name: 8 * i for i, name in enumerate((*FUNCTIONS, "planner", "active", "attribute"))}
 
 # Of a state
 TABLE_AT, PLANS, MOST_PLANS = 0, 8, 32
