@@ -72,7 +72,12 @@ def test_values_and_gradients_are_those_of_numpy(case: Case, dtype: str, way: st
     assert_ulps(of(case, options)(labels, logits), got[0], 0)  # without a tape too
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "way"),
+    [(case, way) for way, cases in (("kernels", CASES), ("formulas", FEW)) for case in cases],
+    ids=str,
+    indirect=["way"],
+)
 def test_in_a_function_of_any_shape(case: Case, way: str) -> None:
     """Nothing is known when the graph is made but dtypes, and all of it is when it runs."""
     labels, logits, options = arguments(case)
