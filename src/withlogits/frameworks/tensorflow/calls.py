@@ -32,6 +32,7 @@ def options_of(text: str) -> tuple[Options, dict[str, Any]]:
     return (softmax_options if kind is SoftmaxOptions else sigmoid_options)(values), call
 
 
-def summed(options: SoftmaxOptions) -> SoftmaxOptions:
+def summed(options: Options) -> Options:
     """Return the options with another reduction."""
-    return softmax_options((*field_values(options)[:-1], "sum"))
+    make = softmax_options if isinstance(options, SoftmaxOptions) else sigmoid_options
+    return make((*field_values(options)[:-1], "sum"))

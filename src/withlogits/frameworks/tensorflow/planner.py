@@ -138,17 +138,18 @@ class OpPlan:
     def _small(self, weights: dict[str, Any]) -> tuple[Small | None, list[int]]:
         """What runs a small call, and where the addresses of its filled slots are; None if there is no such way.
 
-        The gradient is that of a sum with the upstream gradient as the weights of the rows.
+        The gradient is that of a sum with the upstream gradient as the weights of the losses.
         """
         names = self.options.WEIGHTS
         places = {name: i for i, name in enumerate(self._names, self._first + 2)}
         plan, value = self._plan, MOST_INPUTS
         gradient = MOST_INPUTS + 1 if len(self.outputs) > 1 else NOTHING
         if self._of_gradient:
-            options = self.options
-            if not isinstance(options, SoftmaxOptions) or options.reduction != "none" or "sample_weight" in weights:
+            if self.options.reduction != "none" or "sample_weight" in weights:
                 return None, []
-            plan = cpu.plan_loss(calls.summed(options), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]])
+            plan = cpu.plan_loss(
+                calls.summed(self.options), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]]
+            )
             weights, places = {**weights, "sample_weight": self._given[0]}, {**places, "sample_weight": 0}
             value, gradient = SPARE, MOST_INPUTS
         layouts = tuple([_layout(*weights[name]) if name in weights else None for name in names]) if weights else ()

@@ -10,12 +10,12 @@ import numpy as np
 
 from withlogits import shapes
 from withlogits.memo import keep
-from withlogits.options import SigmoidOptions
+from withlogits.options import SigmoidOptions, SoftmaxOptions
 
 from .job import BLOCK, SIGMOID_JOB, STREAM, SigmoidSpec
-from .layout import Layout, address, two_levels
+from .layout import Layout, address, dense_strides, two_levels
 from .plan import NONE, Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
-from .small_plan import FEWEST, Limits, Small
+from .small_plan import FEWEST, Limits, Small, Weights
 
 
 class Parts(NamedTuple):
@@ -181,18 +181,32 @@ class SigmoidPlan:
         return AssertionError(labels, weights)
 
     def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), limits: Limits = FEWEST) -> Small | None:
-        """Return what runs a small call for the value and the gradient of few elements without weights."""
-        if not self.size or weights:
+        """Return what runs a small call for the value and the gradient of few elements.
+
+        Its weights are none; beyond the fewest elements also sample weights of a sum, one for each element.
+        """
+        sample, shape = weights[1] if len(weights) > 1 and weights[0] is None else None, self._logits.shape
+        dense = sample is not None and sample == Layout(shape, dense_strides(shape, sample.itemsize), sample.dtype)
+        weighted_mean = bool(weights) and self._options.reduction == "mean"  # whose divisor the weights decide
+        if not self.size or weighted_mean or (weights and not (dense and limits != FEWEST)):
             return None
+        read, copied = (Weights(),) * len(SoftmaxOptions.WEIGHTS), None
+        if sample is not None:
+            read = (Weights(), Weights(self.size, sample.itemsize, sample.itemsize), Weights())
+            copied = Layout(shape, dense_strides(shape, 8), "float64")
         reduction, gradient = self._options.reduction, self.gradients if for_logits else None
         reduced = reduction != "none"
         parts = Parts(
-            self._logits, self._labels, None if reduced else self.losses.layout, gradient.layout if gradient else None
+            self._logits,
+            self._labels,
+            None if reduced else self.losses.layout,
+            gradient.layout if gradient else None,
+            sample_weight=copied,
         )
         kernel = sigmoid_kernel("loss", self._options.label_smoothing, parts)
         value = self._memory.allocator((), self.losses.layout.dtype) if reduced else self.losses
         divisor = float(self.size) if reduction == "mean" else 1.0
-        small = Small("sigmoid", kernel, value, gradient, reduced, divisor)
+        small = Small("sigmoid", kernel, value, gradient, reduced, divisor, read)
         return small if small.fits(limits) else None
 
 
