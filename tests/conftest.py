@@ -24,6 +24,8 @@ LONGEST = (
     "guide/test_any_arrays.py",
     "guide/test_corpus.py",
     "frameworks/test_torch_autograd.py",
+    "frameworks/test_tensorflow.py",
+    "frameworks/test_tensorflow_graphs.py",
     "statistics/test_kernels.py",
     "test_accuracy.py",
     "test_class_offset.py",

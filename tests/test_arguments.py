@@ -677,7 +677,7 @@ def test_out_must_not_overlap_in_part() -> None:
 
 @pytest.mark.parametrize(
     ("package", "framework"),
-    [("tensorflow.python.ops", "TensorFlow"), ("keras.src.backend", "Keras")],
+    [("keras.src.backend", "Keras")],
 )
 @pytest.mark.parametrize("place", ["labels", "logits", "sample_weight", "class_weight"])
 def test_arrays_of_other_frameworks(package: str, framework: str, place: str) -> None:
@@ -693,7 +693,10 @@ def test_arrays_of_other_frameworks(package: str, framework: str, place: str) ->
         )
 
 
-@pytest.mark.parametrize(("package", "framework"), [("torch", "PyTorch"), ("jax", "JAX"), ("jaxlib._jax", "JAX")])
+@pytest.mark.parametrize(
+    ("package", "framework"),
+    [("torch", "PyTorch"), ("jax", "JAX"), ("jaxlib._jax", "JAX"), ("tensorflow.python.ops", "TensorFlow")],
+)
 @pytest.mark.parametrize("place", ["labels", "sample_weight", "class_weight"])
 def test_arrays_of_a_served_framework_beside_numpy_logits(place: str, package: str, framework: str) -> None:
     theirs = type("Tensor", (), {"__module__": package, "__array__": lambda self: Z})

@@ -243,6 +243,23 @@ def test_jax_validates_times_and_reports(
         jax.main(["--rounds", "2", "--budget", "0.01", "--output", str(tmp_path)])
 
 
+def test_tensorflow_validates_times_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_bandwidth: None, threads_as_before: None
+) -> None:
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed: pip install tensorflow-cpu")
+    tensorflow = module("tensorflow")
+    monkeypatch.setattr(tensorflow, "SHAPES", ((6, 5),))
+    assert tensorflow.main(["--rounds", "2", "--budget", "0.01", "--output", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "tensorflow.json").read_text())
+    assert len(result["cases"]) == 12
+    assert all(len(case["times"]) == 4 for case in result["cases"])
+    assert sum(" | 6 × 5 | " in line for line in (tmp_path / "tensorflow.md").read_text().splitlines()) == 12
+    right = tensorflow.LOSSES["sparse"]["withlogits"]
+    monkeypatch.setitem(tensorflow.LOSSES["sparse"], "withlogits", lambda *given: 1.001 * right(*given))
+    with pytest.raises(AssertionError, match="Not equal to tolerance"):
+        tensorflow.main(["--rounds", "2", "--budget", "0.01", "--output", str(tmp_path)])
+
+
 def test_parts_of_a_small_loss_are_told(tmp_path: Path, threads_as_before: None) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
     threads = torch.get_num_threads()

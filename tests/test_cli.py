@@ -546,7 +546,8 @@ def test_info_as_json(command):
     assert (code, err, report["version"]) == (0, "", withlogits.__version__)
     assert report["engine"].keys() == withlogits.engine.describe().keys()
     assert report["frameworks"]["NumPy"] == {"version": version("numpy"), "served": True}
-    assert {name for name, found in report["frameworks"].items() if found["served"]} == {"NumPy", "PyTorch", "JAX"}
+    served = {name for name, found in report["frameworks"].items() if found["served"]}
+    assert served == {"NumPy", "PyTorch", "JAX", "TensorFlow"}
 
 
 def test_info_imports_no_framework(tmp_path):

@@ -42,6 +42,15 @@ def test_training_with_jax() -> None:
     assert "costs 4.122e-09; optax says 0.0" in text
 
 
+def test_training_with_tensorflow() -> None:
+    text = output_of("train_tensorflow.py", needs="tensorflow")
+    runs = [line for line in text.splitlines() if " accuracy " in line]
+    assert len(runs) == 4
+    assert all(float(line.split(" accuracy ")[1].split("%")[0]) > 80.0 for line in runs)
+    assert ": rounding." in text
+    assert "costs 4.122e-09; tf.nn says 0.0" in text
+
+
 def test_every_example_is_run_here() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in source] == []

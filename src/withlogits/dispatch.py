@@ -45,6 +45,8 @@ class _Adapters(dict[type, Adapter]):
             from withlogits.frameworks import torch as found
         elif of == "JAX":
             from withlogits.frameworks import jax as found
+        elif of == "TensorFlow":
+            from withlogits.frameworks import tensorflow as found
         else:
             from withlogits.frameworks import numpy as found
         return self.setdefault(kind, found)

@@ -220,11 +220,12 @@ def masked(name: str) -> TypeError:
     )
 
 
-def traced_values(name: str) -> TypeError:
-    """For an array of JAX that the guide would have to look into."""
+def traced_values(name: str, by: str) -> TypeError:
+    """For the array of a program that a framework records, which the guide would have to look into."""
+    outside = "tf.function" if by == "TensorFlow" else "jax.jit and other transformations"
     return TypeError(
-        f"{be(name)} traced by JAX, and have no values to look at: call this outside of jax.jit and other "
-        "transformations, or wrap the loss with withlogits.checked, which leaves traced calls out"
+        f"{be(name)} traced by {by}, and have no values to look at: call this outside of {outside}, or wrap the loss "
+        "with withlogits.checked, which leaves traced calls out"
     )
 
 

@@ -322,3 +322,23 @@ def test_arrays_that_live_until_the_end_end_quietly() -> None:
 def test_the_limit_of_the_environment(given: str | None, limit: int) -> None:
     code = "import withlogits.engine\nprint(withlogits.engine.describe()['recycling limit'])"
     assert run(code, env=environment(WITHLOGITS_RECYCLE_BYTES=given)) == f"{limit}\n"
+
+
+@pytest.mark.parametrize("nbytes", [0, 100, buffers.SMALLEST - 1, buffers.SMALLEST, NBYTES + 3])
+def test_large_pages_are_asked_for_within_the_memory(nbytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Library:
+        def madvise(self, start: Any, size: Any, advice: int) -> None:
+            asked.append((start.value, size.value, advice))
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+    buffers.advise_large_pages(12345, nbytes)
+    if nbytes < buffers.SMALLEST or not hasattr(mmap, "MADV_HUGEPAGE"):
+        assert asked == []
+    else:
+        ((start, size, advice),) = asked
+        assert start % mmap.PAGESIZE == size % mmap.PAGESIZE == 0
+        assert 12345 <= start <= 12345 + mmap.PAGESIZE
+        assert 12345 + nbytes - mmap.PAGESIZE < start + size <= 12345 + nbytes
+        assert advice == mmap.MADV_HUGEPAGE

@@ -17,9 +17,7 @@ What differs, since torch has no answer there or a wrong one:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from withlogits import errors
@@ -35,6 +33,7 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from withlogits.compat.patching import Patch, Places
 from withlogits.frameworks import torch as front
 from withlogits.frameworks.torch import traced
 from withlogits.options import REDUCTIONS, sigmoid_options, softmax_options, weights_in_order
@@ -411,47 +410,10 @@ def _cause(error: Exception) -> Exception | None:
 
 # ------------------------------------------------------------------------------------------------------------- patch
 
-_ours: dict[str, Callable[..., Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
-}
-_before: dict[str, Any] = {}  # what a patch replaced
-_patches = 0  # how many are in force
-_lock = threading.Lock()
-
-
-class Patch:
-    """A patch in force: called, or left as a context, it is undone; a second time does nothing."""
-
-    def __init__(self) -> None:
-        global _patches
-        self._in_force = True
-        with _lock:
-            _patches += 1
-            for name, function in _ours.items():
-                if getattr(_functional, name) is not function:
-                    _before[name] = getattr(_functional, name)
-                    setattr(_functional, name, function)
-
-    def __call__(self) -> None:
-        """Undo it. torch's functions come back with the last patch in force, in whatever order patches are undone."""
-        global _patches
-        with _lock:
-            if not self._in_force:
-                return
-            self._in_force = False
-            _patches -= 1
-            if _patches:
-                return
-            for name, function in _ours.items():
-                if getattr(_functional, name) is function:  # else somebody replaced ours: it is theirs to undo
-                    setattr(_functional, name, _before[name])
-
-    def __enter__(self) -> Patch:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self()
+_places = Places(
+    (_functional, "cross_entropy", cross_entropy),
+    (_functional, "binary_cross_entropy_with_logits", binary_cross_entropy_with_logits),
+)
 
 
 def patch() -> Patch:
@@ -482,4 +444,4 @@ def patch() -> Patch:
     tensor(4.1223e-09)
     >>> undo()
     """
-    return Patch()
+    return Patch(_places)

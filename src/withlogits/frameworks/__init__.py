@@ -10,7 +10,11 @@ from withlogits import errors
 # would drop a gradient or copy from a device silently.
 FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX", "jaxlib": "JAX", "tensorflow": "TensorFlow", "keras": "Keras"}
 # Those that are served, and the names of their types of arrays, or of what these inherit from.
-ARRAYS = {"PyTorch": frozenset(("Tensor",)), "JAX": frozenset(("Array", "ArrayImpl", "Tracer"))}
+ARRAYS = {
+    "PyTorch": frozenset(("Tensor",)),
+    "JAX": frozenset(("Array", "ArrayImpl", "Tracer")),
+    "TensorFlow": frozenset(("Tensor", "RaggedTensor")),
+}
 SERVED = frozenset(ARRAYS)
 
 

@@ -15,13 +15,6 @@ from withlogits.frameworks.numpy import plain_array
 
 Array = NDArray[Any]
 
-# How a line of code converts labels to integers, by the name that it has for the library of their array.
-AS_INTEGERS = {
-    "numpy": "labels = labels.astype(numpy.int64)",
-    "torch": "labels = labels.long()",
-    "jax.numpy": "labels = labels.astype(int)",  # of 32 bits unless JAX is allowed 64
-}
-
 # NaN and infinities are what the guide looks for, and no news of NumPy's.
 silent = np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
 
@@ -41,11 +34,6 @@ class Given:
         return self.array.shape
 
     @property
-    def as_integers(self) -> str:
-        """The line of code that converts the labels."""
-        return AS_INTEGERS[self.library]
-
-    @property
     def integral(self) -> bool:
         """Integers; booleans are not."""
         return self.array.dtype.kind in "iu"
@@ -60,7 +48,7 @@ class Given:
 
 
 def given(name: str, x: Any) -> Given:
-    """An array of NumPy, PyTorch or JAX (read where it lies, if that is on the CPU), or what converts to one."""
+    """An array that is served (read where it lies, if that is on the CPU), or what converts to one of NumPy."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(x, torch.Tensor):
         dtype = str(x.dtype).removeprefix("torch.")
@@ -71,30 +59,35 @@ def given(name: str, x: Any) -> Given:
         y = x.detach().resolve_neg().cpu()
         array = bfloat16(y.contiguous().view(torch.uint16).numpy()) if y.dtype == torch.bfloat16 else y.numpy()
         return Given(name, array, dtype, "torch", x)
-    of_jax = array_of(type(x)) == "JAX"
-    if of_jax and is_jax_tracer(x):
-        raise errors.traced_values(name)
-    array = plain_array(name, np.asarray(x) if of_jax else x)
+    if is_traced(x):
+        raise errors.traced_values(name, array_of(type(x)) or "")
+    of = array_of(type(x))
+    if of == "TensorFlow" and hasattr(x, "flat_values"):
+        raise errors.not_dense(name, "RaggedTensor")
+    array = plain_array(name, as_numpy(x))
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if array.dtype.kind not in "biufV":
         dtype = array.dtype.name
         raise errors.label_dtype(dtype) if name == "labels" else errors.logits_dtype(name, dtype)
     dtype = array.dtype.name if array.dtype != np.dtype("V2") else "|V2"
-    return Given(name, array, dtype, "jax.numpy" if of_jax else "numpy")
+    return Given(name, array, dtype, {"JAX": "jax.numpy", "TensorFlow": "tf"}.get(of or "", "numpy"))
 
 
-def is_jax_tracer(x: Any) -> bool:
-    """Return whether x stands for an array in a program that JAX traces, and has no values."""
-    jax = sys.modules.get("jax")
-    return jax is not None and isinstance(x, jax.core.Tracer)
+def is_traced(x: Any) -> bool:
+    """Return whether x stands for an array in a program that JAX or TensorFlow records, and has no values."""
+    of = array_of(type(x))
+    if of == "JAX":
+        return isinstance(x, sys.modules["jax"].core.Tracer)
+    return of == "TensorFlow" and bool(sys.modules["tensorflow"].is_symbolic_tensor(x))
 
 
 def as_numpy(x: Any) -> Any:
     """Return an array of a framework as NumPy's; anything else as it is."""
     if hasattr(x, "detach"):
         return x.detach().cpu().numpy()
-    return np.asarray(x) if array_of(type(x)) == "JAX" else x
+    of = array_of(type(x))
+    return np.asarray(x) if of == "JAX" else x.numpy() if of == "TensorFlow" else x
 
 
 def bfloat16(words: Array) -> Array:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from withlogits.guide.arrays import is_jax_tracer
+from withlogits.guide.arrays import is_traced
 from withlogits.guide.diagnosing import IGNORED, TAKEN, diagnose, loss_name
 from withlogits.guide.findings import sentence
 
@@ -24,9 +24,9 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
 
     After that it costs a comparison a call. For PyTorch tensors the autograd graph of the logits is read too, and with
     `model`, logits that are cut off from its parameters are found. While torch traces the call (`torch.compile`,
-    `torch.export`, `torch.jit.trace`), or JAX (`jax.jit`, `jax.grad` and the other transformations), there are no
-    values to look at: nothing is diagnosed, and a later call that is not traced counts as the first. `value_and_grad`
-    takes the result as it takes the loss.
+    `torch.export`, `torch.jit.trace`), or TensorFlow (`tf.function`), or JAX (`jax.jit`, `jax.grad` and the other
+    transformations), there are no values to look at: nothing is diagnosed, and a later call that is not traced counts
+    as the first. `value_and_grad` takes the result as it takes the loss.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
 
 
 def _is_traced(arguments: dict[str, Any]) -> bool:
-    """Return whether torch or JAX records this call, whose arrays may hold no values."""
-    if any(map(is_jax_tracer, arguments.values())):
+    """Return whether a framework records this call, whose arrays may hold no values."""
+    if any(map(is_traced, arguments.values())):
         return True
     torch = sys.modules.get("torch")
     return torch is not None and bool(torch.compiler.is_compiling() or torch.jit.is_tracing())

@@ -69,7 +69,7 @@ class Finding:
     evidence : str
         What gave it away, with figures.
     fix : str
-        A line of Python in terms of `labels`, `logits`, `numpy` (or `torch`, `jax`) and `withlogits`; where the
+        A line of Python in terms of `labels`, `logits`, `numpy` (or `torch`, `jax`, `tf`) and `withlogits`; where the
         remedy lies in the model or the data, a comment that says so follows it.
     """
 

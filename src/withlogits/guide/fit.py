@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from withlogits import errors, shapes
 from withlogits.guide.arrays import Given, bfloat16, is_binary, is_whole
 from withlogits.guide.findings import Finding, call, finding
+from withlogits.guide.lines import LINES
 from withlogits.statistics.accumulated import closeness
 
 Array = NDArray[Any]
@@ -105,7 +106,7 @@ def _fit_softmax(pair: Pair) -> None:
         _fit_dense(pair)
     elif (moved := shapes.moved_class_axis(z.shape, x.shape, axis)) is not None:
         evidence = f"labels {z.shape} have their classes on axis {moved}, logits {x.shape} on axis {axis}"
-        pair.report("WL211", evidence, f"labels = {z.library}.moveaxis(labels, {moved}, {axis})")
+        pair.report("WL211", evidence, f"labels = {LINES[z.library].moveaxis}(labels, {moved}, {axis})")
         pair.turn("labels", partial(np.moveaxis, source=moved, destination=axis))
         _fit_dense(pair)
     elif pair.loss != "sparse" and z.shape == (x.shape[axis],) and axis == x.array.ndim - 1:
@@ -152,7 +153,7 @@ def _fit_indices(pair: Pair) -> None:
         limit = errors.EXACT_INDICES.get(z.dtype)
         if z.array.size and limit is not None and classes > limit:
             evidence += f"; {z.dtype} holds no odd number above {limit} exactly, and there are {classes} classes"
-        pair.report("WL208", evidence, z.as_integers)
+        pair.report("WL208", evidence, LINES[z.library].as_integers)
         pair.turn("labels", methodcaller("astype", np.int64))
     elif pair.loss == "softmax":
         shown = {} if pair.axis == x.array.ndim - 1 else {"axis": pair.axis}

@@ -8,6 +8,7 @@ import numpy as np
 
 from withlogits.guide.arrays import Given, given, is_whole, silent
 from withlogits.guide.findings import Recommendation, call
+from withlogits.guide.lines import LINES
 from withlogits.guide.rules.labels import rescaling
 from withlogits.statistics.accumulated import LabelStatistics, closeness
 from withlogits.statistics.rows import label_counts
@@ -101,7 +102,7 @@ def _for_numbers(z: Given, classes: int | None) -> Recommendation:
         negative = array[array < 0]
         why += f"; {negative.size:,} negative ones look like padding"
         ignored = int(negative[0]) if (negative == negative[0]).all() else None
-    transform = "" if z.integral else z.as_integers
+    transform = "" if z.integral else LINES[z.library].as_integers
     return Recommendation("sparse", why, f"{form}, class numbers", call("sparse", ignore_index=ignored), transform)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from withlogits.guide.findings import Finding, finding
+from withlogits.guide.lines import LINES
 from withlogits.guide.rules.common import share
 from withlogits.statistics.accumulated import closeness
 from withlogits.statistics.summary import Summary
@@ -13,14 +14,6 @@ from withlogits.statistics.summary import Summary
 # By chance a handful of logits may all lie in [0, 1].
 FEW_ELEMENTS, MANY_ELEMENTS = 16, 64
 ABSURD_SPREAD = 100.0  # between the largest and the smallest logit of a row: e^100
-
-# The lines that make logits of probabilities; one that was rounded to 0 or 1 has no finite logit. {np} is the library.
-FROM_SOFTMAX = "logits = {np}.log(logits)"
-FROM_SIGMOID = (
-    "logits = {np}.asarray(logits, {np}.float32).clip(1e-7, 1 - 1e-7); logits = {np}.log(logits) - {np}.log1p(-logits)"
-)
-FROM_SIGMOID_IN_TORCH = "logits = torch.logit(logits.float(), eps=1e-7)"  # asarray would cut off the graph
-FROM_LOGARITHM = "logits = {np}.clip(logits, None, -1e-7); logits = logits - {np}.log(-{np}.expm1(logits))"
 
 
 def probabilities(summary: Summary, library: str) -> Iterator[Finding]:
@@ -34,18 +27,17 @@ def probabilities(summary: Summary, library: str) -> Iterator[Finding]:
         yield finding("WL105", f"the class axis has length 1: {evidence}", fix)
     elif several and x.in_unit and x.sums_to_one == x.rows:
         evidence = f"all {x.elements:,} logits lie in [0, 1] and each of {x.rows:,} rows sums to 1"
-        fix = FROM_SOFTMAX.format(np=library) + better.format("the softmax")
+        fix = LINES[library].from_softmax + better.format("the softmax")
         yield finding("WL101", f"{evidence}: they went through a softmax", fix)
     elif x.in_unit and x.top > x.low and _looks_like_sigmoid(summary):
         evidence = f"all {x.elements:,} logits lie in [0, 1], {share(x.near_ends, x.elements)} near the ends"
-        fix = FROM_SIGMOID_IN_TORCH if library == "torch" else FROM_SIGMOID.format(np=library)
-        fix += better.format("the sigmoid")
+        fix = LINES[library].from_sigmoid + better.format("the sigmoid")
         yield finding("WL102", f"{evidence}: they went through a sigmoid", fix)
     elif several and x.normalized == x.rows and x.top <= closeness(x.dtype, x.classes):
         evidence = f"no logit is above 0 and the logsumexp of each of {x.rows:,} rows is 0"
         evidence += ": they went through a log-softmax, "
         if independent:
-            fix = FROM_LOGARITHM.format(np=library) + better.format("log_softmax")
+            fix = LINES[library].from_logarithm + better.format("log_softmax")
             yield finding("WL103", evidence + "and are no log-odds of each class by itself", fix)
         else:
             fix = "# take log_softmax off the model: the loss does it, once and more exactly"
@@ -53,7 +45,7 @@ def probabilities(summary: Summary, library: str) -> Iterator[Finding]:
     elif independent and _looks_like_log_sigmoid(summary):
         true = f"{summary.labels.positive / x.elements:.0%} of the labels are true"
         evidence = f"none of {x.elements:,} logits is above 0, where {true}, and the largest is {x.top:.2g}"
-        fix = FROM_LOGARITHM.format(np=library) + better.format("logsigmoid")
+        fix = LINES[library].from_logarithm + better.format("logsigmoid")
         yield finding("WL103", f"{evidence}: they went through a log-sigmoid", fix)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 
 from withlogits.guide.findings import Finding, finding
+from withlogits.guide.lines import LINES
 from withlogits.guide.rules.common import FEW_ROWS, call_again
 from withlogits.statistics.summary import Summary
 
@@ -79,7 +80,7 @@ def _permuted(summary: Summary, axis: int, library: str) -> Finding | None:
     names = ", ".join(f"{t} → {m}" for t, m in list(cycles.items())[:12]) + (", …" if len(cycles) > 12 else "")
     fix = "# compare the two lists of class names"
     if classes <= 64 and summary.kind == "sparse":
-        fix = f"labels = {'torch.tensor' if library == 'torch' else f'{library}.array'}({mapping})[labels]"
+        fix = LINES[library].permuted.format(mapping=mapping)
     elif classes <= 64 and axis == -1:
         fix = f"labels = labels[..., {[mapping.index(c) for c in range(classes)]}]"
     return finding("WL301", f"{evidence}labels are renumbered {names}", fix)

@@ -30,8 +30,10 @@ MODULES = {
     "RowWeightsSpec": "row_weights",
     "SigmoidSpec": "sigmoid",
     "SmallSpec": "small",
+    "SumSpec": "sums",
     "PoolSpec": "spinning",
     "XlaSpec": "xla",
+    "OpSpec": "op",
     "ElementsSpec": "element_statistics",
     "ScoresSpec": "element_statistics",
 }

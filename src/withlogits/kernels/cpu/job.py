@@ -129,6 +129,11 @@ class ScoresSpec:
 
 
 @dataclass(frozen=True)
+class SumSpec:
+    """The sum of float64 numbers side by side."""
+
+
+@dataclass(frozen=True)
 class PoolSpec:
     """The two halves of the thread pool that run without the interpreter."""
 
@@ -198,13 +203,14 @@ SIGMOID_JOB = Fields(
     "smoothing.",
     "x z o g h q s sums pos_weight. grad_scale.",
 )
+# at: where the numbers are; out: where their sum goes
+SUM_JOB = Fields("", "at out")
 
 
 def _small_job(options: type[Options]) -> Fields:
     weights = " ".join(f"{name}_length {name}_size {name}_step {name}_least." for name in options.WEIGHTS)
-    return Fields(
-        f"kernel weights_kernel count reduced wide divisor. {weights}", f"x z g value {' '.join(options.WEIGHTS)}"
-    )
+    planned = f"kernel weights_kernel count reduced wide allocate release divisor. {weights}"
+    return Fields(planned, f"x z g value {' '.join(options.WEIGHTS)}")
 
 
 # Of each family, behind the planned slots of the jobs that it runs. A mean's divisor comes from `weights_kernel`, or is

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from withlogits.options import FEW
 
 from . import compiler, pool
+from .job import SUM_JOB, SumSpec
 from .layout import Layout, Strides, address
 
 SMALL = 12_000  # elements: below, a second thread costs more than it brings, and so does letting other threads in
@@ -85,11 +86,33 @@ class Plan(Protocol):
         self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None, /
     ) -> Outcome: ...
 
+    def compute(
+        self,
+        arrays: tuple[Array, ...],
+        losses: Array | None,
+        gradient: Array | None,
+        label_gradient: Array | None,
+        strict: bool = True,
+        /,
+    ) -> float: ...
+
     def fill(
-        self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0, /
+        self,
+        arrays: tuple[Array, ...],
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float = 1.0,
+        strict: bool = True,
+        /,
     ) -> None: ...
 
     def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), /) -> Quick | None: ...
+
+    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), limits: Any = ..., /) -> Any:
+        """What runs a small call as a whole (`small_plan.Small`); None if there is no such way."""
+
+    def label_out_of_range(self, labels: Array, sample_weight: Array | None = None, /) -> Exception:
+        """What to raise when a kernel has met a label that counts and is no class."""
 
     def divisor(self, arrays: tuple[Array, ...], /) -> float: ...
 
@@ -105,12 +128,15 @@ def label_gradient_dtype(labels: str, logits: str) -> str:
 
 
 def total(losses: NDArray[np.float64]) -> float:
-    """The sum of float64 losses; infinite or NaN without a warning, as in IEEE arithmetic."""
+    """The sum of float64 losses side by side."""
     if losses.size <= FEW:
         few: list[float] = losses.ravel().tolist()
         return sum(few)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.add.reduce(losses, None))
+    found = ctypes.c_double()
+    compiler.SHORT(compiler.address(SumSpec()))(
+        SUM_JOB.fill(address(losses), ctypes.addressof(found)), NONE, ctypes.c_int64(losses.size)
+    )
+    return found.value
 
 
 @cache

@@ -16,7 +16,7 @@ from . import compiler
 from .job import BLOCK, SIGMOID_JOB, SMALL_JOBS, STREAM, SigmoidSpec, SmallSpec
 from .layout import Layout, address, dense_strides, two_levels
 from .plan import Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
-from .small_plan import Small, Weights
+from .small_plan import FEWEST, Limits, Small, Weights
 
 
 class Parts(NamedTuple):
@@ -89,19 +89,35 @@ class SigmoidPlan:
         self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None
     ) -> Outcome:
         """The loss, reduced, with the gradients of the reduced loss; `out` takes that of the logits."""
-        reduction = self._options.reduction
-        divisor = self.divisor(arrays) if reduction == "mean" else 1.0
         gradient = out if out is not None else self.gradients.empty() if for_logits else None
         label_gradient = self.label_gradients.empty() if for_labels else None
+        losses = self.losses.empty() if self._options.reduction == "none" else None
+        value: Any = self.compute(arrays, losses, gradient, label_gradient)
+        if losses is None:
+            losses = self._memory.scalar(value, self.losses.layout.dtype)
+        return losses, gradient, label_gradient
+
+    def compute(
+        self,
+        arrays: tuple[Array, ...],
+        losses: Array | None,
+        gradient: Array | None,
+        label_gradient: Array | None,
+        strict: bool = True,
+    ) -> float:
+        """Fill the losses of elements, or return the reduced one where no array takes them; fill the gradients."""
+        divisor = self.divisor(arrays) if self._options.reduction == "mean" else 1.0
         scale = 1.0 / divisor if divisor else 0.0
-        value: Any = self.losses.empty() if reduction == "none" else None
-        loss = self._run(arrays, "loss", value, gradient, label_gradient, scale)
-        if value is None:
-            value = self._memory.scalar(loss / divisor if divisor else 0.0, self.losses.layout.dtype)
-        return value, gradient, label_gradient
+        loss = self._run(arrays, "loss", losses, gradient, label_gradient, scale)
+        return loss / divisor if divisor else 0.0
 
     def fill(
-        self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0
+        self,
+        arrays: tuple[Array, ...],
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float = 1.0,
+        strict: bool = True,
     ) -> None:
         """Fill the gradients, times `scale`."""
         self._run(arrays, "gradient", None, gradient, label_gradient, scale)
@@ -158,8 +174,13 @@ class SigmoidPlan:
 
     def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Quick | None:
         """Return a function for the value and the gradient of few elements, with these weights."""
+        small = self.small(for_logits, weights)
+        return None if small is None else small.call(self._memory, self.label_out_of_range)
+
+    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), limits: Limits = FEWEST) -> Small | None:
+        """Return what runs a small call for the value and the gradient of few elements, with these weights."""
         pos_weight, sample_weight = weights or (None, None)
-        read, of_elements = Weights.of(pos_weight), Weights.of(sample_weight)
+        read, of_elements = Weights.of(pos_weight, limits), Weights.of(sample_weight, limits)
         if not self.size or read is None or of_elements is None:
             return None
         gradient, reduced = self.gradients if for_logits else None, self._options.reduction != "none"
@@ -177,7 +198,11 @@ class SigmoidPlan:
         value = self._memory.allocator((), self.losses.layout.dtype) if reduced else self.losses
         divisor = -float(self.size) / of_elements.length if of_elements.length else float(self.size)
         small = Small("sigmoid", self._options, kernel, value, gradient, (read, of_elements), divisor)
-        return small.call(self._memory, AssertionError) if small.fits else None
+        return small if small.fits(limits) else None
+
+    def label_out_of_range(self, labels: Array, sample_weight: Array | None = None) -> AssertionError:
+        """Labels of this family may have any value."""
+        return AssertionError(labels)
 
     def _copied(self, weights: Layout | None) -> Layout | None:
         """The layout, for all elements, of the float64 copy that a small call makes of weights."""

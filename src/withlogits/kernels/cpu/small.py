@@ -5,8 +5,8 @@
     kernel     the losses, and the gradients of the reduced loss
     value      the sum of the losses by the divisor, rounded once
 
-For few rows each of these takes Python longer than the arithmetic. The job begins with the planned slots of the jobs
-that are run from here. The answer is the number of labels out of range, or −1 if a weight is not allowed.
+For a small call each of these takes Python longer than the arithmetic. The job begins with the planned slots of the
+jobs that are run from here. The answer is the number of labels out of range, or −1 if a weight is not allowed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from . import simd
 from .control import Job, Kernel, Variable, loop, when
 from .job import FEW_WEIGHTS, ROW_WEIGHTS_JOB, SIGMOID_JOB, SMALL_JOBS, SOFTMAX_JOB, Fields, SmallSpec
 from .simd import F32, F64, I64, Value, select
+from .sums import summed
 from .target import Target
 
 INF = float("inf")
@@ -32,7 +33,7 @@ def build(spec: SmallSpec, target: Target) -> Kernel:
     own = 8 * (len(fields.planned) + len(ROW_WEIGHTS_JOB.planned))
 
     def computed(address: Value, job: Job, weights: dict[str, Value]) -> Value:
-        divisor, partial = Variable(job.divisor), simd.scratch(8 * FEW)
+        divisor, partial = Variable(job.divisor), _space(job, FEW, job.count)
         sample = weights["sample_weight"]
         if softmax:
             with when(job.weights_kernel != 0):
@@ -60,6 +61,7 @@ def build(spec: SmallSpec, target: Target) -> Kernel:
                 lambda: simd.store(value, job.value),
                 lambda: simd.store(simd.convert(value, F32), job.value),
             )
+        _free(job, FEW, job.count, partial)
         return wrong
 
     def kernel(address: Value, start: Value, stop: Value) -> Value:
@@ -68,6 +70,8 @@ def build(spec: SmallSpec, target: Target) -> Kernel:
         answer = Variable(simd.integer(-1))
         with when(refused.value == 0):
             answer.value = computed(address, job, weights)
+        for name, copy in weights.items():
+            _free(job, FEW_WEIGHTS, getattr(job, f"{name}_length"), copy)
         return answer.value
 
     return kernel
@@ -112,7 +116,7 @@ def _filled(fields: Fields, planned: Value, slots: dict[str, Value]) -> Value:
 def _copied(job: Job, name: str, refused: Variable) -> Value:
     """Return where the weights of this name are, or a single 1 if there are none; count those that are not allowed."""
     length, size, step, least = (getattr(job, f"{name}_{what}") for what in ("length", "size", "step", "least"))
-    copy = simd.scratch(8 * FEW_WEIGHTS)
+    copy = _space(job, FEW_WEIGHTS, length)
     simd.store(simd.constant(1.0, F64), copy)
     with loop(0, length) as i:
         at = i * step + getattr(job, name)
@@ -123,8 +127,24 @@ def _copied(job: Job, name: str, refused: Variable) -> Value:
     return copy
 
 
+def _space(job: Job, most: int, count: Value) -> Value:
+    """Return memory for so many float64 numbers: of the stack up to `most` of them, of the heap for more."""
+    space = Variable(simd.scratch(8 * most))
+    with when(count > most):
+        space.value = simd.call(job.allocate, count * 8)
+    return space.value
+
+
+def _free(job: Job, most: int, count: Value, space: Value) -> None:
+    with when(count > most):
+        simd.call(job.release, space)
+
+
 def _sum(at: Value, count: Value) -> Value:
+    """Return the sum: of few numbers one after the other, as Python adds them up."""
     total = Variable(simd.constant(0.0, F64))
-    with loop(0, count) as i:
+    with when(count <= FEW), loop(0, count) as i:
         total.value = total.value + simd.load(at + i * 8, F64)
+    with when(count > FEW):
+        total.value = summed(at, count)
     return total.value

@@ -11,7 +11,18 @@ from withlogits.options import FEW, RANGES, Options, check_weight_values
 from . import compiler
 from .job import FEW_WEIGHTS, ROW_WEIGHTS_JOB, SMALL_JOBS, SmallSpec
 from .layout import Layout, merged
-from .plan import Allocator, Array, Kernel, Memory, Quick
+from .plan import SMALL, Allocator, Array, Kernel, Memory, Quick, heap
+
+
+class Limits(NamedTuple):
+    """What counts as a small call: up to so many rows, fewer elements than this, up to so many weights of a name."""
+
+    rows: int = FEW
+    work: int = SMALL
+    weights: int = FEW_WEIGHTS
+
+
+FEWEST = Limits()
 
 
 class Weights(NamedTuple):
@@ -20,15 +31,16 @@ class Weights(NamedTuple):
     length: int = 0
     size: int = 0  # bytes of one, float32 or float64
     step: int = 0  # bytes from one to the next
+    least: float | None = None  # that is allowed; None: what the name says
 
     @classmethod
-    def of(cls, layout: Layout | None) -> Weights | None:
+    def of(cls, layout: Layout | None, limits: Limits) -> Weights | None:
         """Return how a small call reads these weights; None if it does not."""
         if layout is None:
             return cls()
         length = math.prod(layout.shape)
         sizes, steps = merged(layout.shape, [layout.strides])
-        if layout.dtype not in ("float32", "float64") or len(sizes) > 1 or length > FEW_WEIGHTS:
+        if layout.dtype not in ("float32", "float64") or len(sizes) > 1 or length > limits.weights:
             return None
         return cls(length, layout.itemsize, steps[0][0] if sizes else 0)
 
@@ -45,31 +57,33 @@ class Small(NamedTuple):
     divisor: float  # of a mean: see `SMALL_JOBS`
     weights_kernel: Kernel | None = None
 
-    @property
-    def fits(self) -> bool:
+    def fits(self, limits: Limits) -> bool:
         """Whether there are few elements, in one block."""
-        return self.kernel.at_once and self.kernel.count <= FEW
+        return len(self.kernel.offsets) == 1 and self.kernel.count <= limits.rows and self.kernel.work < limits.work
 
-    def _head(self) -> bytes:
+    def head(self) -> bytes:
         """Return all of the job but what each call fills."""
         kernel, of_rows, reduction = self.kernel, self.weights_kernel, self.options.reduction
+        allocate, release = heap()
         slots: dict[str, float] = {
             "kernel": kernel.at,
             "weights_kernel": 0 if of_rows is None else of_rows.at,
             "count": kernel.count,
             "reduced": reduction != "none",
             "wide": self.value.layout.dtype == "float64",
+            "allocate": allocate,
+            "release": release,
             "divisor": self.divisor if reduction == "mean" else 1.0,
         }
         for name, weights in zip(self.options.WEIGHTS, self.weights, strict=True):
-            slots |= {f"{name}_{what}": number for what, number in weights._asdict().items()}
-            slots[f"{name}_least"] = RANGES.get(name, (0.0, ""))[0]
+            least = RANGES.get(name, (0.0, ""))[0] if weights.least is None else weights.least
+            slots |= {f"{name}_{what}": number for what, number in weights._replace(least=least)._asdict().items()}
         unused = bytes(8 * len(ROW_WEIGHTS_JOB.planned))
         return kernel.head + (unused if of_rows is None else of_rows.head) + SMALL_JOBS[self.family].head(slots)
 
     def call(self, memory: Memory, out_of_range: Callable[[Array, Any], Exception]) -> Quick:
         """Return the function; `out_of_range` makes an error of labels and sample weights, for a label that is."""
-        head, run = self._head(), compiler.ALONE(compiler.address(SmallSpec(self.family, memory.behind)))
+        head, run = self.head(), compiler.ALONE(compiler.address(SmallSpec(self.family, memory.behind)))
         handle, new_value, fill = memory.handle, self.value.empty, SMALL_JOBS[self.family].fill
         new_gradient = None if self.gradient is None else self.gradient.empty
         finish = None if self.options.reduction == "none" else memory.number

@@ -19,7 +19,7 @@ from withlogits.options import FEW, SoftmaxOptions
 from .job import ROW_WEIGHTS_JOB, SOFTMAX_JOB, STREAM, RowWeightsSpec, SoftmaxSpec
 from .layout import Layout, Strides, address, broadcast_strides, dense_strides, two_levels, without
 from .plan import ONE_AT, Array, Kernel, Memory, Outcome, Quick, heap, label_gradient_dtype, loss_dtype, total
-from .small_plan import Small, Weights
+from .small_plan import FEWEST, Limits, Small, Weights
 
 
 class Parts(NamedTuple):
@@ -131,34 +131,55 @@ class SoftmaxPlan:
         self, arrays: tuple[Array, ...], for_logits: bool, for_labels: bool, out: Array | None = None
     ) -> Outcome:
         """The loss, reduced, with the gradients of the reduced loss; `out` takes that of the logits."""
-        labels, _, class_weight, sample_weight, *_ = arrays
-        reduction = self._options.reduction
+        labels, _, _, sample_weight, *_ = arrays
         if out is not None and self._options.sparse:
             self._check_range(labels, sample_weight)  # before anything is written into the caller's own memory
-        divisor, kappa = 1.0, 0.0
-        if reduction == "mean":
-            divisor = self.divisor(arrays)
-            if class_weight is not None and divisor and for_labels:
-                # the divisor depends on the labels, so their gradient needs the value first
-                kappa = self.total(arrays, None, None) / divisor
         gradient = out if out is not None else self.gradients.empty() if for_logits else None
         label_gradient = self.label_gradients.empty() if for_labels and self.label_gradients is not None else None
-        if reduction == "none":
-            value = self.losses.empty()
-            if self.count:
-                at, dtype = self._memory.address(value), self.losses.layout.dtype
-                self._run(arrays, at, dtype, gradient, label_gradient, 1.0, 0.0)
-        else:
+        if self._options.reduction == "none":
+            losses = self.losses.empty()
+            self.compute(arrays, losses, gradient, label_gradient)
+            return losses, gradient, label_gradient
+        value = self.compute(arrays, None, gradient, label_gradient)
+        return self._memory.scalar(value, self.losses.layout.dtype), gradient, label_gradient
+
+    def compute(
+        self,
+        arrays: tuple[Array, ...],
+        losses: Array | None,
+        gradient: Array | None,
+        label_gradient: Array | None,
+        strict: bool = True,
+    ) -> float:
+        """Fill the losses of rows, or return the reduced one where no array takes them; fill the gradients.
+
+        Unless `strict`, a label out of range costs NaN and has no gradient.
+        """
+        divisor, kappa = 1.0, 0.0
+        if self._options.reduction == "mean":
+            divisor = self.divisor(arrays)
+            if arrays[2] is not None and divisor and label_gradient is not None:
+                # the divisor depends on the labels, so their gradient needs the value first
+                kappa = self.total(arrays, None, None) / divisor
+        if losses is None:
             scale = 1.0 / divisor if divisor else 0.0
-            loss = self.total(arrays, gradient, label_gradient, scale, kappa)
-            value = self._memory.scalar(loss / divisor if divisor else 0.0, self.losses.layout.dtype)
-        return value, gradient, label_gradient
+            loss = self.total(arrays, gradient, label_gradient, scale, kappa, strict)
+            return loss / divisor if divisor else 0.0
+        if self.count:
+            at, dtype = self._memory.address(losses), self.losses.layout.dtype
+            self._run(arrays, (at, dtype), gradient, label_gradient, 1.0, 0.0, strict)
+        return 0.0
 
     def fill(
-        self, arrays: tuple[Array, ...], gradient: Array | None, label_gradient: Array | None, scale: float = 1.0
+        self,
+        arrays: tuple[Array, ...],
+        gradient: Array | None,
+        label_gradient: Array | None,
+        scale: float = 1.0,
+        strict: bool = True,
     ) -> None:
         """Fill the gradients, times `scale`."""
-        self.total(arrays, gradient, label_gradient, scale)
+        self.total(arrays, gradient, label_gradient, scale, 0.0, strict)
 
     def total(
         self,
@@ -167,29 +188,31 @@ class SoftmaxPlan:
         label_gradient: Array | None,
         scale: float = 1.0,
         kappa: float = 0.0,
+        strict: bool = True,
     ) -> float:
         """Fill the gradients, times `scale`; the sum of the losses."""
         if not self.count:
             return 0.0
         if self.count > FEW:
             losses = np.empty(self.count)
-            self._run(arrays, address(losses), "float64", gradient, label_gradient, scale, kappa)
+            self._run(arrays, (address(losses), "float64"), gradient, label_gradient, scale, kappa, strict)
             return total(losses)
         few = self._few()
-        self._run(arrays, ctypes.addressof(few), "float64", gradient, label_gradient, scale, kappa)
+        self._run(arrays, (ctypes.addressof(few), "float64"), gradient, label_gradient, scale, kappa, strict)
         return sum(few[:])
 
     def _run(
         self,
         arrays: tuple[Array, ...],
-        loss: int,
-        loss_kind: str,
+        losses: tuple[int, str],
         gradient: Array | None,
         label_gradient: Array | None,
         scale: float,
         kappa: float,
+        strict: bool,
     ) -> None:
-        """Fill the losses (at the address `loss`) and the gradients, times `scale`."""
+        """Fill the losses (of this address and dtype) and the gradients, times `scale`."""
+        loss, loss_kind = losses
         labels, logits, _, sample_weight, *_ = arrays
         address = self._memory.address
         slots = (
@@ -204,7 +227,7 @@ class SoftmaxPlan:
             kappa,
         )
         kernel = self._kernel(loss_kind, arrays, gradient, label_gradient)
-        if kernel.run_blocks(SOFTMAX_JOB.fill, slots, 8 if loss_kind == "float64" else 4):
+        if kernel.run_blocks(SOFTMAX_JOB.fill, slots, 8 if loss_kind == "float64" else 4) and strict:
             raise self.label_out_of_range(labels, sample_weight)
 
     def _kernel(
@@ -232,15 +255,20 @@ class SoftmaxPlan:
 
     def quick(self, for_logits: bool, weights: tuple[Layout | None, ...] = ()) -> Quick | None:
         """Return a function for the value and the gradient of few rows, with these weights."""
+        small = self.small(for_logits, weights)
+        return None if small is None else small.call(self._memory, self.label_out_of_range)
+
+    def small(self, for_logits: bool, weights: tuple[Layout | None, ...] = (), limits: Limits = FEWEST) -> Small | None:
+        """Return what runs a small call for the value and the gradient of few rows, with these weights."""
         options, fit = self._options, self.fit
-        if not 0 < self.count <= FEW:
+        if not 0 < self.count <= limits.rows:
             return None
         row_shape = without(self._logits.shape, fit.axis)
         given = dict(zip(SoftmaxOptions.WEIGHTS, weights or (None,) * len(SoftmaxOptions.WEIGHTS), strict=True))
         rows = given["sample_weight"]
         if rows is not None:
             given["sample_weight"] = Layout(row_shape, self._broadcast_rows(rows.shape, rows.strides), rows.dtype)
-        found = [Weights.of(layout) for layout in given.values()]
+        found = [Weights.of(layout, limits) for layout in given.values()]
         read = tuple([each for each in found if each is not None])
         if len(read) < len(found):
             return None
@@ -256,7 +284,7 @@ class SoftmaxPlan:
             weights_kernel = self._weights_kernel(given["class_weight"] is not None, sample)
         value = self._memory.allocator((), dtype) if reduced else self.losses
         small = Small("softmax", options, kernel, value, gradient, read, float(self.count), weights_kernel)
-        return small.call(self._memory, self.label_out_of_range) if small.fits else None
+        return small if small.fits(limits) else None
 
     def label_out_of_range(self, labels: Array, sample_weight: Array | None = None) -> ValueError:
         """What to raise when a kernel has met a label that counts and is no class."""

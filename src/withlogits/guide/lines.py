@@ -1,0 +1,50 @@
+"""Lines of Python that mend labels or logits, by the name that code has for the library of the caller's array."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Lines(NamedTuple):
+    """The lines of one library. A probability that was rounded to 0 or 1 has no finite logit."""
+
+    as_integers: str
+    moveaxis: str  # the function
+    permuted: str  # by {mapping}, the new number of each class
+    from_softmax: str
+    from_sigmoid: str
+    from_logarithm: str  # of a sigmoid
+
+
+def _like_numpy(np: str, integers: str) -> Lines:
+    return Lines(
+        f"labels = labels.astype({integers})",
+        f"{np}.moveaxis",
+        f"labels = {np}.array({{mapping}})[labels]",
+        f"logits = {np}.log(logits)",
+        f"logits = {np}.asarray(logits, {np}.float32).clip(1e-7, 1 - 1e-7); "
+        f"logits = {np}.log(logits) - {np}.log1p(-logits)",
+        f"logits = {np}.clip(logits, None, -1e-7); logits = logits - {np}.log(-{np}.expm1(logits))",
+    )
+
+
+LINES = {
+    "numpy": _like_numpy("numpy", "numpy.int64"),
+    "jax.numpy": _like_numpy("jax.numpy", "int"),  # of 32 bits unless JAX is allowed 64
+    "torch": Lines(
+        "labels = labels.long()",
+        "torch.moveaxis",
+        "labels = torch.tensor({mapping})[labels]",
+        "logits = torch.log(logits)",
+        "logits = torch.logit(logits.float(), eps=1e-7)",
+        "logits = torch.clip(logits, None, -1e-7); logits = logits - torch.log(-torch.expm1(logits))",
+    ),
+    "tf": Lines(
+        "labels = tf.cast(labels, tf.int64)",
+        "tf.experimental.numpy.moveaxis",
+        "labels = tf.gather({mapping}, labels)",
+        "logits = tf.math.log(logits)",
+        "logits = withlogits.logit(tf.clip_by_value(tf.cast(logits, tf.float32), 1e-7, 1 - 1e-7))",
+        "logits = tf.minimum(logits, -1e-7); logits = logits - tf.math.log(-tf.math.expm1(logits))",
+    ),
+}
