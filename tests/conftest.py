@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -13,6 +14,10 @@ import pytest
 
 import withlogits.engine
 from withlogits.frameworks import numpy
+
+# Loaded after TensorFlow, by torch for instance, Triton would call functions of TensorFlow's, and crash.
+with contextlib.suppress(ImportError):
+    importlib.import_module("triton")
 
 # The files that take longest. They come first, so that no process is left alone with one at the end.
 LONGEST = (

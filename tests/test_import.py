@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import subprocess
 import sys
 
@@ -147,3 +149,22 @@ def test_a_module_says_which_library_it_needs(module: str, library: str, package
     result = python(f"import sys; sys.modules[{package!r}] = None; import {module}")
     text = f"{module} needs {library}, which is not installed: pip install {package}"
     assert result.stderr.rstrip().endswith(f"ModuleNotFoundError: {text}")
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(("torch", "jax", "tensorflow"))], ids="-".join)
+def test_frameworks_come_in_any_order(order: tuple[str, ...]) -> None:
+    """Each is imported, and gets a loss, before the next; at last Triton's kernels come."""
+    for name in order:
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    arrays = {
+        "torch": "torch.tensor([0]), torch.tensor([[20.0, 0.0, 0.0]])",
+        "jax": "jax.numpy.array([0]), jax.numpy.array([[20.0, 0.0, 0.0]])",
+        "tensorflow": "tensorflow.constant([0]), tensorflow.constant([[20.0, 0.0, 0.0]])",
+    }
+    lines = ["import withlogits", "sparse = withlogits.sparse_softmax_cross_entropy_with_logits"]
+    for name in order:
+        lines += [f"import {name}", f"y, x = {arrays[name]}", "print(round(float(sparse(labels=y, logits=x)[0]), 12))"]
+    if importlib.util.find_spec("triton") is not None:
+        lines.append("import withlogits.kernels.cuda")
+    result = python("\n".join(lines))
+    assert (result.returncode, result.stdout) == (0, "4.122e-09\n" * 3), result.stderr

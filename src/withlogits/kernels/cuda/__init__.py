@@ -9,6 +9,19 @@ Rows of the softmax family are (outer, C, inner), of any strides; logits are of 
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+
+if "tensorflow" in sys.modules and "triton" not in sys.modules and hasattr(os, "RTLD_DEEPBIND"):
+    # both bring an LLVM: Triton's library would call that of TensorFlow, if it did not look into itself first, and crash
+    _flags = sys.getdlopenflags()
+    sys.setdlopenflags(_flags | os.RTLD_DEEPBIND)
+    try:
+        importlib.import_module("triton._C.libtriton")
+    finally:
+        sys.setdlopenflags(_flags)
+
 from withlogits.kernels.cuda.launch import Inputs, sigmoid_backward, sigmoid_forward, softmax_backward, softmax_forward
 
 NAME = "triton"
