@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "memo", "tiles", "data", "statistics.bins"),
     ("options",),
     ("shapes",),
-    ("formulas", "frameworks.numpy_namespace"),
+    ("formulas", "focal", "frameworks.numpy_namespace"),
     ("kernels",),
     ("reference",),
     ("engine",),

@@ -5,12 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy import exp, float32, float64, isfinite, isinf, log, log1p, moveaxis, ones_like, tanh, where, zeros_like
+from numpy import (
+    exp,
+    expm1,
+    float32,
+    float64,
+    isfinite,
+    isinf,
+    log,
+    log1p,
+    moveaxis,
+    ones_like,
+    tanh,
+    where,
+    zeros_like,
+)
 from numpy.typing import NDArray
 
 __all__ = [
-    "arange", "as_index", "astype", "constant", "exp", "float32", "float64", "is_floating", "isfinite", "isinf", "log",
-    "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where", "wide", "zeros_like",
+    "arange", "as_index", "astype", "constant", "exp", "expm1", "float32", "float64", "is_floating", "isfinite",
+    "isinf", "log", "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where", "wide",
+    "zeros_like",
 ]  # fmt: skip
 
 Array = NDArray[Any]
