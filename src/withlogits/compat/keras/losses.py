@@ -6,12 +6,12 @@ from typing import Any
 
 from keras import ops
 
-from withlogits.activations import log_softmax
 from withlogits.compat.keras.base import ElementwiseLoss, Loss, serializable
 from withlogits.compat.keras.tensors import (
     Tensor,
     as_indices,
     as_logits,
+    dtype_of,
     length,
     loss_dtype,
     reduced,
@@ -20,7 +20,7 @@ from withlogits.compat.keras.tensors import (
     without_masked,
 )
 from withlogits.dispatch import adapter
-from withlogits.focal import focal
+from withlogits.focal import class_losses, focal
 from withlogits.formulas import times
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,
@@ -282,19 +282,17 @@ class CategoricalFocalCrossentropy(Loss):
         super().__init__(from_logits, reduction, name, dtype, axis=axis, **options)
 
     def _loss(self, labels: Tensor, logits: Tensor, weights: Tensor | None, reduction: Any) -> Tensor:
-        xp, axis = adapter(logits).namespace, self.axis
+        xp, axis, dtype = adapter(logits).namespace, self.axis, loss_dtype(logits)
         if weights is not None:
             labels, logits = without_masked(ops.expand_dims(weights, axis), labels, logits)
-        dtype = loss_dtype(logits)
-        loss = -log_softmax(ops.cast(logits, dtype), axis=axis)
-        z = ops.cast(labels, dtype)
+        x, z = (xp.wide(xp.moveaxis(each, axis, -1)) for each in (logits, labels))
         if self.label_smoothing:
-            z = (1.0 - self.label_smoothing) * z + self.label_smoothing / length(z, axis, dtype)
-        shape = [-1 if i == axis % len(logits.shape) else 1 for i in range(len(logits.shape))]
-        z = ops.reshape(ops.convert_to_tensor(self.alpha, dtype), shape) * z
-        free = xp.isinf(loss) & (z == 0.0)  # a class that cannot occur, and is not wanted
-        loss = xp.where(free, 0.0, loss)
-        return reduced(summed(z * focal(xp, loss, -xp.expm1(-loss), self.gamma), axis), weights, reduction)
+            z = (1.0 - self.label_smoothing) * z + self.label_smoothing / length(z, -1, dtype_of(z))
+        z = ops.convert_to_tensor(self.alpha, dtype_of(z)) * z
+        loss = class_losses(xp, x)
+        loss = xp.where(xp.isinf(loss) & (z == 0.0), 0.0, loss)  # a class that cannot occur, and is not wanted
+        losses = summed(z * focal(xp, loss, -xp.expm1(-loss), self.gamma), -1)
+        return ops.cast(reduced(losses, weights, reduction), dtype)
 
 
 @serializable
