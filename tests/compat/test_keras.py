@@ -18,6 +18,7 @@ from mpmath import mp, mpf
 
 keras = pytest.importorskip("keras", reason="Keras is not installed")
 
+import processes  # noqa: E402
 import withlogits.compat.keras as ours  # noqa: E402
 from withlogits.compat.keras import tensors  # noqa: E402
 
@@ -320,6 +321,15 @@ def test_keras_s_focal_losses_lose_theirs(name: str) -> None:
     if BACKEND != "numpy":
         keras_s = gradient(loss, *confident(name, 20.0))[0, 0]
         assert math.isnan(keras_s) or abs(keras_s - slope) > 0.9 * abs(slope)
+
+
+@trains
+def test_focal_losses_of_equal_logits() -> None:
+    x = np.array([[1.0, 1.0, 0.5, -2.0], [0.0, 0.0, 0.0, 0.0]], "float32")
+    for labels in (Z[:2], Z[1:3], SOFT[:2]):
+        loss, mine = both(NAMES[3], gamma=1.5, reduction="sum")
+        np.testing.assert_allclose(number(mine(labels, x)), number(loss(labels, x)), **CLOSE)
+        np.testing.assert_allclose(gradient(mine, labels, x), gradient(loss, labels, x), **CLOSE)
 
 
 @trains
@@ -801,15 +811,24 @@ def test_a_mask_is_found_without_keras_s_private_function(monkeypatch: pytest.Mo
     assert tensors.mask_of(X) is None
 
 
+REPLICAS = """
+import numpy as np, tensorflow as tf
+[cpu] = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, withlogits.compat.keras as ours
+y, x = np.array([0, 1]), np.array([[1.0, 2.0], [3.0, 4.0]], "float32")
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+for loss in (keras.losses.SparseCategoricalCrossentropy(from_logits=True), ours.SparseCategoricalCrossentropy()):
+    print(*(float(share) for share in strategy.run(lambda: loss(y, x)).values))
+"""
+
+
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute belongs to Keras's TensorFlow backend")
 def test_a_replica_contributes_its_share() -> None:
-    import tensorflow as tf
-
-    cpus = tf.config.list_logical_devices("CPU")
-    if len(cpus) < 2:
-        pytest.skip("one logical CPU: TensorFlow was started before the test")
-    strategy = tf.distribute.MirroredStrategy([cpu.name for cpu in cpus[:2]])
-    loss, mine = both(NAMES[0])
-    answers = [[number(each) for each in strategy.run(lambda: side(Y, X)).values] for side in (loss, mine)]  # noqa: B023
-    assert answers[1] == pytest.approx(answers[0], rel=1e-6)
-    assert answers[1][0] == pytest.approx(number(mine(Y, X)) / 2.0, rel=1e-6)
+    env = processes.environment(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
+    with processes.start(REPLICAS, env=env) as process:
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    theirs, mine = ([float(share) for share in line.split()] for line in out.splitlines())
+    assert mine == pytest.approx(theirs, rel=1e-6)
+    assert sum(mine) == pytest.approx(math.log1p(math.e) - 0.5, rel=1e-6)  # the mean of the losses
