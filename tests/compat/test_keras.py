@@ -64,13 +64,10 @@ def both(name: str, **options: Any) -> tuple[Any, Any]:
 
 def array(x: Any) -> Any:
     """A tensor as a NumPy array, floats in float64."""
-    floating = "float" in tensors.dtype_of(x)
-    if BACKEND == "torch":
-        x = x.detach().cpu().float() if "bfloat16" in tensors.dtype_of(x) else x.detach().cpu()
-        found = x.numpy()
-    else:
-        found = np.asarray(ops.convert_to_numpy(x))
-    return found.astype("float64") if floating else found
+    kind = tensors.dtype_of(x)
+    x = ops.cast(x, "float32") if kind == "bfloat16" else x
+    found = x.detach().cpu().numpy() if BACKEND == "torch" else np.asarray(ops.convert_to_numpy(x))
+    return found.astype("float64") if "float" in kind else found
 
 
 def number(x: Any) -> float:
