@@ -10,7 +10,7 @@ import numpy as np
 import withlogits.compat.keras as ours
 from withlogits.data import load_digits
 
-EPOCHS, BATCH = 6, 100
+EPOCHS, BATCH = 10, 100
 
 # 1,797 images of 8 × 8 pixels and the digit that each shows. The last 297 are kept for a test.
 images, digits = load_digits()

@@ -39,7 +39,7 @@ def test_training_with_keras() -> None:
     runs = [line for line in text.splitlines() if " accuracy " in line]
     assert len(runs) == 4
     assert all(line.endswith("agree") for line in runs)
-    assert all(float(line.split(" accuracy ")[1].split("%")[0]) > 85.0 for line in runs)
+    assert all(float(line.split(" accuracy ")[1].split("%")[0]) > 80.0 for line in runs)
     assert "A saved and loaded loss: BinaryCrossentropy(name=" in text
     assert "costs 4.122e-09; Keras says 0.0" in text
 
