@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 collect_ignore_glob = []
 if importlib.util.find_spec("torch") is None:
@@ -13,5 +14,9 @@ if importlib.util.find_spec("torch") is None:
     ]
 if importlib.util.find_spec("jax") is None:
     collect_ignore_glob += ["src/withlogits/frameworks/jax/*", "src/withlogits/compat/optax.py"]
+if importlib.util.find_spec("keras") is None:
+    collect_ignore_glob += ["src/withlogits/compat/keras/*"]
+# Keras reads its backend once, when it is imported.
+os.environ.setdefault("KERAS_BACKEND", "numpy" if importlib.util.find_spec("torch") is None else "torch")
 # Kernels that a test interprets are imported by that test.
 collect_ignore_glob += ["src/withlogits/kernels/cuda/*"]

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("options",),
     ("shapes",),
     ("formulas", "frameworks.numpy_namespace"),
+    ("focal",),
     ("kernels",),
     ("reference",),
     ("engine",),

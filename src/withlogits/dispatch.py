@@ -11,6 +11,10 @@ from withlogits.options import Options
 class Adapter(Protocol):
     """What an adapter offers; a module with these functions is one."""
 
+    @property
+    def namespace(self) -> Any:
+        """The table of functions that the formulas are made of."""
+
     def loss(
         self,
         options: Options,

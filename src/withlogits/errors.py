@@ -407,6 +407,18 @@ def out_overlaps(name: str) -> ValueError:
     )
 
 
+# ------------------------------------------------------------------------------------------------------------- Keras
+
+
+def from_probabilities(loss: str, activation: str) -> ValueError:
+    """For `from_logits=False`, which is Keras's default."""
+    return ValueError(
+        f"{loss} got from_logits=False, and withlogits computes from logits, since probabilities have lost what a "
+        f"confident loss is made of: pass from_logits=True, leave the {activation} out of the model's last layer, and "
+        f"for probabilities take {activation}(logits)"
+    )
+
+
 # ------------------------------------------------------------------------------------------------------ frameworks
 
 

@@ -33,6 +33,7 @@ import jax.numpy as jnp
 
 from withlogits import formulas, shapes
 from withlogits.activations import log_softmax, sigmoid, softmax
+from withlogits.focal import focal
 from withlogits.frameworks.jax import checks, namespace
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,
@@ -285,8 +286,7 @@ def sigmoid_focal_loss(logits: Array, labels: Array, *, alpha: Any = None, gamma
     z = jnp.asarray(_in_shape_of(x, labels)).astype(x.dtype)
     loss = sigmoid_cross_entropy_with_logits(labels=z, logits=x)
     missed = (1.0 - z) * sigmoid(x) + z * sigmoid(-x)
-    # A power has no derivative at 0, where the loss is 0 anyway, and an infinite loss remains.
-    loss = loss * jnp.where((missed > 0.0) & jnp.isfinite(loss), missed, 1.0) ** gamma
+    loss = focal(namespace, loss, missed, gamma)
     return loss if alpha is None else (alpha * z + (1.0 - alpha) * (1.0 - z)) * loss
 
 

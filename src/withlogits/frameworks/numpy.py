@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import engine, errors, options, shapes
-from withlogits.frameworks import numpy_namespace, refuse_other_frameworks
+from withlogits.frameworks import numpy_namespace as namespace
+from withlogits.frameworks import refuse_other_frameworks
 from withlogits.frameworks.axes import over_axes
 from withlogits.kernels.cpu import buffers
 from withlogits.kernels.cpu.layout import BEHIND, Layout, address, dense_strides, handle
@@ -195,7 +196,7 @@ def softmax_map(x: Any, axis: Any, kind: str, keepdims: bool = False) -> Any:
         pass
     x = _logits("x", x)
     if keepdims or axis is None or isinstance(axis, tuple):
-        result = over_axes(numpy_namespace, x, axis, keepdims, kind, softmax_map)
+        result = over_axes(namespace, x, axis, keepdims, kind, softmax_map)
         return result if result.ndim else result[()]
     plan = engine.select().plan_softmax_map(kind, axis, NumpyMemory, NumpyMemory.layout(x))
     result = (keep(_maps, (kind, axis, _looks(x)), plan) if x.ndim > 1 and type(axis) is int else plan)(x)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy import (
     equal,
     exp,
+    expm1,
     float32,
     float64,
     isfinite,
@@ -23,9 +24,9 @@ from numpy import (
 from numpy.typing import NDArray
 
 __all__ = [
-    "arange", "as_index", "astype", "constant", "equal", "exp", "float32", "float64", "is_floating", "isfinite",
-    "isinf", "length", "log", "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where",
-    "wide", "zeros_like",
+    "arange", "as_index", "astype", "constant", "equal", "exp", "expm1", "float32", "float64", "is_floating",
+    "isfinite", "isinf", "length", "log", "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take",
+    "tanh", "where", "wide", "zeros_like",
 ]  # fmt: skip
 
 Array = NDArray[Any]

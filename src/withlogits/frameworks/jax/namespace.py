@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.numpy import equal, exp, isfinite, isinf, log, log1p, moveaxis, ones_like, tanh, where, zeros_like
+from jax.numpy import equal, exp, expm1, isfinite, isinf, log, log1p, moveaxis, ones_like, tanh, where, zeros_like
 
 __all__ = [
-    "arange", "as_index", "astype", "constant", "equal", "exp", "float32", "float64", "is_floating", "isfinite",
-    "isinf", "length", "log", "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take", "tanh", "where",
-    "wide", "zeros_like",
+    "arange", "as_index", "astype", "constant", "equal", "exp", "expm1", "float32", "float64", "is_floating",
+    "isfinite", "isinf", "length", "log", "log1p", "max", "moveaxis", "ones_like", "stop_gradient", "sum", "take",
+    "tanh", "where", "wide", "zeros_like",
 ]  # fmt: skip
 
 Array = Any  # jax.Array, and the tracers that stand for one

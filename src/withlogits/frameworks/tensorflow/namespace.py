@@ -8,7 +8,7 @@ import tensorflow as tf
 
 Tensor = Any  # TensorFlow's types say little to a type checker
 float32, float64 = tf.float32, tf.float64
-exp, log, log1p, tanh = tf.math.exp, tf.math.log, tf.math.log1p, tf.math.tanh
+exp, expm1, log, log1p, tanh = tf.math.exp, tf.math.expm1, tf.math.log, tf.math.log1p, tf.math.tanh
 isfinite, isinf, equal = tf.math.is_finite, tf.math.is_inf, tf.equal  # of which `==` is something else in v1's graphs
 ones_like, zeros_like, stop_gradient = tf.ones_like, tf.zeros_like, tf.stop_gradient
 

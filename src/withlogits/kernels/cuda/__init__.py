@@ -14,7 +14,7 @@ import os
 import sys
 
 if "tensorflow" in sys.modules and "triton" not in sys.modules and hasattr(os, "RTLD_DEEPBIND"):
-    # both bring an LLVM: Triton's library would call that of TensorFlow, if it did not look into itself first, and crash
+    # Both bring an LLVM: unless Triton's library looks into itself first, it calls that of TensorFlow, and crashes.
     _flags = sys.getdlopenflags()
     sys.setdlopenflags(_flags | os.RTLD_DEEPBIND)
     try:
