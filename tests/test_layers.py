@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("options",),
     ("shapes",),
     ("formulas", "frameworks.numpy_namespace"),
-    ("focal",),
+    ("derivable",),
     ("kernels",),
     ("reference",),
     ("engine",),

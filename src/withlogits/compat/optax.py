@@ -33,7 +33,7 @@ import jax.numpy as jnp
 
 from withlogits import formulas, shapes
 from withlogits.activations import log_softmax, sigmoid, softmax
-from withlogits.focal import focal
+from withlogits.derivable import focal
 from withlogits.frameworks.jax import checks, namespace
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,

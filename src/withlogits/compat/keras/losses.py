@@ -19,8 +19,8 @@ from withlogits.compat.keras.tensors import (
     summed,
     without_masked,
 )
+from withlogits.derivable import class_losses, focal
 from withlogits.dispatch import adapters
-from withlogits.focal import class_losses, focal
 from withlogits.formulas import times
 from withlogits.losses import (
     sigmoid_cross_entropy_with_logits,

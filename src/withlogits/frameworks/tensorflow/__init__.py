@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from withlogits import errors, formulas, shapes
+from withlogits.derivable import derivable_softmax_map
 from withlogits.frameworks.tensorflow import checks, compiled, formula, namespace, native, private
 from withlogits.frameworks.tensorflow.checks import checked_labels, checked_logits, checked_weights
 from withlogits.options import Options, SoftmaxOptions, field_values, softmax_options
@@ -100,17 +101,24 @@ def softmax_map(x: Any, axis: Any, kind: str, keepdims: bool = False) -> Any:
     x = checked_logits("x", x)
     rank = x.shape.rank
     if rank is None:
-        return formulas.softmax_map(namespace, x, axis, kind)
+        found = _of_rows(namespace.moveaxis(x, axis, -1), kind)
+        return found if kind == "logsumexp" else namespace.moveaxis(found, -1, axis)
     axes = shapes.reduced_axes(axis, checks.shape_of(x))
     last = tuple(range(rank - len(axes), rank))
     moved = namespace.moveaxis(x, axes, last)
     rows = moved if len(axes) == 1 else tf.reshape(moved, tf.concat((tf.shape(moved)[: last[0]], [-1]), 0))
-    found = formulas.softmax_map(namespace, rows, -1, kind)
+    found = _of_rows(rows, kind)
     if kind != "logsumexp":
         return namespace.moveaxis(found if len(axes) == 1 else tf.reshape(found, tf.shape(moved)), last, axes)
     for each in sorted(axes) if keepdims else ():
         found = tf.expand_dims(found, each)
     return found
+
+
+def _of_rows(rows: Tensor, kind: str) -> Tensor:
+    if kind == "logsumexp":
+        return formulas.softmax_map(namespace, rows, -1, kind)
+    return derivable_softmax_map(namespace, rows, kind)
 
 
 def elementwise(x: Any, kind: str) -> Any:

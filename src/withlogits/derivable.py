@@ -1,10 +1,10 @@
-"""The focal loss as a function of cross-entropies, for every framework: `xp` is a namespace table, as in `formulas`."""
+"""Formulas whose derivatives by the framework itself are accurate, of every order. `xp` is a namespace as in `formulas`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from withlogits.formulas import add
+from withlogits.formulas import add, rounded, softmax_map
 
 Array = Any  # of the framework whose table `xp` is
 
@@ -16,16 +16,25 @@ def class_losses(xp: Any, x: Array) -> Array:
     difference p − 1: there m follows the logit, by a `shift` of value 0, and m − x_j is constant.
     """
     m = xp.stop_gradient(xp.max(x))
-    highest = xp.stop_gradient(x) == m
+    highest = xp.equal(xp.stop_gradient(x), m)
     above, lost = x - m, add(xp, -m, xp.stop_gradient(x))[1]
     e = xp.exp(above) * (1.0 + lost)
     k = xp.sum(xp.where(highest, e, 0.0))
     s = xp.sum(xp.where(highest, 0.0, e))
     ties = xp.stop_gradient(k)
     shift = xp.sum(xp.where(highest, above, 0.0)) / ties
-    gap = xp.where(ties == 1.0, 0.0, shift - above)
+    gap = xp.where(xp.equal(ties, 1.0), 0.0, shift - above)
     of_highest = gap + xp.log1p((ties - 1.0) + s * xp.exp(-shift))
     return xp.where(highest, of_highest, xp.log1p((k - 1.0) + s) - above)
+
+
+def derivable_softmax_map(xp: Any, x: Array, kind: str) -> Array:
+    """Return softmax or log_softmax over the last axis, of which a framework's own derivative is accurate."""
+    wide = xp.wide(x)
+    q = -class_losses(xp, wide)
+    q = xp.exp(q) if kind == "softmax" else q
+    value = softmax_map(xp, wide, -1, kind)
+    return rounded(xp, q + xp.stop_gradient(xp.where(xp.isfinite(q), value - q, 0.0)), x.dtype)
 
 
 def focal(xp: Any, loss: Array, miss: Array, gamma: Any) -> Array:
