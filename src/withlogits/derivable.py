@@ -1,4 +1,4 @@
-"""Formulas whose derivatives by the framework itself are accurate, of every order. `xp` is a namespace as in `formulas`."""
+"""Formulas whose derivatives, taken by the framework itself, are accurate. `xp` is a namespace as in `formulas`."""
 
 from __future__ import annotations
 
