@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -60,5 +62,9 @@ def test_checked() -> None:
 def test_what_has_no_values() -> None:
     with pytest.raises(TypeError, match="labels are a RaggedTensor, where a dense one is expected"):
         withlogits.diagnose(tf.ragged.constant([[0], [1, 2]]), tf.constant(X))
-    with pytest.raises(TypeError, match=r"logits are a node of a graph, which has no values yet: call this outside"):
+    text = (
+        "logits are traced by TensorFlow, and have no values to look at: call this outside of tf.function, or wrap the "
+        "loss with withlogits.checked, which leaves traced calls out"
+    )
+    with pytest.raises(TypeError, match=re.escape(text)):
         tf.function(lambda x: withlogits.diagnose(Y, x).codes, autograph=False)(tf.constant(X))

@@ -79,10 +79,10 @@ def checked(loss: Callable[..., Any], *, every: int | None = None, model: Any = 
 
 def _is_traced(arguments: dict[str, Any]) -> bool:
     """Return whether a framework records this call, whose arrays may hold no values."""
-    if any(map(is_traced, arguments.values())):
-        return True
     torch = sys.modules.get("torch")
-    return torch is not None and bool(torch.compiler.is_compiling() or torch.jit.is_tracing())
+    if torch is not None and (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        return True
+    return any(map(is_traced, arguments.values()))
 
 
 def _check(name: str, arguments: dict[str, Any], model: Any) -> None:
