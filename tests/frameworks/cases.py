@@ -5,13 +5,18 @@ A case holds NumPy arrays, so that the same numbers go to withlogits on NumPy, w
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 import oracle
 import withlogits
+import withlogits.engine
+from withlogits import reference
 
 LOSSES = {
     "sigmoid": withlogits.sigmoid_cross_entropy_with_logits,
@@ -134,6 +139,25 @@ FEW = [case for case in CASES if case.name in ("plain", "mean", "all", "all, mea
 
 
 # ------------------------------------------------------------------------------------------------------- comparisons
+
+
+def by_numpy(case: Case, labels: Any, logits: Any) -> list[Any]:
+    """The loss and its gradients, of NumPy arrays."""
+    value, gradients = withlogits.value_and_grad(case.function, case.differentiable)(
+        labels=labels, logits=logits, **case.keywords
+    )
+    return [value, *gradients]
+
+
+@contextlib.contextmanager
+def engine(name: str) -> Iterator[None]:
+    """The losses are computed by compiled kernels, or by formulas."""
+    if name == "kernels" and withlogits.engine.select().NAME != "compiled":
+        pytest.skip("llvmlite is not installed, so there are no kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "formulas":
+            patch.setattr(withlogits.engine, "select", lambda: reference)
+        yield
 
 
 def assert_ulps(got: Any, expected: Any, most: float, what: str = "") -> None:

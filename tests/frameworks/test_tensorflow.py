@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mpmath
@@ -15,8 +15,8 @@ import pytest
 import oracle
 import withlogits
 import withlogits.engine
-from frameworks.cases import ACTIVATIONS, CASES, EVERY, FEW, LOSSES, SOFTMAX_MAPS, Case
-from frameworks.tensorflow_cases import arguments, array, assert_ulps, differentiated, tensor, tf
+from frameworks.cases import ACTIVATIONS, CASES, EVERY, FEW, LOSSES, SOFTMAX_MAPS, Case, by_numpy, engine
+from frameworks.tensorflow_cases import WAYS, arguments, array, assert_ulps, differentiated, most_ulps, tensor, tf
 from withlogits import reference
 
 value_and_grad = withlogits.value_and_grad
@@ -24,33 +24,11 @@ NAN, INF = float("nan"), float("inf")
 SPARSE = next(case for case in EVERY if str(case) == "sparse: plain, mean")
 
 
-@pytest.fixture(params=["kernels", "formulas"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """The losses are computed in this way."""
-    if request.param == "formulas":
-        monkeypatch.setattr(withlogits.engine, "select", lambda: reference)
-    elif withlogits.engine.select().NAME != "compiled":
-        pytest.skip("there is no llvmlite, so there are no kernels")
-    return str(request.param)
-
-
-def most_ulps(way: str, dtype: str, place: int = 0) -> float:
-    """How far the ways may be from NumPy's kernels, in ulp of the largest entry; u is half an ulp of float64.
-
-    The kernels are the same; they make the value (0) and the gradient of the logits (1), and the formulas that of the
-    labels (2). The formulas are float64: y = c tanh(x/c)/τ takes three roundings and a tanh within 2u, so
-    5u |y|, with |y| ≤ 2.4 in these cases 12u. A probability moves by two of these, 24u, and by its exp (2u), sum (2u)
-    and quotient (u): 29u. T p − t and the slope of the softcap add 10u. A sum of rounded losses, and what TensorFlow
-    adds up besides where gradients have two parts, take 4 ulp. Other dtypes see the float64 numbers rounded, and
-    float32 kernels within 4 ulp of that.
-    """
-    return 0 if way == "kernels" and place < 2 else 24 if dtype == "float64" else 8
-
-
-def expected(case: Case, dtype: str) -> list[Any]:
-    labels, logits = case.arrays(oracle.DTYPES[dtype])
-    value, gradients = value_and_grad(case.function, case.differentiable)(labels=labels, logits=logits, **case.keywords)
-    return [value, *gradients]
+    with engine(request.param):
+        yield request.param
 
 
 def flat(value: Any, gradients: Any) -> list[Any]:
@@ -59,19 +37,6 @@ def flat(value: Any, gradients: Any) -> list[Any]:
 
 def of(case: Case, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
     return lambda labels, logits: case.function(labels=labels, logits=logits, **options)
-
-
-@pytest.mark.parametrize(
-    ("case", "dtype"),
-    [(case, dtype) for case in EVERY for dtype in oracle.DTYPES if dtype == "float64" or case in FEW],
-    ids=str,
-)
-def test_values_and_gradients_are_those_of_numpy(case: Case, dtype: str, way: str) -> None:
-    labels, logits, options = arguments(case, oracle.DTYPES[dtype])
-    got = differentiated(of(case, options), labels, logits, case.differentiable)
-    for place, (mine, right) in enumerate(zip(got, expected(case, dtype), strict=True)):
-        assert_ulps(mine, right, most_ulps(way, dtype, place))
-    assert_ulps(of(case, options)(labels, logits), got[0], 0)  # without a tape too
 
 
 @pytest.mark.parametrize(
@@ -89,13 +54,13 @@ def test_in_a_function_of_any_shape(case: Case, way: str) -> None:
     def step(labels: Any, logits: Any) -> Any:
         return differentiated(of(case, options), labels, logits, wrt)
 
-    right = expected(case, "float64")
+    right = by_numpy(case, *case.arrays())
     for shapes in ((labels.shape, logits.shape), ([None] * labels.ndim, [None] * logits.ndim)):
         made = step.get_concrete_function(
             *(tf.TensorSpec(s, t.dtype) for s, t in zip(shapes, (labels, logits), strict=True))
         )
         for place, (mine, number) in enumerate(zip(made(labels, logits), right, strict=True)):
-            assert_ulps(mine, number, most_ulps(way, "float64", place))
+            assert_ulps(mine, number, most_ulps(way, case, "float64", place))
 
 
 @pytest.mark.parametrize("case", FEW, ids=str)
@@ -105,7 +70,7 @@ def test_of_unknown_rank(case: Case, way: str) -> None:
     labels, logits, options = arguments(case)
     step = tf.function(of(case, options), autograph=False)
     made = step.get_concrete_function(tf.TensorSpec(None, labels.dtype), tf.TensorSpec(None, logits.dtype))
-    assert_ulps(made(labels, logits), expected(case, "float64")[0], most_ulps(way, "float64"))
+    assert_ulps(made(labels, logits), by_numpy(case, *case.arrays())[0], most_ulps(way, case, "float64"))
 
 
 @pytest.mark.parametrize("wrt", ["logits", "labels", ("labels", "logits")])
@@ -117,7 +82,7 @@ def test_value_and_grad(case: Case, wrt: Any, way: str) -> None:
     right, others = value_and_grad(case.function, wrt)(labels=a, logits=b, **case.keywords)
     names = ("value", *([wrt] if isinstance(wrt, str) else wrt))
     for name, mine, number in zip(names, flat(value, gradients), flat(right, others), strict=True):
-        assert_ulps(mine, number, most_ulps(way, "float64", 2 if name == "labels" else 0))
+        assert_ulps(mine, number, most_ulps(way, case, "float64", 2 if name == "labels" else 0))
 
 
 def test_value_and_grad_into_a_variable(way: str) -> None:
@@ -202,45 +167,6 @@ def test_special_values(loss: str, way: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
-
-
-WRONG: list[tuple[str, dict[str, Any]]] = [
-    ("sparse", {"labels": np.array([0, 3])}),
-    ("sparse", {"labels": np.array([0, -1])}),
-    ("sparse", {"labels": np.array([0.0, 1.0])}),
-    ("sparse", {"labels": np.array([False, True])}),
-    ("sparse", {"labels": np.eye(3)[:2].astype(np.int64)}),
-    ("sparse", {"labels": np.array([0, 1, 2])}),
-    ("sparse", {"axis": 2}),
-    ("sparse", {"axis": 1.5}),
-    ("sparse", {"logits": np.zeros((2, 0))}),
-    ("sparse", {"class_weight": np.ones(2)}),
-    ("sparse", {"class_weight": np.array([1.0, -1.0, 1.0])}),
-    ("sparse", {"sample_weight": np.ones(3)}),
-    ("sparse", {"sample_weight": np.array([1.0, NAN])}),
-    ("sparse", {"reduction": "average"}),
-    ("sparse", {"temperature": 0.0}),
-    ("softmax", {"labels": np.array([0, 1])}),
-    ("softmax", {"labels": np.ones((3, 2))}),
-    ("softmax", {"labels": np.ones((2, 3), np.complex64)}),
-    ("softmax", {"labels": None}),
-    ("softmax", {"logits": np.zeros(())}),
-    ("softmax", {"dim": 0, "axis": 1}),
-    ("sigmoid", {"labels": np.ones((2, 1, 3))}),
-    ("sigmoid", {"labels": np.ones((3, 2))}),
-    ("sigmoid", {"pos_weight": np.ones((2, 1, 3))}),
-]
-
-
-@pytest.mark.parametrize(("loss", "changes"), WRONG, ids=str)
-def test_errors_are_those_of_numpy(loss: str, changes: dict[str, Any], way: str) -> None:
-    labels = np.array([0, 1]) if loss == "sparse" else np.full((2, 3), 1 / 3)
-    given = {"labels": labels, "logits": np.zeros((2, 3)), **changes}
-    with pytest.raises((TypeError, ValueError)) as right:
-        LOSSES[loss](**given)
-    with pytest.raises(right.type) as got:
-        LOSSES[loss](**{name: tensor(value) for name, value in given.items()})
-    assert str(got.value).replace("tf.cast(labels, tf.int64)", "labels.astype(numpy.int64)") == str(right.value)
 
 
 def test_errors_of_shapes_and_dtypes_come_when_a_graph_is_made(way: str) -> None:

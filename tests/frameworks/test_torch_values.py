@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ import withlogits.engine
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
 
+from frameworks.cases import by_numpy  # noqa: E402
 from frameworks.torch_cases import (  # noqa: E402
     ACTIVATIONS,
     CASES,
@@ -28,12 +28,14 @@ from frameworks.torch_cases import (  # noqa: E402
     INTEGERS,
     LOSSES,
     SOFTMAX_MAPS,
+    WAYS,
     Case,
     array,
     assert_ulps,
+    by,
     differentiated,
-    operators,
-    ours,
+    in_one_rounding,
+    most_ulps,
     tensor,
     tensors,
 )
@@ -42,70 +44,17 @@ value_and_grad = withlogits.value_and_grad
 NAN, INF = float("nan"), float("inf")
 
 
-@pytest.fixture(params=["eager", "operators", "formulas"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """A context in which losses are computed in this way: by kernels, operators on kernels, operators on formulas."""
-    from withlogits import reference
-
-    if request.param != "formulas" and withlogits.engine.select().NAME != "compiled":
-        pytest.skip("there is no llvmlite, so there are no kernels")
-
-    @contextlib.contextmanager
-    def enter() -> Any:
-        with monkeypatch.context() as patch:
-            if request.param == "formulas":
-                patch.setattr(withlogits.engine, "select", lambda: reference)
-            with operators() if request.param != "eager" else contextlib.nullcontext([]) as seen:
-                yield seen
-        assert bool(ours(seen)) == (request.param != "eager")  # that it was this way indeed
-
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """A context in which losses are computed in this way."""
+    enter = functools.partial(by, request.param)
     enter.name = request.param  # type: ignore[attr-defined]
     return enter
-
-
-def most_ulps(way: str, case: Case, dtype: str) -> float:
-    """How far the ways of torch may be from NumPy's kernels, in ulp of the largest entry; u is half an ulp of float64.
-
-    The kernels themselves differ by nothing, and by 3 ulp where torch adds up a mean. The formulas are float64:
-    y = c tanh(x/c)/τ takes three roundings and a tanh within 2u, so 5u |y|, with |y| ≤ 2.4 in these cases 12u.
-    A probability moves by two of these, 24u, and by its exp (2u), sum (2u) and quotient (u): 29u. T p − t and the slope
-    of the softcap add 10u. What autograd adds up besides, where gradients have two parts, takes 4 ulp. Other dtypes see
-    the float64 numbers rounded, and float32 kernels within 4 ulp of that.
-    """
-    summed = 0 if in_one_rounding(case) else 4
-    if way == "formulas":
-        return (20 if dtype == "float64" else 4) + summed
-    return summed or {"eager": 0, "operators": 3}[way]
-
-
-def by_numpy(case: Case, labels: Any, logits: Any) -> list[Any]:
-    value, gradients = value_and_grad(case.function, case.differentiable)(labels=labels, logits=logits, **case.keywords)
-    return [value, *gradients]
-
-
-def in_one_rounding(case: Case) -> bool:
-    """Not so where gradients of labels are added up by autograd: one row for all, and a mean that divides by labels."""
-    weighted_mean = "class_weight" in case.options and case.options.get("reduction") == "mean"
-    return case.labels != "row" and not (case.loss == "softmax" and weighted_mean)
 
 
 def steps_of(t: Any) -> list[int]:
     """The strides that matter."""
     return [step for step, n in zip(t.stride(), t.shape, strict=True) if n > 1 and t.numel()]
-
-
-@pytest.mark.parametrize("case", EVERY, ids=str)
-def test_values_and_gradients_are_those_of_numpy(way: Any, case: Case) -> None:
-    for name, dtype in oracle.DTYPES.items():
-        expected = by_numpy(case, *case.arrays(dtype))
-        if case.options.get("reduction") == "none":  # which torch's autograd has made without its gradient
-            expected[0] = case(*case.arrays(dtype))
-        labels, logits = case.tensors(dtype, grad=True)
-        with way():
-            got = differentiated(case, labels, logits)
-        for what, one, other in zip(("loss", "logits", "labels"), got, expected, strict=False):
-            assert_ulps(one, other, most_ulps(way.name, case, name), f"{name}: {what}")
-        assert got[1].stride() == torch.empty_like(logits).stride()
 
 
 @pytest.mark.parametrize("case", EVERY, ids=str)

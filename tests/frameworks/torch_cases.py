@@ -6,7 +6,7 @@ The list itself, of NumPy arrays, is that of `cases`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,66 @@ def ours(seen: list[Any]) -> set[str]:
     return {str(op).split(".")[1] for op in seen if str(op).startswith("withlogits.")}
 
 
+WAYS = ("kernels", "operators", "formulas")
+
+
+@contextmanager
+def by(way: str) -> Iterator[None]:
+    """The losses are computed in this way: by kernels, by operators on kernels, by operators on formulas."""
+    direct = way == "kernels"
+    with (
+        cases.engine("formulas" if way == "formulas" else "kernels"),
+        nullcontext([]) if direct else operators() as seen,
+    ):
+        yield
+    assert bool(ours(seen)) != direct  # that it was this way indeed
+
+
 # ------------------------------------------------------------------------------------------------------- comparisons
+
+
+def in_one_rounding(case: cases.Case) -> bool:
+    """Not so where gradients of labels are added up by autograd: one row for all, and a mean that divides by labels."""
+    weighted_mean = "class_weight" in case.options and case.options.get("reduction") == "mean"
+    return case.labels != "row" and not (case.loss == "softmax" and weighted_mean)
+
+
+def most_ulps(way: str, case: cases.Case, dtype: str, place: int = 0) -> float:
+    """How far the ways of torch may be from NumPy's kernels, in ulp of the largest entry; u is half an ulp of float64.
+
+    The kernels themselves differ by nothing, and by 3 ulp where torch adds up a mean. The formulas are float64:
+    y = c tanh(x/c)/τ takes three roundings and a tanh within 2u, so 5u |y|, with |y| ≤ 2.4 in these cases 12u.
+    A probability moves by two of these, 24u, and by its exp (2u), sum (2u) and quotient (u): 29u. T p − t and the slope
+    of the softcap add 10u. What autograd adds up besides, where gradients have two parts, takes 4 ulp. Other dtypes see
+    the float64 numbers rounded, and float32 kernels within 4 ulp of that.
+    """
+    summed = 0 if in_one_rounding(case) else 4
+    if way == "formulas":
+        return (20 if dtype == "float64" else 4) + summed
+    return summed or {"kernels": 0, "operators": 3}[way]
+
+
+def computed(case: cases.Case, dtype: str, way: str) -> list[Any]:
+    """The loss and its gradients, as arrays."""
+    labels, logits = case.arrays(oracle.DTYPES[dtype])
+    labels, logits = tensor(labels, case.loss != "sparse"), tensor(logits, True)
+    with by(way):
+        found = differentiated(Case(**vars(case)), labels, logits)
+    assert found[1].stride() == torch.empty_like(logits).stride()
+    return [array(each) for each in found]
+
+
+def orders(case: cases.Case, v: Any, h: Any) -> list[float]:
+    """The derivatives of first to third order of the loss's sum, along a line through logits and labels."""
+    labels, logits = Case(**vars(case)).tensors()
+    t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    given = labels if h is None else labels + t * tensor(h)
+    found = Case(**vars(case))(given, logits + t * tensor(v)).sum()
+    derivatives = []
+    for _ in range(3):
+        (found,) = torch.autograd.grad(found, t, create_graph=True)
+        derivatives.append(found.item())
+    return derivatives
 
 
 def differentiated(loss: Callable[[Any, Any], Any], labels: Any, logits: Any) -> list[Any]:

@@ -1,0 +1,139 @@
+"""One table over all frameworks, losses, options, dtypes and reductions: the numbers and the errors of NumPy.
+
+What a framework has besides (transformations, graphs, devices) is tested in files of its own. How far its ways may be
+from NumPy's kernels stands in its `most_ulps`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+import oracle
+from frameworks.cases import EVERY, FEW, LOSSES, Case, assert_ulps, by_numpy
+
+NAN = float("nan")
+FRAMEWORKS = ("torch", "jax", "tensorflow")
+WAYS = [
+    *(("torch", way) for way in ("kernels", "operators", "formulas")),
+    *((name, way) for name in ("jax", "tensorflow") for way in ("kernels", "formulas")),
+]
+# How each writes what NumPy's texts say
+WORDS = {
+    "torch": {"labels.to(torch.int64)": "labels.astype(numpy.int64)"},
+    "jax": {"labels.astype(jax.numpy.int32)": "labels.astype(numpy.int64)"},
+    "tensorflow": {"tf.cast(labels, tf.int64)": "labels.astype(numpy.int64)"},
+}
+
+
+def side(framework: str) -> Any:
+    """What the tests have for a framework: the way to its arrays, its derivatives, its bounds."""
+    pytest.importorskip(framework, reason=f"{framework} is not installed")
+    return importlib.import_module(f"frameworks.{framework}_cases")
+
+
+@pytest.mark.parametrize("case", EVERY, ids=str)
+@pytest.mark.parametrize(("framework", "way"), WAYS)
+def test_values_and_gradients_are_those_of_numpy(framework: str, way: str, case: Case) -> None:
+    """JAX compiles each formula for each shape and dtype, so that few cases have to do there."""
+    this = side(framework)
+    if (framework, way) == ("jax", "formulas") and case not in FEW:
+        return
+    for dtype in oracle.DTYPES if case in FEW else this.DTYPES:
+        got = this.computed(case, dtype, way)
+        labels, logits = case.arrays(oracle.DTYPES[dtype])
+        expected = by_numpy(case, labels, logits)
+        if case.options.get("reduction") == "none":  # which autograd has made without its gradient
+            expected[0] = case.function(labels=labels, logits=logits, **case.keywords)
+        assert len(got) == (2 if (framework, way) == ("jax", "kernels") else len(expected))
+        for place, (mine, right) in enumerate(zip(got, expected, strict=False)):
+            most = this.most_ulps(way, case, dtype, place)
+            assert_ulps(mine, right, most, f"{dtype}: {('loss', *case.differentiable)[place]}")
+
+
+# -------------------------------------------------------------------------------------------------------- derivatives
+
+
+def differences(case: Case) -> list[float]:
+    """The derivatives of first to third order along the line of `line`, of NumPy's gradients in float64."""
+    labels, logits = case.arrays()
+    v, h = line(case)
+
+    def first(t: float) -> float:
+        gradients = by_numpy(case, labels if h is None else labels + t * h, logits + t * v)[1:]
+        return sum(float((g * d).sum()) for g, d in zip(gradients, (v, h), strict=False))
+
+    step = 1e-4
+    low, middle, high = first(-step), first(0.0), first(step)
+    return [middle, (high - low) / (2 * step), (high - 2 * middle + low) / step**2]
+
+
+def line(case: Case) -> tuple[Any, Any]:
+    """Directions of logits and, if they have derivatives, labels."""
+    rng, (labels, logits) = np.random.default_rng(1), case.arrays()
+    v = rng.normal(0.0, 0.3, logits.shape)
+    return v, rng.normal(0.0, 0.1, labels.shape) if len(case.differentiable) > 1 else None
+
+
+@pytest.mark.parametrize("case", FEW, ids=str)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_three_orders_of_derivatives(framework: str, case: Case) -> None:
+    """Differences err by step²/6 = 2e-9 and step²/12 times derivatives two orders up, which are below 1e3 here, and by
+    1e-16/step = 1e-12 and 4e-16/step² = 4e-8 times the gradient, which is below 10."""
+    got, expected = side(framework).orders(case, *line(case)), differences(case)
+    for mine, right, error in zip(got, expected, (1e-12, 1e-6, 1e-6), strict=True):
+        assert abs(mine - right) <= error, (got, expected)
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("sparse", {"labels": np.array([0, 3])}),
+    ("sparse", {"labels": np.array([0, -1])}),
+    ("sparse", {"labels": np.array([0.0, 1.0], np.float32)}),
+    ("sparse", {"labels": np.array([False, True])}),
+    ("sparse", {"labels": np.eye(3)[:2].astype(np.int64)}),
+    ("sparse", {"labels": np.array([0, 1, 2])}),
+    ("sparse", {"axis": 2}),
+    ("sparse", {"axis": 1.5}),
+    ("sparse", {"class_weight": np.ones((3, 1))}),
+    ("sparse", {"logits": np.zeros((2, 0))}),
+    ("sparse", {"class_weight": np.ones(2)}),
+    ("sparse", {"class_weight": np.array([1.0, -1.0, 1.0])}),
+    ("sparse", {"sample_weight": np.ones(3)}),
+    ("sparse", {"sample_weight": np.array([1.0, NAN])}),
+    ("sparse", {"reduction": "average"}),
+    ("sparse", {"temperature": 0.0}),
+    ("softmax", {"labels": np.array([0, 1])}),
+    ("softmax", {"labels": np.ones((3, 2))}),
+    ("softmax", {"labels": np.ones((2, 3), np.complex64)}),
+    ("softmax", {"labels": None}),
+    ("softmax", {"logits": np.zeros(())}),
+    ("softmax", {"dim": 0, "axis": 1}),
+    ("sigmoid", {"labels": np.ones((2, 1, 3))}),
+    ("sigmoid", {"labels": np.ones((3, 2))}),
+    ("sigmoid", {"labels": np.zeros(2, np.float32)}),
+    ("sigmoid", {"pos_weight": np.ones((2, 1, 3))}),
+    ("sigmoid", {"pos_weight": np.full(3, NAN)}),
+    ("sigmoid", {"reduction": "average"}),
+]
+
+
+@pytest.mark.parametrize(("loss", "changes"), WRONG, ids=str)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_errors_are_those_of_numpy(framework: str, loss: str, changes: dict[str, Any]) -> None:
+    this = side(framework)
+    labels = np.array([0, 1]) if loss == "sparse" else np.full((2, 3), 1 / 3, np.float32)
+    given = {"labels": labels, "logits": np.zeros((2, 3), np.float32), **changes}
+    with pytest.raises((TypeError, ValueError)) as right:
+        LOSSES[loss](**given)
+    with pytest.raises(right.type) as got:
+        LOSSES[loss](**{name: this.tensor(value) for name, value in given.items()})
+    text = str(got.value)
+    for theirs, ours in WORDS[framework].items():
+        text = text.replace(theirs, ours)
+    assert text == str(right.value)
