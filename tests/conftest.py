@@ -21,9 +21,11 @@ with contextlib.suppress(ImportError):
 
 # The files that take longest. They come first, so that no process is left alone with one at the end.
 LONGEST = (
+    "compat/test_keras_backends.py",
     "frameworks/test_torch_transforms.py",
     "kernels/cuda/test_softmax.py",
     "frameworks/test_torch_values.py",
+    "frameworks/test_every.py",
     "compat/test_optax.py",
     "frameworks/test_jax.py",
     "guide/test_any_arrays.py",

@@ -26,8 +26,11 @@ def test_a_backend(backend: str) -> None:
         pytest.skip(f"{backend} is not installed")
     if BACKENDS[backend] not in SERVED | {None}:
         pytest.skip(f"withlogits does not serve arrays of {BACKENDS[backend]} yet")
+    tests = [str(HERE / "test_keras.py")]
+    if backend == "tensorflow":
+        tests.append(str(HERE.parent / "frameworks" / "test_tensorflow_graphs.py::test_keras_fit"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", str(HERE / "test_keras.py")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", *tests],
         capture_output=True,
         text=True,
         timeout=900,

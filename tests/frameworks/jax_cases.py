@@ -76,27 +76,33 @@ def computed(case: Case, dtype: str, way: str) -> list[Any]:
     return found
 
 
-def orders(case: Case, v: Any, h: Any) -> list[float]:
-    """The derivatives of first to third order of the loss's sum, along a line through logits and labels.
+def derivatives(value: Callable[[Any], Any], highest: int = 3) -> list[float]:
+    """The derivatives at 0 of a function of a number, from the first order up; compiled once, in float64.
 
-    Forward and reverse mode agree to some hundred roundings.
+    Forward and reverse mode agree to some hundred roundings of what is below 1e3. Each is the slope of the one before:
+    central differences err by step²/6 times the derivative two orders up, and by 1e-16/step times the values.
     """
+
+    def pushed(function: Any) -> Any:
+        return lambda t: jax.jvp(function, (t,), (1.0,))[1]
+
+    forward, reverse, step = [value], [value], 1e-5
+    for _ in range(highest):
+        forward, reverse = [*forward, pushed(forward[-1])], [*reverse, jax.grad(reverse[-1])]
+    program = jax.jit(lambda t: tuple(jax.numpy.stack([f(t) for f in each]) for each in (forward, reverse)))
+    low, here, high = (np.asarray(program(t)) for t in (-step, 0.0, step))
+    np.testing.assert_allclose(here[1], here[0], 1e-12, 1e-12)
+    np.testing.assert_allclose(here[:, 1:], (high - low)[:, :-1] / (2 * step), 1e-5, 1e-5)
+    found: list[float] = here[1, 1:].tolist()
+    return found
+
+
+def orders(case: Case, v: Any, h: Any) -> list[float]:
+    """The derivatives of first to third order of the loss's sum, along a line through logits and labels."""
     labels, logits = case.arrays()
     with x64(True):
-        labels, logits, loss, found = array(labels), array(logits), loss_of(case), []
-
-        def value(t: Any) -> Any:
-            return loss(logits + t * v, labels if h is None else labels + t * h).sum()
-
-        def pushed(function: Any) -> Any:
-            return lambda t: jax.jvp(function, (t,), (1.0,))[1]
-
-        forward = reverse = value
-        for _ in range(3):
-            forward, reverse = pushed(forward), jax.grad(reverse)
-            found.append(float(jax.jit(reverse)(0.0)))
-            np.testing.assert_allclose(jax.jit(forward)(0.0), found[-1], 1e-13, 1e-13)
-    return found
+        labels, logits, loss = array(labels), array(logits), loss_of(case)
+        return derivatives(lambda t: loss(logits + t * v, labels if h is None else labels + t * h).sum())
 
 
 def differentiated(case: Case, labels: Any, logits: Any, by_labels: bool = True) -> list[Any]:

@@ -78,7 +78,7 @@ def line(case: Case) -> tuple[Any, Any]:
     return v, rng.normal(0.0, 0.1, labels.shape) if len(case.differentiable) > 1 else None
 
 
-@pytest.mark.parametrize("case", FEW, ids=str)
+@pytest.mark.parametrize("case", [case for case in FEW if case.name in ("plain", "all", "all, mean")], ids=str)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_three_orders_of_derivatives(framework: str, case: Case) -> None:
     """Differences err by step²/6 = 2e-9 and step²/12 times derivatives two orders up, which are below 1e3 here, and by
