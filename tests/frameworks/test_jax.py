@@ -29,10 +29,10 @@ def by_numpy(case: Case, labels: Any, logits: Any, wrt: tuple[str, ...]) -> list
     return [value, *gradients]
 
 
-def of_rows(case: Case) -> bool:
-    """Losses of rows or elements, computed by one kernel on the same numbers as in NumPy."""
+def by_a_kernel(case: Case) -> bool:
+    """Whether the kernels compute the case, reduction and all: with the numbers of NumPy, to the bit."""
     weights = ("pos_weight", "sample_weight") if case.loss in ("sigmoid", "weighted") else ()
-    return case.options.get("reduction", "none") == "none" and not any(name in case.options for name in weights)
+    return not any(name in case.options for name in weights)
 
 
 @compiled
@@ -40,17 +40,14 @@ def of_rows(case: Case) -> bool:
     ("case", "dtype"), [(c, d) for c in EVERY for d in oracle.DTYPES if d == "float32" or c in FEW], ids=str
 )
 def test_values_and_gradients_are_those_of_numpy(case: Case, dtype: str) -> None:
-    """To the bit for rows. A sum of float32 losses is rounded once more, 1 ulp, and so are the weights of a mean.
-
-    The sigmoid losses with weights are computed by the formulas, in float32: a softplus and its factors, 4 ulp.
-    """
+    """To the bit. The sigmoid losses with weights are computed by the formulas: a softplus and its factors, 4 ulp."""
     options = {k: v.astype(np.float32) if isinstance(v, np.ndarray) else v for k, v in case.keywords.items()}
     with x64(dtype == "float64"):
         labels, logits = case.arrays(oracle.DTYPES[dtype])
         got = value_and_grad(case.function)(labels=array(labels), logits=array(logits), **arrays(options))
     expected = value_and_grad(case.function)(labels=labels, logits=logits, **options)
     for one, other in zip(got, expected, strict=True):
-        assert_ulps(one, np.asarray(other), 0 if of_rows(case) else 4)
+        assert_ulps(one, np.asarray(other), 0 if by_a_kernel(case) else 4)
 
 
 @pytest.mark.parametrize("on", [False, True], ids=["float32", "float64"])
