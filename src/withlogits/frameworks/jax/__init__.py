@@ -50,8 +50,7 @@ def loss(
                 classes = logits.shape[fit.axis]
                 checks.check_indices(labels, classes, fit.ignore_index, checked[1])
                 if isinstance(labels, np.ndarray):  # 64 bits, of which JAX may drop half
-                    labels = checks.indices(labels, classes, fit.ignore_index)
-                    options = losses.with_marks(options)
+                    options, labels = checks.indexed(options, labels, classes)
         if wrt:
             both: tuple[Any, tuple[Any, ...]] = _value_and_grad(options, labels, logits, checked, wrt)
             return both

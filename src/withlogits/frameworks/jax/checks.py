@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -97,6 +98,14 @@ def indices(labels: Array, classes: int, ignored: int | None) -> Array:
     if ignored is not None and bounds.min <= ignored <= bounds.max:
         found = xp.where(labels == labels.dtype.type(ignored), np.int32(IGNORED), found)
     return found
+
+
+def indexed(chosen: SoftmaxOptions, labels: Array, classes: int) -> tuple[SoftmaxOptions, Array]:
+    """The options and labels of a sparse loss as the formulas take them; those of others as they are."""
+    if not chosen.sparse:
+        return chosen, labels
+    found = indices(labels, classes, chosen.ignore_index)
+    return chosen if chosen.ignore_index is None else replace(chosen, ignore_index=IGNORED), found
 
 
 def checked_weights(

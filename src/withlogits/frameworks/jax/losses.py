@@ -32,8 +32,7 @@ def loss(options: Options, labels: Array, logits: Array, weights: Weights) -> Ar
         rows = shapes.rows(shape, options.axis)
         shape = labels.shape if options.sparse else rows
         if options.sparse:
-            labels = checks.indices(labels, logits.shape[options.axis], options.ignore_index).reshape(rows)
-            options = with_marks(options)
+            labels = labels.reshape(rows)
         elif is_floating(labels) and labels.shape != logits.shape:
             # the gradient of one row for all is summed over the rows, and rounded only then
             labels = jnp.broadcast_to(wide(labels), logits.shape)
@@ -46,11 +45,6 @@ def loss(options: Options, labels: Array, logits: Array, weights: Weights) -> Ar
         weights = tuple([w if w is None else jnp.broadcast_to(w, shape) for w in weights])
     value: Array = _loss(options)(logits, labels, weights)
     return value.reshape(shape) if options.reduction == "none" else value
-
-
-def with_marks(options: SoftmaxOptions) -> SoftmaxOptions:
-    """The options for labels from `checks.indices`."""
-    return options if options.ignore_index is None else replace(options, ignore_index=checks.IGNORED)
 
 
 @lru_cache(maxsize=1024)
@@ -107,61 +101,27 @@ def _varied(primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 def _fused(options: Options, gradient: bool, logits: Array, labels: Array, weights: Weights) -> Any:
-    """The reduced loss of the kernels, and its gradient, which comes divided by what a mean divides by."""
-    alone, scale = replace(options, reduction="none"), 1.0
-    if options.reduction == "mean":
-        if isinstance(options, SoftmaxOptions) and (
-            options.ignore_index is not None or any(w is not None for w in weights[:2])
-        ):
-            like = jnp.zeros(shapes.rows(logits.shape, options.axis % logits.ndim), namespace.wide_dtype())
-            parts = formulas.row_weights(namespace, SoftmaxArrays(logits, labels, *weights), options, like)
-            divisor = _total(parts)
-            share = 1.0 / jnp.where(divisor == 0.0, 1.0, divisor)
-            weights = (
-                weights[0],
-                jnp.broadcast_to(share, like.shape) * (1.0 if weights[1] is None else weights[1]),
-                *weights[2:],
-            )
-        else:
-            size = logits.size // (logits.shape[options.axis] if isinstance(options, SoftmaxOptions) else 1)
-            scale = 1.0 / size
+    """The reduced loss of the kernels, and its gradient if that is wanted."""
     names = tuple([name for name, weight in zip(options.WEIGHTS, weights, strict=True) if weight is not None])
-    given = [weight for weight in weights if weight is not None]
-    found = kernels.rows(alone, gradient, scale, names, _rows_formula(alone, gradient, scale, names))(
-        logits, labels, *given
-    )
-    losses = found[0]
-    if options.reduction != "none":
-        value = _total(wide(losses)) * scale
-        found = (formulas.rounded(namespace, value, losses.dtype), *found[1:])
-    return found
+    call = kernels.Call(options, gradient, names, _formula(options, gradient, names), logits.ndim)
+    return kernels.fused(call)(logits, labels, *[weight for weight in weights if weight is not None])
 
 
 @lru_cache(maxsize=1024)
-def _rows_formula(options: Options, gradient: bool, scale: float, names: tuple[str, ...]) -> Any:
-    """What a kernel of rows computes, by the formulas."""
+def _formula(options: Options, gradient: bool, names: tuple[str, ...]) -> Any:
+    """What a kernel computes, by the formulas."""
 
     def formula(logits: Array, labels: Array, *given: Array) -> tuple[Array, ...]:
         by_name = dict(zip(names, given, strict=True))
-        made = _made(options, logits, labels, tuple([by_name.get(name) for name in options.WEIGHTS]))
+        weights = tuple([by_name.get(name) for name in options.WEIGHTS])
+        made = _made(options, logits, labels, weights)
         losses = made.losses()
-        value = formulas.rounded(namespace, losses, formulas.loss_dtype(namespace, logits))
+        value, share = _reduced(options, logits, labels, weights, losses)
         if not gradient:
             return (value,)
-        return value, made.gradients(jnp.full_like(losses, scale), True, False)[0]
+        return value, made.gradients(jnp.broadcast_to(share, losses.shape), True, False)[0]
 
     return formula
-
-
-def _made(options: Options, logits: Array, labels: Array, weights: Weights) -> Any:
-    if isinstance(options, SoftmaxOptions):
-        counted = replace(options, axis=options.axis % logits.ndim)
-        return formulas.Softmax(namespace, SoftmaxArrays(logits, labels, *weights), counted)
-    return formulas.Sigmoid(namespace, SigmoidArrays(logits, labels, *weights), options)
-
-
-def _total(x: Array) -> Array:
-    return formulas.total(namespace, x.reshape(-1))[0][0]
 
 
 @lru_cache(maxsize=1024)
@@ -169,26 +129,40 @@ def _by_formulas(options: Options) -> Any:
     """The reduced loss by the formulas."""
 
     def value(logits: Array, labels: Array, weights: Weights) -> Array:
-        losses = _losses(options, logits, labels, weights)
-        dtype = formulas.loss_dtype(namespace, logits)
-        if options.reduction == "none":
-            return formulas.rounded(namespace, losses, dtype)
-        found = _total(losses)
-        if options.reduction == "mean":
-            divisor = _total(_parts(options, labels, weights, losses))
-            found = found / jnp.where(divisor == 0.0, 1.0, divisor)
-        return formulas.rounded(namespace, found, dtype)
+        return _reduced(options, logits, labels, weights, _losses(options, logits, labels, weights))[0]
 
     return value
 
 
-def _parts(options: Options, labels: Array, weights: Weights, losses: Array) -> Array:
+def _reduced(options: Options, logits: Array, labels: Array, weights: Weights, losses: Array) -> tuple[Array, Array]:
+    """The loss of all, from those of rows or elements; and what the gradient of each of these is multiplied by."""
+    share = jnp.ones((), losses.dtype)
+    if options.reduction != "none":
+        losses = _total(losses)
+    if options.reduction == "mean":
+        divisor = _total(_parts(options, logits, labels, weights))
+        divisor = jnp.where(divisor == 0.0, 1.0, divisor)
+        losses, share = losses / divisor, 1.0 / divisor
+    return formulas.rounded(namespace, losses, formulas.loss_dtype(namespace, logits)), share
+
+
+def _total(x: Array) -> Array:
+    return formulas.total(namespace, x.reshape(-1))[0][0]
+
+
+def _parts(options: Options, logits: Array, labels: Array, weights: Weights) -> Array:
     """What each loss adds to the divisor of a mean."""
     if isinstance(options, SoftmaxOptions):
-        arrays = SoftmaxArrays(losses, labels, *weights)
-        counted = replace(options, axis=options.axis % (losses.ndim + 1))
-        return formulas.row_weights(namespace, arrays, counted, losses)
-    return jnp.ones_like(losses) if weights[1] is None else weights[1]
+        return kernels.row_weights(options, logits, labels, dict(zip(options.WEIGHTS, weights, strict=True)))
+    return jnp.ones(logits.shape, namespace.wide_dtype()) if weights[1] is None else weights[1]
+
+
+def _made(options: Options, logits: Array, labels: Array, weights: Weights) -> Any:
+    if isinstance(options, SoftmaxOptions):
+        options, labels = checks.indexed(options, labels, logits.shape[options.axis])
+        counted = replace(options, axis=options.axis % logits.ndim)
+        return formulas.Softmax(namespace, SoftmaxArrays(logits, labels, *weights), counted)
+    return formulas.Sigmoid(namespace, SigmoidArrays(logits, labels, *weights), options)
 
 
 def _losses(options: Options, logits: Array, labels: Array, weights: Weights) -> Array:

@@ -30,7 +30,7 @@ MODULES = {
     "RowWeightsSpec": "row_weights",
     "SigmoidSpec": "sigmoid",
     "SmallSpec": "small",
-    "SumSpec": "sums",
+    "TotalSpec": "total",
     "PoolSpec": "spinning",
     "XlaSpec": "xla",
     "OpSpec": "op",
@@ -40,6 +40,7 @@ MODULES = {
 MAGIC = b"withlogits-object-2\n"
 SIGNATURE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)
 SHORT = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64)  # keeps the interpreter lock
+NUMBERS = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)  # of an address
 ALONE = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_char_p)  # the same of a kernel that needs its job alone
 
 _lock = threading.RLock()

@@ -129,8 +129,8 @@ class ScoresSpec:
 
 
 @dataclass(frozen=True)
-class SumSpec:
-    """The sum of float64 numbers side by side."""
+class TotalSpec:
+    """The sum of float64 numbers."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,9 @@ class XlaSpec:
     part: str  # "handle" or "serve"
 
 
-# Offsets in the table of a process, which XLA's calls find their records in, and in a record, in bytes. Behind a
-# record's job are patches of PATCH words: the slot of the job; 0 for an argument, 1 for a result, 2 for an argument of
-# float32 numbers to be copied as float64; which one; how many numbers; where among all copies they go.
-_TABLE = ("allocate", "release", "serve", "yield", "resolve", "mask", "text", "records")
-_RECORD = ("kernel", "count", "chunk", "words", "patches", "copied", "job")
-XLA_TABLE, RECORD = ({name: 8 * i for i, name in enumerate(names)} for names in (_TABLE, _RECORD))
-PATCH = 5
+# The table of a process, in which XLA's calls find their records. A record is that of a call, RECORD, and then its one
+# or two steps, STEP: each a kernel, its job, and a PATCH for each slot of the job that differs between calls.
+XLA_TABLE = ("allocate", "release", "serve", "yield", "resolve", "mask", "text")  # then keys and records
 XLA_RECORDS = 1 << 14  # that a process has room for
 
 # The slots of the pool's control block, one cache line each where two threads write:
@@ -203,8 +199,6 @@ SIGMOID_JOB = Fields(
     "smoothing.",
     "x z o g h q s sums pos_weight. grad_scale.",
 )
-# at: where the numbers are; out: where their sum goes
-SUM_JOB = Fields("", "at out")
 
 
 def _small_job(options: type[Options]) -> Fields:
@@ -224,3 +218,12 @@ SMALL_JOBS = {
 ELEMENTS_JOB = Fields("elements grain period", "x z loss listed out answers losses floor.")
 # numbers: the class of each element of a period; each part of `grain` elements counts into `table_step` bytes
 SCORES_JOB = Fields("elements grain period classes table_step", "x z scores numbers")
+# nbytes: the memory of a call; own: where its own numbers begin in it; runs: how often the steps are done, each time on
+# the next part of the arrays; weights, loss: where the steps begin, 0 if the divisor needs none; terms: how many losses
+# are added up to one value, 0 if losses are the result; values: how many are made in a run
+RECORD = Fields("nbytes own runs weights loss terms values wide divisor.", "")
+STEP = Fields("kernel count chunk words patches", "")
+# slot of the job, kind, and for an argument or result: which, bytes from one run to the next, how many numbers are to
+# be copied (COPY), and where (COPY, OWN), in bytes behind the beginning of the call's own numbers
+PATCH = Fields("slot kind index step length place", "")
+ARGUMENT, RESULT, COPY, OWN, SCALE = range(5)  # COPY: of float32 numbers as float64; SCALE: 1 by the divisor

@@ -158,7 +158,7 @@ class SigmoidPlan:
             return 0.0
         sums = np.empty(kernel.count * len(kernel.offsets))
         kernel.run_blocks(SIGMOID_JOB.fill, (*at, address(sums), number, scale), 8)
-        return total(sums)
+        return total(address(sums), sums.size)
 
     def _kernel(self, result: str, one_pos_weight: bool, *given: Array | None) -> Kernel:
         memory, shape = self._memory, self._logits.shape

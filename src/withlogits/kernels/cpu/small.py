@@ -17,8 +17,8 @@ from . import simd
 from .control import Job, Kernel, Variable, loop, when
 from .job import FEW_WEIGHTS, ROW_WEIGHTS_JOB, SIGMOID_JOB, SMALL_JOBS, SOFTMAX_JOB, Fields, SmallSpec
 from .simd import F32, F64, I64, Value, select
-from .sums import summed
 from .target import Target
+from .total import summed
 
 INF = float("inf")
 
@@ -40,10 +40,10 @@ def build(spec: SmallSpec, target: Target) -> Kernel:
                 slots = {"z": job.z, "s": sample, "out": partial, "class_weight": weights["class_weight"]}
                 at = _filled(ROW_WEIGHTS_JOB, address + 8 * len(fields.planned), slots)
                 simd.call(job.weights_kernel, at, simd.integer(0), job.count)
-                divisor.value = _sum(partial, job.count)
+                divisor.value = summed(partial, job.count)
         else:
             with when(job.divisor < 0.0):
-                divisor.value = -job.divisor * _sum(sample, job.sample_weight_length)
+                divisor.value = -job.divisor * summed(sample, job.sample_weight_length)
         nothing = divisor.value == 0.0
         losses = select(job.reduced != 0, partial, job.value)
         slots = dict.fromkeys((name.rstrip(".") for name in fields.filled), simd.integer(0))
@@ -55,7 +55,7 @@ def build(spec: SmallSpec, target: Target) -> Kernel:
             slots |= {"q": weights["pos_weight"], "pos_weight": simd.load(weights["pos_weight"], F64)}
         wrong = simd.call(job.kernel, _filled(fields, address, slots), simd.integer(0), job.count)
         with when(job.reduced != 0):
-            value = select(nothing, 0.0, _sum(partial, job.count) / divisor.value)
+            value = select(nothing, 0.0, summed(partial, job.count) / divisor.value)
             simd.either(
                 job.wide != 0,
                 lambda: simd.store(value, job.value),
@@ -138,13 +138,3 @@ def _space(job: Job, most: int, count: Value) -> Value:
 def _free(job: Job, most: int, count: Value, space: Value) -> None:
     with when(count > most):
         simd.call(job.release, space)
-
-
-def _sum(at: Value, count: Value) -> Value:
-    """Return the sum: of few numbers one after the other, as Python adds them up."""
-    total = Variable(simd.constant(0.0, F64))
-    with when(count <= FEW), loop(0, count) as i:
-        total.value = total.value + simd.load(at + i * 8, F64)
-    with when(count > FEW):
-        total.value = summed(at, count)
-    return total.value

@@ -97,6 +97,26 @@ def softmax_kernel(options: SoftmaxOptions, axis: int, result: str, parts: Parts
     return Kernel(spec, head, count, count * classes, 1 if spec.layout == "along" else 16, offsets)
 
 
+def weights_kernel(
+    options: SoftmaxOptions, axis: int, logits: Layout, labels: Layout, weighted: bool, sample: Strides | None
+) -> Kernel:
+    """The kernel of what each row adds to the divisor of a mean, in float64."""
+    rows, classes = without(logits.shape, axis), logits.shape[axis]
+    z_rows = labels.strides if options.sparse else without(labels.strides, axis)
+    steps = [z_rows, (0,) * len(rows) if sample is None else sample]
+    outer, inner, (z_steps, s_steps), offsets = two_levels(rows, steps)
+    ignored, z_class = options.ignore_index, 0 if options.sparse else labels.strides[axis]
+    head = ROW_WEIGHTS_JOB.plan(classes, inner, *z_steps, z_class, *s_steps, ignored or 0, ignored is not None)
+    spec = RowWeightsSpec(labels.dtype, options.sparse, weighted)
+    work = outer * inner * (classes if weighted and not options.sparse else 1)
+    return Kernel(spec, head, outer * inner, work, 1, offsets)
+
+
+def by_weights(options: SoftmaxOptions, class_weight: bool, sample_weight: bool) -> bool:
+    """Whether a mean divides by a sum of weights, and not by the number of rows."""
+    return options.reduction == "mean" and (class_weight or sample_weight or options.ignore_index is not None)
+
+
 def _per_class(arrays: tuple[Array, ...]) -> tuple[Array | None, ...]:
     """The arrays of classes, in the order of `SoftmaxOptions.PER_CLASS`."""
     return arrays[2], *arrays[4:]
@@ -196,10 +216,10 @@ class SoftmaxPlan:
         if self.count > FEW:
             losses = np.empty(self.count)
             self._run(arrays, (address(losses), "float64"), gradient, label_gradient, scale, kappa, strict)
-            return total(losses)
+            return total(address(losses), self.count)
         few = self._few()
         self._run(arrays, (ctypes.addressof(few), "float64"), gradient, label_gradient, scale, kappa, strict)
-        return sum(few[:])
+        return total(ctypes.addressof(few), self.count)
 
     def _run(
         self,
@@ -279,11 +299,11 @@ class SoftmaxPlan:
         strides = None if gradient is None else gradient.layout.strides
         dtype = self.losses.layout.dtype
         kernel = self._new_kernel("float64" if reduced else dtype, per_class, sample, strides, False)
-        weights_kernel = None
-        if options.reduction == "mean" and (options.ignore_index is not None or given["class_weight"] or rows):
-            weights_kernel = self._weights_kernel(given["class_weight"] is not None, sample)
+        of_rows, weighted = None, given["class_weight"] is not None
+        if by_weights(options, weighted, rows is not None):
+            of_rows = self._weights_kernel(weighted, sample)
         value = self._memory.allocator((), dtype) if reduced else self.losses
-        small = Small("softmax", options, kernel, value, gradient, read, float(self.count), weights_kernel)
+        small = Small("softmax", options, kernel, value, gradient, read, float(self.count), of_rows)
         return small if small.fits(limits) else None
 
     def label_out_of_range(self, labels: Array, sample_weight: Array | None = None) -> ValueError:
@@ -303,7 +323,7 @@ class SoftmaxPlan:
     def divisor(self, arrays: tuple[Array, ...]) -> float:
         """Σ sᵢ Wᵢ over the rows that count: what a mean divides by."""
         labels, _, class_weight, sample_weight, *_ = arrays
-        if (class_weight is None and sample_weight is None and self._options.ignore_index is None) or not self.count:
+        if not by_weights(self._options, class_weight is not None, sample_weight is not None) or not self.count:
             return float(self.count)
         weights, memory = np.empty(self.count), self._memory
         kernel = self._weights_kernel(class_weight is not None, self._row_strides(sample_weight))
@@ -314,24 +334,15 @@ class SoftmaxPlan:
             ONE_AT if class_weight is None else memory.address(class_weight),
         )
         kernel.run_blocks(ROW_WEIGHTS_JOB.fill, slots, 8)
-        return total(weights)
+        return total(address(weights), self.count)
 
     def _weights_kernel(self, weighted: bool, sample: Strides | None) -> Kernel:
         key = ("weights", weighted, sample)
-        found = self._kernels.get(key)
-        if found is None:
-            options, fit, z = self._options, self.fit, self._label_layout
-            row_shape = without(self._logits.shape, fit.axis)
-            z_rows = z.strides if options.sparse else without(z.strides, fit.axis)
-            steps = [z_rows, (0,) * len(row_shape) if sample is None else sample]
-            outer, inner, (z_steps, s_steps), offsets = two_levels(row_shape, steps)
-            classes, ignored = self._logits.shape[fit.axis], options.ignore_index
-            z_class = 0 if options.sparse else z.strides[fit.axis]
-            head = ROW_WEIGHTS_JOB.plan(classes, inner, *z_steps, z_class, *s_steps, ignored or 0, ignored is not None)
-            spec = RowWeightsSpec(z.dtype, options.sparse, weighted)
-            work = outer * inner * (classes if weighted and not options.sparse else 1)
-            found = keep(self._kernels, key, Kernel(spec, head, outer * inner, work, 1, offsets))
-        return found
+        return self._kernels.get(key) or keep(
+            self._kernels,
+            key,
+            weights_kernel(self._options, self.fit.axis, self._logits, self._label_layout, weighted, sample),
+        )
 
     def _row_strides(self, sample_weight: Array | None) -> Strides | None:
         """The strides of sample weights from row to row, whatever they broadcast from."""

@@ -2,18 +2,28 @@
 
 The program that XLA compiles names a call by a key and a recipe, never by an address. The handler finds the call's
 record under the key in the table of this process, or asks the interpreter to make it from the recipe (of a program
-that was compiled elsewhere). It fills the job of the record with the addresses of XLA's buffers, and runs the kernel,
-on the threads of XLA if there is enough to do. A thread that comes late may look at the call's memory after the call,
-so it belongs to all of them together, and whoever is last frees it.
+that was compiled elsewhere). A call has the passes of `softmax_plan`:
+
+    divisor    of a mean, from the weights of the rows
+    kernel     the losses of rows, and the gradient of the reduced loss
+    value      the sum of the losses by the divisor, rounded once
+
+A step, which is one of the first two, fills the job of its kernel with the addresses of XLA's buffers, and runs it, on
+the threads of XLA if there is enough to do. A thread that comes late may look at the call's memory after the call, so
+it belongs to all of them together, and whoever is last frees it.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from . import simd
-from .control import Kernel, Variable, loop, repeat, when
+from .control import Job, Kernel, Variable, loop, repeat, when
 from .job import (
+    ARGUMENT,
     CHUNK,
     CONTROL_BYTES,
+    COPY,
     INSIDE,
     JOB,
     KERNEL,
@@ -21,6 +31,9 @@ from .job import (
     OPEN,
     PATCH,
     RECORD,
+    RESULT,
+    SCALE,
+    STEP,
     STOP,
     WRONG,
     XLA_TABLE,
@@ -30,6 +43,7 @@ from .job import (
 from .simd import F32, F64, I32, I64, Value
 from .spinning import lead, work
 from .target import Target
+from .total import summed
 
 # Offsets in the structures of xla/ffi/api/c_api.h, version 0.1, in bytes
 EXTENSION, API, CONTEXT, ARGUMENTS, RESULTS, ATTRIBUTES = 8, 16, 24, 72, 112, 160  # of a call frame
@@ -40,6 +54,19 @@ INTERNAL = 13  # the code of an error
 # Behind the control block of the pool: how many threads hold the memory, what frees it, and where it begins
 HOLDERS, FREE, BEGIN = CONTROL_BYTES, CONTROL_BYTES + 8, CONTROL_BYTES + 16
 HEAD = CONTROL_BYTES + 64
+WORD = 8
+
+
+class Call(NamedTuple):
+    """A call of the handler."""
+
+    frame: Value
+    table: Job
+    control: Value  # where its memory begins: the control block, a job, numbers of its own
+
+    @property
+    def job(self) -> Value:
+        return self.control + HEAD
 
 
 def build(spec: XlaSpec, target: Target) -> Kernel:
@@ -55,7 +82,7 @@ def half(address: Value, offset: int) -> Value:
     return simd.convert(simd.load(address + offset, I32), I64)
 
 
-def put(x: Value | int, address: Value, offset: int = 0) -> None:
+def put(x: Value | int, address: Value, offset: int | Value = 0) -> None:
     simd.store(simd.integer(x), address + offset)
 
 
@@ -88,25 +115,25 @@ def handle(frame: Value, table: Value, _: Value) -> Value:
         put_half(1, metadata, MINOR)
         put_half(0, metadata, TRAITS)
     with when(extension == 0):
-        record = _record(word(frame, ATTRIBUTES), table)
+        known = Job(table, XLA_TABLE)
+        record = _record(word(frame, ATTRIBUTES), known, table + WORD * len(XLA_TABLE))
         with when(record == 0):
-            answer.value = _error(word(frame, API), word(table, XLA_TABLE["text"]))
+            answer.value = _error(word(frame, API), known.text)
         with when(record != 0):
-            _run(frame, record, table)
+            _run(frame, known, record)
     return answer.value
 
 
-def _record(attributes: Value, table: Value) -> Value:
+def _record(attributes: Value, table: Job, first: Value) -> Value:
     """Return the address of the record that the attributes, key and recipe, name; 0 if there is none."""
     key = word(word(word(attributes, 0), VALUE))
     recipe = word(attributes, 8)
-    mask, first = word(table, XLA_TABLE["mask"]), table + XLA_TABLE["records"]
-    place = Variable(key & mask)
+    place = Variable(key & table.mask)
     with repeat(lambda: (word(first, place.value * 16) != key) & (word(first, place.value * 16) != 0)):
-        place.value = (place.value + 1) & mask
+        place.value = (place.value + 1) & table.mask
     found = Variable(word(first, place.value * 16 + 8))
     with when(word(first, place.value * 16) == 0):
-        found.value = simd.call(word(table, XLA_TABLE["resolve"]), word(recipe), word(recipe, 8))
+        found.value = simd.call(table.resolve, word(recipe), word(recipe, 8))
     return found.value
 
 
@@ -119,66 +146,78 @@ def _error(api: Value, text: Value) -> Value:
     return simd.call(word(api, CREATE_ERROR), arguments)
 
 
-def _run(frame: Value, record: Value, table: Value) -> None:
-    """Make the job of a record for the buffers of this call, and do it."""
-    words, copied = word(record, RECORD["words"]), word(record, RECORD["copied"])
-    begin = simd.call(word(table, XLA_TABLE["allocate"]), (words + copied) * 8 + (HEAD + 128))
+def _run(frame: Value, table: Job, record: Value) -> None:
+    """Do the steps of a record on the buffers of this call."""
+    head = Job(record, RECORD.names)
+    begin = simd.call(table.allocate, head.nbytes)
     control = (begin + 63) & -64
-    job = control + HEAD
-    copies = (job + words * 8 + 63) & -64
+    call, own = Call(frame, table, control), control + head.own
     for offset in (OPEN, INSIDE, NEXT, WRONG):
         put(0, control, offset)
-    template = record + RECORD["job"]
-    with loop(0, words) as i:
-        simd.store(word(template, i * 8), job + i * 8)
-    arguments, results = word(frame, ARGUMENTS), word(frame, RESULTS)
-    patch = template + words * 8
-    with loop(0, word(record, RECORD["patches"])) as i:
-        at = patch + i * (8 * PATCH)
-        slot, kind, index = word(at), word(at, 8), word(at, 16)
-        buffers = simd.select(kind == 1, results, arguments)
-        data = Variable(word(word(buffers, index * 8), DATA))
-        with when(kind == 2):  # float32 numbers that the kernel takes as float64
-            wide = copies + word(at, 32) * 8
-            with loop(0, word(at, 24)) as j:
-                simd.store(simd.convert(simd.load(data.value + j * 4, F32), F64), wide + j * 8)
-            data.value = wide
-        simd.store(data.value, job + slot * 8)
-    put(word(record, RECORD["kernel"]), control, KERNEL)
-    put(job, control, JOB)
-    put(word(record, RECORD["count"]), control, STOP)
-    put(word(table, XLA_TABLE["yield"]), control, YIELD)
-    put(word(table, XLA_TABLE["release"]), control, FREE)
-    put(begin, control, BEGIN)
+    slots = {HOLDERS: simd.integer(1), FREE: table.release, BEGIN: begin, JOB: call.job, YIELD: getattr(table, "yield")}
+    for offset, value in slots.items():
+        put(value, control, offset)
+    result, size = word(word(word(frame, RESULTS)), DATA), simd.select(head.wide != 0, simd.integer(8), 4)
+    with loop(0, head.runs) as run:
+        divisor = Variable(head.divisor)
+        with when(head.weights != 0):
+            rows = _step(call, record + head.weights, own, run, head.divisor)
+            divisor.value = summed(own, rows)
+        nothing = divisor.value == 0.0
+        _step(call, record + head.loss, own, run, simd.select(nothing, 0.0, 1.0 / divisor.value))
+        with when(head.terms != 0), loop(0, head.values) as i:
+            value = simd.select(nothing, 0.0, summed(own + i * head.terms * WORD, head.terms) / divisor.value)
+            place = result + (run * head.values + i) * size
+            simd.either(
+                head.wide != 0, lambda: simd.store(value, place), lambda: simd.store(simd.convert(value, F32), place)
+            )
+    _let_go(control, simd.integer(1))
+
+
+def _step(call: Call, at: Value, own: Value, run: Value, scale: Value) -> Value:
+    """Make the job of a step, and do it; returns how many rows or blocks it has."""
+    step, template, job = Job(at, STEP.names), at + WORD * len(STEP.names), call.job
+    with loop(0, step.words) as i:
+        simd.store(word(template, i * WORD), job + i * WORD)
+    arguments, results = word(call.frame, ARGUMENTS), word(call.frame, RESULTS)
+    with loop(0, step.patches) as i:
+        patch = Job(template + (step.words + i * len(PATCH.names)) * WORD, PATCH.names)
+        content = Variable(own + patch.place)
+        with when((patch.kind == ARGUMENT) | (patch.kind == RESULT) | (patch.kind == COPY)):
+            buffers = simd.select(patch.kind == RESULT, results, arguments)
+            data = word(word(buffers, patch.index * WORD), DATA) + run * patch.step
+            with when(patch.kind == COPY), loop(0, patch.length) as j:
+                simd.store(simd.convert(simd.load(data + j * 4, F32), F64), own + patch.place + j * WORD)
+            content.value = simd.select(patch.kind == COPY, content.value, data)
+        with when(patch.kind == SCALE):
+            content.value = simd.bits(scale)
+        put(content.value, job, patch.slot * WORD)
     helpers = Variable(simd.integer(0))
-    with when(word(record, RECORD["chunk"]) < word(record, RECORD["count"])):
-        helpers.value = _threads(frame) - 1
+    with when(step.chunk < step.count):
+        helpers.value = _threads(call.frame) - 1
     with when(helpers.value > 0):
-        _together(frame, record, table, control, helpers.value)
+        _together(call, step, helpers.value)
     with when(helpers.value <= 0):
-        simd.call(word(control, KERNEL), job, simd.integer(0), word(control, STOP))
-        simd.call(word(control, FREE), begin)
+        simd.call(step.kernel, job, simd.integer(0), step.count)
+    return step.count
 
 
-def _together(frame: Value, record: Value, table: Value, control: Value, helpers: Value) -> None:
+def _together(call: Call, step: Job, helpers: Value) -> None:
     """Do the job on this thread and some of XLA's."""
-    put(word(record, RECORD["chunk"]), control, CHUNK)
-    simd.atomic_store(helpers + 1, control + HOLDERS)
+    frame, table, control = call
+    for offset, value in {NEXT: 0, KERNEL: step.kernel, STOP: step.count, CHUNK: step.chunk}.items():
+        put(value, control, offset)
+    simd.atomic_add(control + HOLDERS, helpers)
     simd.atomic_store(simd.integer(1), control + OPEN)
-    arguments, absent = simd.scratch(40), Variable(simd.integer(0))
-    api = word(frame, API)
+    arguments, api = simd.scratch(40), word(frame, API)
     with loop(0, helpers):
-        put(40, arguments, 0)
-        put(0, arguments, 8)
-        put(word(frame, CONTEXT), arguments, 16)
-        put(word(table, XLA_TABLE["serve"]), arguments, 24)
-        put(control, arguments, 32)
+        for offset, value in enumerate((40, 0, word(frame, CONTEXT), table.serve, control)):
+            put(value, arguments, offset * WORD)
         error = simd.call(word(api, SCHEDULE), arguments)
         with when(error != 0):
-            absent.value = absent.value + 1
+            simd.atomic_add(control + HOLDERS, simd.integer(-1))
             _forget(api, error)
     lead(control, control, control)
-    _let_go(control, absent.value + 1)
 
 
 def _threads(frame: Value) -> Value:

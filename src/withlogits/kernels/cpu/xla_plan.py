@@ -5,22 +5,39 @@ from __future__ import annotations
 import ast
 import ctypes
 import hashlib
-import struct
+import math
 import threading
 from functools import cache
 from typing import Any, NamedTuple
 
-from withlogits.options import SigmoidOptions, SoftmaxOptions, field_names
+from withlogits.options import SigmoidOptions, SoftmaxOptions
 
 from . import compiler, pool
-from .job import PATCH, RECORD, SIGMOID_JOB, SOFTMAX_JOB, XLA_RECORDS, XLA_TABLE, Fields, XlaSpec
-from .layout import Layout, dense_strides
+from .job import (
+    ARGUMENT,
+    COPY,
+    OWN,
+    PATCH,
+    RECORD,
+    RESULT,
+    ROW_WEIGHTS_JOB,
+    SCALE,
+    SIGMOID_JOB,
+    SOFTMAX_JOB,
+    STEP,
+    XLA_RECORDS,
+    XLA_TABLE,
+    Fields,
+    XlaSpec,
+)
+from .layout import ITEM_SIZES, Layout, dense_strides, without
 from .plan import ONE_AT, SMALL, Kernel, heap, loss_dtype
 from .sigmoid_plan import Parts as SigmoidParts
 from .sigmoid_plan import sigmoid_kernel
 from .softmax_plan import Parts as SoftmaxParts
-from .softmax_plan import softmax_kernel
+from .softmax_plan import by_weights, softmax_kernel, weights_kernel
 from .target import host
+from .xla import HEAD
 
 CHUNKS = 8  # for each thread
 _lock = threading.Lock()
@@ -30,12 +47,13 @@ class Recipe(NamedTuple):
     """A call of a kernel on arrays that lie side by side, in literals: what a program that was compiled carries."""
 
     family: str  # "softmax" or "sigmoid"
-    options: tuple[Any, ...]  # the fields of the options but the reduction
+    options: tuple[Any, ...]  # their fields; an axis is counted from the end
     shape: tuple[int, ...]  # of the logits
+    batch: int  # so many axes of it are of losses that are reduced by themselves; arrays of classes have none of them
     dtype: str
     labels: str  # their dtype
     gradient: bool
-    scale: float  # of the gradient
+    divisor: float | None  # of a mean, if this is a part of its rows; else it is theirs
     weights: tuple[tuple[str, str], ...]  # the names of those that are given, and their dtypes
 
 
@@ -70,7 +88,6 @@ def prepare(recipe: Recipe) -> tuple[int, str]:
 @cache
 def _table() -> Any:
     """The table of this process: functions, then keys and records."""
-    slots = (ctypes.c_int64 * (len(XLA_TABLE) + 2 * XLA_RECORDS))()
     values = {
         "allocate": heap()[0],
         "release": heap()[1],
@@ -80,36 +97,21 @@ def _table() -> Any:
         "mask": XLA_RECORDS - 1,
         "text": ctypes.addressof(_TEXT),
     }
-    for name, value in values.items():
-        slots[XLA_TABLE[name] // 8] = value
-    return slots
+    return (ctypes.c_int64 * (len(XLA_TABLE) + 2 * XLA_RECORDS))(*[values[name] for name in XLA_TABLE])
 
 
 @cache
 def _record(text: str) -> int:
     """Return the address of the record of a recipe, which stays for good."""
     recipe = Recipe(*ast.literal_eval(text))
-    kernel, fields, slots, patches = _call(recipe)
-    job = kernel.head + fields.fill(*slots)
-    chunk = kernel.count
-    if kernel.work >= SMALL:
-        pieces = pool.available() * CHUNKS * kernel.multiple
-        chunk = min(chunk, -(-kernel.count // pieces) * kernel.multiple)
-    head = {
-        "kernel": kernel.at, "count": kernel.count, "chunk": chunk, "words": len(job) // 8,
-        "patches": len(patches), "copied": sum(patch[3] for patch in patches),
-    }  # fmt: skip
-    numbers = [head[name] for name in RECORD if name in head]
-    assert list(head) == [name for name in RECORD if name != "job"]
-    content = struct.pack(f"={len(numbers)}q", *numbers) + job
-    content += b"".join(struct.pack(f"={PATCH}q", *patch) for patch in patches)
+    content = (_softmax if recipe.family == "softmax" else _sigmoid)(recipe).content()
     record = ctypes.addressof(compiler.for_ever(ctypes.create_string_buffer(content, len(content))))
     _publish(key_of(text), record)
     return record
 
 
 def _publish(key: int, record: int) -> None:
-    table, first = _table(), XLA_TABLE["records"] // 8
+    table, first = _table(), len(XLA_TABLE)
     with _lock:
         place = key & (XLA_RECORDS - 1)
         for _ in range(XLA_RECORDS // 2):
@@ -121,57 +123,163 @@ def _publish(key: int, record: int) -> None:
     raise RuntimeError("this process has compiled more kinds of calls than there is room for")
 
 
-def _call(recipe: Recipe) -> tuple[Kernel, Fields, list[Any], list[tuple[int, ...]]]:
-    """Return the kernel, the slots of its job, and the patches."""
-    softmax = recipe.family == "softmax"
-    kind: Any = SoftmaxOptions if softmax else SigmoidOptions
-    options = kind(**dict(zip((*field_names(kind), "reduction"), (*recipe.options, "none"), strict=True)))
-    logits = _dense(recipe.shape, recipe.dtype)
-    given = dict(recipe.weights)
-    arguments = {"x": 0, "z": 1, **{name: i for i, name in enumerate(given, 2)}}
-    loss = loss_dtype(recipe.dtype)
-    lengths: dict[str, int] = {}
-    if softmax:
-        axis = options.axis % len(recipe.shape)
-        rows = recipe.shape[:axis] + recipe.shape[axis + 1 :]
-        labels = _dense(rows if options.sparse else recipe.shape, recipe.labels)
-        count = 1
-        for n in rows:
-            count *= n
-        lengths = {name: recipe.shape[axis] if name in SoftmaxOptions.PER_CLASS else count for name in given}
-        per_class = tuple(name for name in SoftmaxOptions.PER_CLASS if name in given)
-        sample = dense_strides(rows, 8) if "sample_weight" in given else None
-        parts = SoftmaxParts(logits, labels, logits.strides if recipe.gradient else None, None, sample, per_class, loss)
-        kernel, fields = softmax_kernel(options, axis, "loss", parts), SOFTMAX_JOB
-        arguments["s"] = arguments.get("sample_weight", -1)
-        results = {"loss": 0, "g": 1}
+class Patch(NamedTuple):
+    """Where the content of a slot comes from: see `job.PATCH`."""
+
+    kind: int
+    index: int = 0
+    step: int = 0
+    length: int = 0
+    place: int = 0
+
+
+class Step(NamedTuple):
+    """A kernel, and its slots that calls fill: a number that stays the same, or a patch."""
+
+    kernel: Kernel
+    fields: Fields
+    slots: dict[str, Any]
+
+    def content(self) -> bytes:
+        kernel, first = self.kernel, len(self.fields.planned)
+        names = [name.rstrip(".") for name in self.fields.filled]
+        slots = [self.slots.get(name, 0) for name in names]
+        job = kernel.head + self.fields.fill(*[0 if isinstance(slot, Patch) else slot for slot in slots])
+        patches = [(i, *slot) for i, slot in enumerate(slots, first) if isinstance(slot, Patch)]
+        chunk = kernel.count
+        if kernel.work >= SMALL:
+            pieces = pool.available() * CHUNKS * kernel.multiple
+            chunk = min(chunk, -(-kernel.count // pieces) * kernel.multiple)
+        head = {"kernel": kernel.at, "count": kernel.count, "chunk": chunk, "words": len(job) // 8}
+        head["patches"] = len(patches)
+        return STEP.head(head) + job + b"".join(PATCH.plan(*patch) for patch in patches)
+
+
+class Steps(NamedTuple):
+    """What a call does in each run, and how much of its own memory this needs."""
+
+    loss: Step
+    weights: Step | None
+    runs: int
+    values: int  # of a run
+    terms: int  # of a value, or 0
+    wide: bool
+    divisor: float
+    numbers: int  # float64
+
+    def content(self) -> bytes:
+        """Return the record."""
+        loss, weights = self.loss.content(), b"" if self.weights is None else self.weights.content()
+        words = max(len(loss), len(weights))
+        head: dict[str, float] = {
+            "nbytes": HEAD + 128 + words + 8 * self.numbers,
+            "own": -(-(HEAD + words) // 64) * 64,
+            "weights": 8 * len(RECORD.names) if weights else 0,
+            "loss": 8 * len(RECORD.names) + len(weights),
+        }
+        return RECORD.head({**self._asdict(), **head}) + weights + loss
+
+
+class _Arrays:
+    """The arguments of a call, and its own numbers."""
+
+    def __init__(self, recipe: Recipe, run_axes: int) -> None:
+        """`run_axes` are those of the logits that runs go over."""
+        self.recipe, self._run_axes = recipe, run_axes
+        self._copies: dict[str, Patch] = {}
+        self.numbers = 0
+
+    def patch(self, kind: int, index: int, count: int, dtype: str) -> Patch:
+        """Of an argument or result of so many elements in a run."""
+        return Patch(kind, index, count * ITEM_SIZES[dtype] if self._run_axes else 0)
+
+    def own(self, count: int) -> Patch:
+        """Of so many float64 numbers."""
+        place, self.numbers = self.numbers, self.numbers + count
+        return Patch(OWN, place=8 * place)
+
+    def weight(self, name: str, count: int) -> Any:
+        """Of float64 numbers, the address of a 1 if there are none."""
+        names = [each for each, _ in self.recipe.weights]
+        if name not in names:
+            return ONE_AT
+        dtype = dict(self.recipe.weights)[name]
+        found = self._copies.get(name)  # those of the step before
+        if found is None:
+            varied = name not in SoftmaxOptions.PER_CLASS
+            found = self.patch(ARGUMENT, 2 + names.index(name), count if varied else 0, dtype)
+            if dtype == "float32":
+                own = self.own(count)
+                found, self._copies[name] = found._replace(kind=COPY, length=count, place=own.place), own
+        return found
+
+
+def _softmax(recipe: Recipe) -> Steps:
+    options = SoftmaxOptions(*recipe.options)
+    given = [name for name, _ in recipe.weights]
+    reduced, groups = options.reduction != "none", math.prod(recipe.shape[: recipe.batch])
+    weighted = "class_weight" in given
+    # one kernel for the rows of all groups, unless each has its own divisor
+    divided = recipe.divisor is None and by_weights(options, weighted, "sample_weight" in given)
+    run_axes = recipe.batch if divided else 0
+    logits = _dense(recipe.shape[run_axes:], recipe.dtype)
+    axis = options.axis % len(logits.shape)
+    rows, classes = without(logits.shape, axis), logits.shape[axis]
+    count = math.prod(rows)
+    labels = _dense(rows if options.sparse else logits.shape, recipe.labels)
+    sample = dense_strides(rows, 8) if "sample_weight" in given else None
+    arrays = _Arrays(recipe, run_axes)
+    size, runs = count * classes, groups if run_axes else 1
+    terms = count * runs // groups if reduced else 0
+    loss = "float64" if reduced else loss_dtype(recipe.dtype)
+    losses = arrays.own(count) if reduced else arrays.patch(RESULT, 0, count, loss)
+    z = arrays.patch(ARGUMENT, 1, count if options.sparse else size, recipe.labels)
+    weights = None
+    if divided:
+        slots = {"z": z, "out": losses, "s": arrays.weight("sample_weight", count)}
+        slots["class_weight"] = arrays.weight("class_weight", classes)
+        weights = Step(weights_kernel(options, axis, logits, labels, weighted, sample), ROW_WEIGHTS_JOB, slots)
+    slots = {"x": arrays.patch(ARGUMENT, 0, size, recipe.dtype), "z": z, "loss": losses, "grad_scale": Patch(SCALE)}
+    slots |= {"s": arrays.weight("sample_weight", count)}
+    slots |= {name: arrays.weight(name, classes) for name in SoftmaxOptions.PER_CLASS}
+    if recipe.gradient:
+        slots["g"] = arrays.patch(RESULT, 1, size, recipe.dtype)
+    per_class = tuple(name for name in SoftmaxOptions.PER_CLASS if name in given)
+    parts = SoftmaxParts(logits, labels, logits.strides if recipe.gradient else None, None, sample, per_class, loss)
+    step = Step(softmax_kernel(options, axis, "loss", parts), SOFTMAX_JOB, slots)
+    divisor = recipe.divisor or float(terms) if options.reduction == "mean" else 1.0
+    wide = loss_dtype(recipe.dtype) == "float64"
+    return Steps(step, weights, runs, groups // runs, terms, wide, divisor, arrays.numbers)
+
+
+def _sigmoid(recipe: Recipe) -> Steps:
+    options = SigmoidOptions(*recipe.options)
+    reduced = options.reduction != "none"
+    run_axes = recipe.batch if reduced else 0  # whose sums of blocks are their own
+    runs, logits = math.prod(recipe.shape[:run_axes]), _dense(recipe.shape[run_axes:], recipe.dtype)
+    loss, size = loss_dtype(recipe.dtype), math.prod(logits.shape)
+    labels, losses = _dense(logits.shape, recipe.labels), None if reduced else _dense(logits.shape, loss)
+    parts = SigmoidParts(logits, labels, losses, logits if recipe.gradient else None)
+    kernel, arrays = sigmoid_kernel("loss", options.label_smoothing, parts), _Arrays(recipe, run_axes)
+    slots: dict[str, Any] = {
+        "x": arrays.patch(ARGUMENT, 0, size, recipe.dtype),
+        "z": arrays.patch(ARGUMENT, 1, size, recipe.labels),
+        "pos_weight": 1.0,
+        "grad_scale": Patch(SCALE),
+    }
+    if reduced:
+        slots["sums"] = arrays.own(kernel.count)
     else:
-        labels = _dense(recipe.shape, recipe.labels)
-        parts_of = SigmoidParts(logits, labels, _dense(recipe.shape, loss), logits if recipe.gradient else None)
-        kernel, fields = sigmoid_kernel("loss", options.label_smoothing, parts_of), SIGMOID_JOB
-        results = {"o": 0, "g": 1}
-    slots: list[Any] = []
-    patches: list[tuple[int, ...]] = []
-    copied = 0
-    for slot, dotted in enumerate(fields.filled, len(fields.planned)):
-        name = dotted.rstrip(".")
-        value: Any = {"grad_scale": recipe.scale, "pos_weight": 1.0, "kappa": 0.0}.get(name, 0)
-        if name in results and (name != "g" or recipe.gradient):
-            patches.append((slot, 1, results[name], 0, 0))
-        elif arguments.get(name, -1) >= 0:
-            weight = "sample_weight" if name == "s" else name
-            narrow = given.get(weight) == "float32"
-            n = lengths[weight] if narrow else 0
-            patches.append((slot, 2 if narrow else 0, arguments[name], n, copied))
-            copied += n
-        elif softmax and (name == "s" or name in SoftmaxOptions.PER_CLASS):
-            value = ONE_AT
-        slots.append(value)
-    return kernel, fields, slots, patches
+        slots["o"] = arrays.patch(RESULT, 0, size, loss)
+    if recipe.gradient:
+        slots["g"] = arrays.patch(RESULT, 1, size, recipe.dtype)
+    divisor = recipe.divisor or float(size) if options.reduction == "mean" else 1.0
+    terms = kernel.count if reduced else 0
+    return Steps(Step(kernel, SIGMOID_JOB, slots), None, runs, 1, terms, loss == "float64", divisor, arrays.numbers)
 
 
 def _dense(shape: tuple[int, ...], dtype: str) -> Layout:
-    return Layout(shape, dense_strides(shape, Layout(shape, (), dtype).itemsize), dtype)
+    return Layout(shape, dense_strides(shape, ITEM_SIZES[dtype]), dtype)
 
 
 _TEXT = ctypes.create_string_buffer(

@@ -1,24 +1,24 @@
-"""The sum of float64 numbers side by side, in `LANES` partial sums that keep what rounding loses (Knuth's two-sum).
+"""The sum of float64 numbers that lie side by side: of the losses of rows, and of what a mean divides by.
 
-The partial sums are those of every machine, whatever its vectors: the bits are the same on all. The error is one
-rounding and that of the lost parts, far below it.
+They are added up in `LANES` partial sums that keep what rounding loses (Knuth's two-sum). The partial sums are those of
+every machine, whatever its vectors: the bits are the same on all. The error is one rounding and that of the lost parts,
+far below it; infinities and NaN add up as in IEEE arithmetic.
 """
 
 from __future__ import annotations
 
 from . import simd
-from .control import Job, Kernel, Variable, loop
-from .job import LANES, SUM_JOB, SumSpec
+from .control import Kernel, Variable, loop
+from .job import LANES, TotalSpec
 from .simd import F64, Value, select
 from .target import Target
 
 
-def build(spec: SumSpec, target: Target) -> Kernel:
-    """Return the kernel that sums up the numbers from start to stop."""
+def build(spec: TotalSpec, target: Target) -> Kernel:
+    """Return the kernel that puts the sum of the numbers at an address in the place of the first."""
 
-    def kernel(address: Value, start: Value, stop: Value) -> Value:
-        job = Job(address, SUM_JOB.names)
-        simd.store(summed(job.at + start * 8, stop - start), job.out)
+    def kernel(at: Value, _start: Value, count: Value) -> Value:
+        simd.store(summed(at, count), at)
         return simd.integer(0)
 
     return kernel
