@@ -173,9 +173,8 @@ def _of_some_rows(
     divisor = float(count) if options.reduction == "mean" else None
     if isinstance(options, SoftmaxOptions) and by_weights(options, "class_weight" in given, "sample_weight" in given):
         parts = row_weights(options, x, z, given)
-        groups = parts.shape[: call.batch]
-        total = jax.lax.psum(formulas.total(namespace, parts.reshape(*groups, -1))[0], over)
-        share = (1.0 / jnp.where(total == 0.0, 1.0, total)).reshape(*groups, *(1,) * (parts.ndim - call.batch))
+        found = jax.lax.psum(total(parts, call.batch), over)
+        share = jnp.expand_dims(1.0 / jnp.where(found == 0.0, 1.0, found), tuple(range(call.batch, parts.ndim)))
         given["sample_weight"] = jnp.broadcast_to(share, parts.shape) * given.get("sample_weight", 1.0)
         options, divisor = replace(options, reduction="sum"), None
     names = tuple([name for name in options.WEIGHTS if name in given])
@@ -191,3 +190,10 @@ def row_weights(options: SoftmaxOptions, logits: Array, labels: Array, weights: 
     like = jnp.zeros(shapes.rows(logits.shape, options.axis % logits.ndim), namespace.wide_dtype())
     found: Array = formulas.row_weights(namespace, SoftmaxArrays(logits, labels, **weights), options, like)
     return found
+
+
+def total(x: Array, batch: int = 0) -> Array:
+    """The sum over all axes but the first ones, each by itself: some may be split over devices, and some not."""
+    for _ in range(batch, x.ndim):
+        x = formulas.total(namespace, x)[0][..., 0]
+    return x

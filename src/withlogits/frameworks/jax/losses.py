@@ -138,16 +138,12 @@ def _reduced(options: Options, logits: Array, labels: Array, weights: Weights, l
     """The loss of all, from those of rows or elements; and what the gradient of each of these is multiplied by."""
     share = jnp.ones((), losses.dtype)
     if options.reduction != "none":
-        losses = _total(losses)
+        losses = kernels.total(losses)
     if options.reduction == "mean":
-        divisor = _total(_parts(options, logits, labels, weights))
+        divisor = kernels.total(_parts(options, logits, labels, weights))
         divisor = jnp.where(divisor == 0.0, 1.0, divisor)
         losses, share = losses / divisor, 1.0 / divisor
     return formulas.rounded(namespace, losses, formulas.loss_dtype(namespace, logits)), share
-
-
-def _total(x: Array) -> Array:
-    return formulas.total(namespace, x.reshape(-1))[0][0]
 
 
 def _parts(options: Options, logits: Array, labels: Array, weights: Weights) -> Array:

@@ -58,7 +58,8 @@ def arange(n: int, like: Array) -> Array:
 
 def take(x: Array, index: Array) -> Array:
     """Return x[index]; an index out of range gets the nearest element."""
-    return jnp.take(x, index, mode="clip")
+    split = jax.typeof(index).sharding  # by axes that are explicit in types, or none
+    return x.at[index].get(mode="clip", out_sharding=split if any(split.spec) else None)
 
 
 def max(x: Array) -> Array:
