@@ -83,26 +83,34 @@ class Frame:
         return int(handle(self.address))
 
 
-def recipe(weights: tuple[tuple[str, str], ...] = ()) -> Recipe:
-    options = field_values(SoftmaxOptions(-1, True), without="reduction")
-    return Recipe("softmax", options, LOGITS.shape, "float32", "int32", True, 0.5, weights)
+def recipe(reduction: str, temperature: float, weights: tuple[tuple[str, str], ...]) -> Recipe:
+    options = field_values(SoftmaxOptions(-1, True, temperature=temperature, reduction=reduction))
+    return Recipe("softmax", options, LOGITS.shape, 0, "float32", "int32", True, None, weights)
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 @pytest.mark.parametrize("made", [True, False], ids=["here", "elsewhere"])
-def test_a_call_fills_the_buffers(made: bool) -> None:
+def test_a_call_fills_the_buffers(made: bool, reduction: str) -> None:
     """With float32 weights, which are copied as float64; a recipe that nobody prepared here is made when it is met."""
-    names = ("class_weight", "sample_weight")
-    given = recipe(tuple((name, "float32") for name in names))._replace(scale=0.5 if made else 0.25)
     weights = {"class_weight": RNG.random(7).astype(np.float32), "sample_weight": RNG.random(300).astype(np.float32)}
-    loss, gradient = np.zeros(300, np.float32), np.zeros_like(LOGITS)
+    temperature = 1.0 if made else 1.5
+    given = recipe(reduction, temperature, tuple((name, "float32") for name in weights))
+    if not made and reduction == "mean":
+        given = given._replace(divisor=7.0)
+    loss, gradient = np.zeros(300 if reduction == "none" else (), np.float32), np.zeros_like(LOGITS)
     text = repr(tuple(given))
     key = xla_plan.prepare(given)[0] if made else xla_plan.key_of(text)
     frame = Frame([LOGITS, LABELS, *weights.values()], [loss, gradient], key, text)
     assert frame.run() == 0
     both = withlogits.value_and_grad(withlogits.sparse_softmax_cross_entropy_with_logits)
-    expected, slope = both(labels=LABELS, logits=LOGITS, **weights)
-    np.testing.assert_array_equal(loss, expected)
-    np.testing.assert_allclose(gradient, slope * given.scale, rtol=2.0**-22)
+    if given.divisor is None:
+        expected, slope = both(labels=LABELS, logits=LOGITS, reduction=reduction, temperature=temperature, **weights)
+        np.testing.assert_array_equal(loss, expected)
+        np.testing.assert_array_equal(gradient, slope)
+    else:  # a part of the rows
+        expected, slope = both(labels=LABELS, logits=LOGITS, reduction="sum", temperature=temperature, **weights)
+        np.testing.assert_allclose(loss, expected / given.divisor, rtol=2.0**-22)
+        np.testing.assert_allclose(gradient, slope / given.divisor, rtol=2.0**-22)
 
 
 def test_a_recipe_that_cannot_be_read_is_an_error_of_xla() -> None:

@@ -173,7 +173,7 @@ def _of_some_rows(
     divisor = float(count) if options.reduction == "mean" else None
     if isinstance(options, SoftmaxOptions) and by_weights(options, "class_weight" in given, "sample_weight" in given):
         parts = row_weights(options, x, z, given)
-        found = jax.lax.psum(total(parts, call.batch), over)
+        found = jax.lax.psum(total(parts, call.batch), over)  # type: ignore[no-untyped-call]
         share = jnp.expand_dims(1.0 / jnp.where(found == 0.0, 1.0, found), tuple(range(call.batch, parts.ndim)))
         given["sample_weight"] = jnp.broadcast_to(share, parts.shape) * given.get("sample_weight", 1.0)
         options, divisor = replace(options, reduction="sum"), None
@@ -181,7 +181,7 @@ def _of_some_rows(
     like = jax.eval_shape(call.batched_formula(), x, z, *weights)
     here = call._replace(options=options, names=names)
     value, *gradients = _called(here, x, z, *[given[name] for name in names], divisor=divisor, like=like)
-    return jax.lax.psum(value, over), *gradients
+    return jax.lax.psum(value, over), *gradients  # type: ignore[no-untyped-call]
 
 
 def row_weights(options: SoftmaxOptions, logits: Array, labels: Array, weights: dict[str, Array]) -> Array:

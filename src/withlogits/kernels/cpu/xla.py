@@ -205,14 +205,16 @@ def _step(call: Call, at: Value, own: Value, run: Value, scale: Value) -> Value:
 def _together(call: Call, step: Job, helpers: Value) -> None:
     """Do the job on this thread and some of XLA's."""
     frame, table, control = call
-    for offset, value in {NEXT: 0, KERNEL: step.kernel, STOP: step.count, CHUNK: step.chunk}.items():
+    begin: dict[int, Value | int] = {NEXT: 0, KERNEL: step.kernel, STOP: step.count, CHUNK: step.chunk}
+    for offset, value in begin.items():
         put(value, control, offset)
     simd.atomic_add(control + HOLDERS, helpers)
     simd.atomic_store(simd.integer(1), control + OPEN)
     arguments, api = simd.scratch(40), word(frame, API)
     with loop(0, helpers):
-        for offset, value in enumerate((40, 0, word(frame, CONTEXT), table.serve, control)):
-            put(value, arguments, offset * WORD)
+        given: tuple[Value | int, ...] = (40, 0, word(frame, CONTEXT), table.serve, control)
+        for place, value in enumerate(given):
+            put(value, arguments, place * WORD)
         error = simd.call(word(api, SCHEDULE), arguments)
         with when(error != 0):
             simd.atomic_add(control + HOLDERS, simd.integer(-1))

@@ -127,7 +127,7 @@ class Patch(NamedTuple):
     """Where the content of a slot comes from: see `job.PATCH`."""
 
     kind: int
-    index: int = 0
+    which: int = 0
     step: int = 0
     length: int = 0
     place: int = 0
