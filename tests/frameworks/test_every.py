@@ -7,13 +7,17 @@ from NumPy's kernels stands in its `most_ulps`.
 from __future__ import annotations
 
 import importlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import oracle
-from frameworks.cases import EVERY, FEW, LOSSES, Case, assert_ulps, by_numpy
+import processes
+from frameworks.cases import EVERY, FEW, LOSSES, Case, assert_ulps, by_numpy, engine
 
 NAN = float("nan")
 FRAMEWORKS = ("torch", "jax", "tensorflow")
@@ -86,6 +90,54 @@ def test_three_orders_of_derivatives(framework: str, case: Case) -> None:
     got, expected = side(framework).orders(case, *line(case)), differences(case)
     for mine, right, error in zip(got, expected, (1e-12, 1e-6, 1e-6), strict=True):
         assert abs(mine - right) <= error, (got, expected)
+
+
+# -------------------------------------------------------------------------------------------------- threads, processes
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_two_threads(framework: str) -> None:
+    """Calls of two threads, small ones and such that have threads of their own: the same bits as alone."""
+    this = side(framework)
+    cases = [Case("sparse", "small", {"reduction": "mean"}, (32, 10)), Case("sigmoid", "large", {}, (4096, 100))]
+    with engine("kernels"):
+        alone = {str(case): this.computed(case, "float32", "kernels") for case in cases}
+        with ThreadPoolExecutor(2) as pool:
+            for case in cases:
+                for found in pool.map(lambda _, case=case: this.computed(case, "float32", "kernels"), range(20)):
+                    for one, other in zip(found, alone[str(case)], strict=True):
+                        np.testing.assert_array_equal(one, other)
+
+
+FORKED = """
+    import os, warnings, numpy as np, withlogits
+    from frameworks.cases import Case, by_numpy
+    from frameworks import {framework}_cases as side
+
+    case = Case("sparse", "large", {{"reduction": "mean"}}, (4096, 100))
+    labels, logits = case.arrays(np.float32)
+    expected = by_numpy(case, labels, logits)
+    side.computed(case, "float32", "kernels")
+    warnings.simplefilter("ignore")  # JAX's, that its own calls may hang in a child
+    child = os.fork()
+    if child == 0:
+        same = all(np.array_equal(*pair) for pair in zip(by_numpy(case, labels, logits), expected))
+        os._exit(0 if same else 1)
+    again = side.computed(case, "float32", "kernels")
+    print(os.waitpid(child, 0)[1], all(np.array_equal(*pair) for pair in zip(again, expected)))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork a process")
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_fork_after_use(framework: str) -> None:
+    """The framework itself may not survive in the child, but losses of NumPy arrays do, and the parent goes on."""
+    side(framework)
+    env = processes.environment(TF_CPP_MIN_LOG_LEVEL="3")
+    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent.parent)
+    with processes.start(FORKED.format(framework=framework), env=env) as process:
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (0, "0 True\n"), err
 
 
 # ------------------------------------------------------------------------------------------------------------- errors

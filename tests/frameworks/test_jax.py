@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -228,15 +227,3 @@ def test_vmap() -> None:
         ]
         for one, others in zip(got, zip(*each, strict=True), strict=True):
             assert_ulps(one, np.stack(others), 4)
-
-
-def test_two_threads() -> None:
-    """XLA's threads and the caller's: the same bits as alone."""
-    rng = np.random.default_rng(0)
-    x, y = array(rng.normal(size=(4096, 100)).astype(np.float32)), array(rng.integers(0, 100, 4096).astype(np.int32))
-    both = jax.jit(lambda y, x: value_and_grad(LOSSES["sparse"])(labels=y, logits=x))
-    alone = [np.asarray(each) for each in both(y, x)]
-    with ThreadPoolExecutor(2) as pool:
-        for found in pool.map(lambda _: both(y, x), range(40)):
-            for one, other in zip(found, alone, strict=True):
-                np.testing.assert_array_equal(one, other)
