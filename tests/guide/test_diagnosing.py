@@ -167,6 +167,17 @@ def test_options_of_the_loss() -> None:
     assert "WL304" not in diagnose(LABELS, LOGITS * 20, temperature=20.0).codes
 
 
+@pytest.mark.parametrize("classes", [5, 300])
+def test_where_the_labels_say_nothing_no_temperature_is_offered(classes: int) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, 4000)
+    logits = rng.normal(size=(4000, classes)) + 4.0 * np.eye(classes)[labels]
+    found = next(f for f in diagnose(rng.permutation(labels), logits) if f.code in ("WL304", "WL305"))
+    assert "guessing" in found.title or found.code == "WL305"
+    assert "temperature=" not in found.fix
+    assert "where guessing" in found.evidence
+
+
 def test_the_temperature_is_the_one_that_was_put_in() -> None:
     p = withlogits.softmax(RNG.normal(size=(4000, 5)) * 2)
     labels = (p.cumsum(axis=1) > RNG.random((4000, 1))).argmax(axis=1)

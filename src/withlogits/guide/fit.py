@@ -140,14 +140,12 @@ def _fit_indices(pair: Pair) -> None:
     """Labels in the shape of the rows."""
     x, z = pair.logits, pair.labels
     classes = x.shape[pair.axis]
-    if z.array.dtype.kind == "b" and classes <= 2:
-        pair.turn("labels", methodcaller("astype", np.int64))
-    elif not z.integral:
+    if not z.integral:
         if not is_whole(z.array):
             pair.loss = "sparse"
             _refuse(pair)
         evidence = f"labels {z.shape} are {z.dtype}"
-        if z.array.size:
+        if z.array.size and z.array.dtype.kind != "b":
             low, top = float(z.array.min()), float(z.array.max())
             evidence = f"labels {z.shape} are whole numbers from {low:g} to {top:g} in {z.dtype}"
         limit = errors.EXACT_INDICES.get(z.dtype)

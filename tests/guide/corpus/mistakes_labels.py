@@ -208,6 +208,26 @@ def the_logits_of_a_teacher() -> Pair:
     return Pair(teacher, student.logits, {"loss": "softmax"}, good)
 
 
+@mistake("WL205", "error", torch=True)
+def the_log_probabilities_of_a_teacher() -> Pair:
+    teacher, student = outcome("digits").logits, outcome("digits", "early")
+    labels = cast(withlogits.log_softmax(teacher), "torch.float32")
+    return Pair(labels, cast(student.logits, "torch.float32"), {"loss": "softmax"})
+
+
+@mistake("WL205", "error")
+def answers_that_are_missing_as_minus_one() -> Pair:
+    y, logits = outcome("canvases")
+    return Pair(np.where(np.random.default_rng(0).random(y.shape) < 0.2, -1, y), logits, {"loss": "sigmoid"})
+
+
+@mistake("WL205", "error", torch=True)
+def answers_that_are_missing_as_255() -> Pair:
+    y, logits = outcome("canvases")
+    labels = np.where(np.random.default_rng(0).random(y.shape) < 0.2, 255, y).astype(np.uint8)
+    return Pair(cast(labels, "torch.uint8"), cast(logits, "torch.float32"), {"loss": "sigmoid"})
+
+
 @mistake("WL205")
 def the_three_best_guesses_of_a_teacher() -> Pair:
     _, logits = outcome("digits", "early")
@@ -242,6 +262,13 @@ def wine_counted_from_one() -> Pair:
 def digits_counted_from_one() -> Pair:
     y, logits = outcome("digits", "untrained")
     return Pair((y + 1).astype(np.int32), cast(logits, "bfloat16"), {"loss": "sparse"})
+
+
+@mistake("WL206", "error")
+def digits_counted_from_one_beside_padding() -> Pair:
+    y, logits = outcome("digits")
+    labels = np.where(np.arange(y.size) % 9 == 0, -100, y + 1)
+    return Pair(labels, logits, {"loss": "sparse", "ignore_index": -100})
 
 
 @mistake("WL206", "error", torch=True)
@@ -355,6 +382,12 @@ def steps_as_floats() -> Pair:
     return Pair(y.astype(np.float32), logits, {"loss": "sparse"})
 
 
+@mistake("WL208", "error")
+def truth_values_and_two_classes() -> Pair:
+    y, logits = outcome("tumours")
+    return Pair(y > 0, np.stack([-logits / 2, logits / 2], -1), {"loss": "sparse"})
+
+
 # WL209
 
 
@@ -375,6 +408,26 @@ def a_mask_of_0_and_255() -> Pair:
     y, logits = pixels()
     ink = logits[..., 2] - np.logaddexp(logits[..., 0], logits[..., 1])
     return Pair(((y == 2) * 255).astype(np.uint8), ink, {"loss": "sigmoid"})
+
+
+@mistake("WL209", "error")
+def a_mask_of_0_and_255_and_two_classes() -> Pair:
+    y, logits = pixels()
+    ink = logits[..., 2] - np.logaddexp(logits[..., 0], logits[..., 1])
+    return Pair(((y == 2) * 255).astype(np.uint8), np.stack([-ink / 2, ink / 2], -1), {"loss": "sparse"})
+
+
+@mistake("WL209", "error")
+def votes_for_each_digit() -> Pair:
+    teacher, student = outcome("digits").logits, outcome("digits", "early")
+    votes = np.random.default_rng(0).multinomial(51, withlogits.softmax(teacher.astype(np.float64)))
+    return Pair(votes, student.logits, {"loss": "softmax"})
+
+
+@mistake("WL209", "error")
+def one_number_for_all() -> Pair:
+    y, logits = outcome("canvases")
+    return Pair(np.full(y.shape, 1.5), logits, {"loss": "sigmoid"}, Pair(y, logits, {"loss": "sigmoid"}))
 
 
 @mistake("WL209", torch=True)

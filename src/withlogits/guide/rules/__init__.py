@@ -12,7 +12,7 @@ from withlogits.statistics.summary import Summary
 def findings_of(summary: Summary, axis: int, library: str) -> list[Finding]:
     """Everything that the figures say; `axis` and `library` (a key of `LINES`) as a caller writes them."""
     of_labels = indices if summary.kind == "sparse" else label_rows
-    found = [*probabilities(summary, library), *values(summary), *of_labels(summary, axis)]
+    found = [*probabilities(summary, library), *values(summary), *of_labels(summary, axis, library)]
     if not any(f.severity == "error" for f in found):
         found += agreement(summary, axis, library)
     return found

@@ -18,7 +18,7 @@ IMBALANCE = 50.0
 SHUFFLE = "# shuffle the data before it is cut into batches, or look at how labels are read"
 
 
-def label_rows(summary: Summary, axis: int) -> Iterator[Finding]:
+def label_rows(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
     """WL203, WL204, WL205 and WL209, or how often each class occurs."""
     z, x = summary.labels, summary.logits
     if not z.rows:
@@ -28,7 +28,7 @@ def label_rows(summary: Summary, axis: int) -> Iterator[Finding]:
         yield finding("WL205", evidence, fix, title="labels that are no numbers")
         return
     if z.low < 0.0 or z.top > 1.0:
-        yield _scale(summary)
+        yield _scale(summary, library)
         return
     if summary.kind == "softmax" and z.binary == z.rows and z.several:
         sums = {0: z.none, 1: z.one, 2: z.two, "3 or more": z.several - z.two}
@@ -36,7 +36,7 @@ def label_rows(summary: Summary, axis: int) -> Iterator[Finding]:
         evidence = f"all labels are 0 or 1, {shown}: the classes are independent, and softmax makes them share"
         yield finding("WL203", evidence, call("sigmoid"))
     elif summary.kind == "softmax" and z.distributions < z.rows:
-        yield _no_distribution(summary)
+        yield _no_distribution(summary, library)
     elif summary.kind == "sigmoid" and x.classes > 1 and z.one == z.rows and z.rows >= FEW_ROWS:
         evidence = f"exactly one class is true in each of {z.rows:,} rows: the classes exclude one another"
         yield finding("WL204", evidence, call("softmax", axis=None if axis == -1 else axis))
@@ -48,15 +48,26 @@ def label_rows(summary: Summary, axis: int) -> Iterator[Finding]:
         yield from _balance(summary, axis, z.class_totals, f"{z.rows:,} label rows")
 
 
-def _scale(summary: Summary) -> Finding:
+def _scale(summary: Summary, library: str) -> Finding:
     """WL209, or WL205 where no other scale is known."""
     z = summary.labels
+    (missing,) = z.values - {0.0, 1.0} if len(z.values) == 3 and z.values > {0.0, 1.0} else (None,)
+    if summary.kind == "sigmoid" and missing in (-1.0, 255.0):
+        evidence = f"labels are 0, 1 and {missing:g}, which stands for a missing answer, and is taken for a number here"
+        fix = call("sigmoid", sample_weight=f"labels != {missing:g}").replace("labels=labels,", "labels=labels == 1,")
+        return finding("WL205", evidence, fix, title="missing labels")
+    if summary.kind == "softmax" and z.low >= 0.0 and z.lowest_sum == z.highest_sum > z.top and z.top not in (100, 255):
+        fix = f"labels = labels / labels.sum({summary.axis}, keepdims=True)"
+        return finding("WL209", f"every row of labels sums to {z.highest_sum:g}, where 1 is expected: counts", fix)
     rescaled = rescaling(z.low, z.top, z.values)
     if rescaled is not None:
         found, fix = rescaled
         return finding("WL209", f"labels are {found}, where 0 to 1 is expected", fix)
     if summary.kind == "softmax":
-        return _no_distribution(summary)
+        return _no_distribution(summary, library)
+    if z.low == z.top:
+        evidence = f"all labels are {z.low:g}, where 0 to 1 is expected"
+        return finding("WL209", evidence, "# find out what this number stands for")
     evidence = f"labels reach from {z.low:g} to {z.top:g}, where 0 to 1 is expected"
     fix = f"labels = (labels - {z.low:g}) / {z.top - z.low:g}  # if that is what they mean"
     return finding("WL209", evidence, fix)
@@ -74,9 +85,16 @@ def rescaling(low: float, top: float, values: set[float]) -> tuple[str, str] | N
     return None
 
 
-def _no_distribution(summary: Summary) -> Finding:
+def _no_distribution(summary: Summary, library: str) -> Finding:
     """WL205."""
     z = summary.labels
+    if z.negative >= z.rows / 2:  # some negative entries are noise; so many belong to another model's output
+        evidence = f"{share(z.negative, z.rows)} label rows have negative entries, down to {z.low:.4g}"
+        if z.top <= 0.0:
+            evidence += ", and no entry is above 0: they look like logarithms of probabilities"
+            return finding("WL205", evidence, f"labels = {library}.exp(labels)")
+        evidence += ": they look like logits"
+        return finding("WL205", evidence, f"labels = withlogits.softmax(labels, axis={summary.axis})")
     sums = f"sums from {z.lowest_sum:.6g} to {z.highest_sum:.6g}"
     evidence = f"{share(z.rows - z.distributions, z.rows)} label rows are no distribution: {sums}"
     fix = f"labels = labels / labels.sum({summary.axis}, keepdims=True)"
@@ -88,13 +106,13 @@ def _no_distribution(summary: Summary) -> Finding:
     return finding("WL205", evidence, fix, severity="error" if z.negative else "warning")
 
 
-def indices(summary: Summary, axis: int) -> Iterator[Finding]:
+def indices(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
     """WL206 and WL207, or how often each class occurs."""
     y, live = summary.labels, summary.labels.rows - summary.labels.ignored
     if summary.logits.classes == 1:
         return
     if y.first_outside is not None:
-        yield _outside(summary, axis, live, *y.first_outside)
+        yield _outside(summary, axis, live, library)
     elif not live and y.rows >= FEW_ROWS:
         evidence = f"all {y.rows:,} labels are the ignored {summary.ignore_index}: nothing counts, and the loss is 0"
         fix = "# leave such batches out, or look at how the padding is made"
@@ -103,17 +121,23 @@ def indices(summary: Summary, axis: int) -> Iterator[Finding]:
         yield from _balance(summary, axis, y.counts, f"{live:,} labels that count")
 
 
-def _outside(summary: Summary, axis: int, live: int, where: tuple[int, ...], value: int) -> Finding:
-    """WL206 and WL207; `where` and `value` are those of the first label that is no class."""
-    y, classes = summary.labels, summary.logits.classes
+def _outside(summary: Summary, axis: int, live: int, library: str) -> Finding:
+    """WL206, WL207 and WL209."""
+    y, classes, ignored = summary.labels, summary.logits.classes, summary.ignore_index
+    where, value = y.first_outside or ((), 0)
     values = sorted(y.outside)
     shown = ", ".join(f"{v} ({y.outside[v]:,} times)" for v in values[:4]) + (", …" if len(values) > 4 else "")
     at = f"labels[{', '.join(map(str, where))}] = {value}" if where else f"the label {value}"
     outside = f"{share(y.outside_rows, live)} labels are outside [0, {classes}) for {classes} classes"
     evidence = f"{outside}: {shown}; the first is {at}"
-    if values == [classes] and y.low >= 1:
+    unused = y.counts is not None and y.counts[0] == 0 and y.counts.any()
+    if values == [classes] and (unused if y.ignored else y.low >= 1):
         evidence += f"; 0 never occurs and {classes} does: they count from 1"
-        return finding("WL206", evidence, "labels = labels - 1")
+        moved = f"{library}.where(labels == {ignored}, labels, labels - 1)" if y.ignored else "labels - 1"
+        return finding("WL206", evidence, f"labels = {moved}")
+    if values == [255] and classes == 2 and y.low == 0 and y.counts is not None and not y.counts[1]:
+        evidence = f"{share(y.outside_rows, live)} labels are 255 and the others are 0, for 2 classes: a mask of bytes"
+        return finding("WL209", evidence, "labels = labels // 255")
     if len(values) == 1 and (value < 0 or value in (255, classes)) and y.outside_rows < live:
         return finding("WL207", f"{evidence}: it looks like padding", call_again(summary, axis, ignore_index=value))
     fix = "# find out what these values stand for; padding is passed as ignore_index"

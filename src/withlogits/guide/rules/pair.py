@@ -43,8 +43,7 @@ def _inverted(summary: Summary) -> Finding | None:
         return None
     correlation = (pair.zx / n - rate * pair.x / n) / math.sqrt(spread)
     flipped = loss + (2.0 * pair.zx - pair.x) / n  # the loss of −x is the loss of x plus (2z − 1)x
-    rate = min(1.0 - 1e-12, max(1e-12, rate))
-    entropy = -rate * math.log(rate) - (1.0 - rate) * math.log(1.0 - rate)
+    entropy = _guessing(summary) or 0.0
     # an untrained network may be inverted by chance, and is then not sure: its loss stays near that of a constant
     if correlation > -0.3 or correlation * math.sqrt(n) > -SURE or not flipped < 0.7 * loss or loss < 3.5 * entropy:
         return None
@@ -120,6 +119,19 @@ def _by_chance(summary: Summary) -> float:
     return 0.0
 
 
+def _guessing(summary: Summary) -> float | None:
+    """The loss of guessing by how often each class, or yes, occurs; None if that was not counted."""
+    matrix, counts, pair = summary.pair.matrix, summary.labels.counts, summary.pair
+    if summary.kind == "sigmoid":
+        rate = min(1.0 - 1e-12, max(1e-12, pair.z / pair.counted))
+        return -rate * math.log(rate) - (1.0 - rate) * math.log(1.0 - rate)
+    often = matrix.sum(axis=1) if matrix is not None else counts
+    if often is None or not often.sum():
+        return None
+    shares = often[often > 0] / often.sum()
+    return -float((shares * np.log(shares)).sum())
+
+
 def _shuffled(summary: Summary) -> Finding | None:
     """WL305: right by chance alone, and yet sure, and with each class predicted as often as it occurs.
 
@@ -131,12 +143,10 @@ def _shuffled(summary: Summary) -> Finding | None:
     total = int(matrix.sum())
     occurs, said = matrix.sum(axis=1) / total, matrix.sum(axis=0) / total
     right, chance = float(np.trace(matrix) / total), float(occurs @ said)
-    known = occurs[occurs > 0.0]
-    guessing = -float((known * np.log(known)).sum())
-    loss = pair.loss / pair.counted
+    guessing, loss = _guessing(summary) or 0.0, pair.loss / pair.counted
     error = math.sqrt(max(chance * (1.0 - chance), 1e-6) / total)
     differs = 0.5 * float(np.abs(occurs - said).sum())
-    if abs(right - chance) > SURE_ENOUGH * error or differs > 0.1 or loss < 1.3 * guessing or len(known) < 2:
+    if abs(right - chance) > SURE_ENOUGH * error or differs > 0.1 or loss < 1.3 * guessing or not guessing:
         return None
     evidence = (
         f"{right:.1%} of {total:,} rows are right, as many as by chance ({chance:.1%}), and yet each class is "
@@ -160,6 +170,14 @@ def _miscalibrated(summary: Summary, axis: int) -> Finding | None:
         return None
     if not 1e-3 < fit.temperature < 1e3:
         return None  # the sample can be told apart without a mistake, or not at all: no temperature is best
+    guessing = _guessing(summary)
+    if guessing and fit.loss_at_temperature > 0.97 * guessing:
+        evidence = (
+            f"the loss is {fit.loss:.4g}, and {fit.loss_at_temperature:.4g} at the best temperature, where guessing by "
+            f"how often each answer occurs costs {guessing:.4g}"
+        )
+        fix = "# look whether labels and logits are in the same order, and whether the model has learned anything"
+        return finding("WL304", evidence, fix, title="no better than guessing")
     way = "too sure" if fit.temperature > 1.0 else "not sure enough"
     value, independent = f"{fit.temperature:.3g}", summary.kind == "sigmoid"
     falls = f"the loss falls from {fit.loss:.4g} to {fit.loss_at_temperature:.4g} ({gain / fit.loss:.0%}"
