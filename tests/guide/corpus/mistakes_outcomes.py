@@ -163,6 +163,13 @@ def even_taken_for_odd() -> Pair:
 
 
 @mistake("WL303")
+def a_moderate_score_of_the_other_answer() -> Pair:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 2500)
+    return Pair(1 - truth, 1.5 * (2 * truth - 1) + 0.9 * rng.normal(size=2500), {"loss": "sigmoid"})
+
+
+@mistake("WL303")
 def two_logits_in_the_other_order() -> Pair:
     y, logits = outcome("tumours")
     return Pair(y, np.stack([logits, -logits], 1), {"loss": "sparse"})

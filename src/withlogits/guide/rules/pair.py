@@ -44,8 +44,10 @@ def _inverted(summary: Summary) -> Finding | None:
     correlation = (pair.zx / n - rate * pair.x / n) / math.sqrt(spread)
     flipped = loss + (2.0 * pair.zx - pair.x) / n  # the loss of −x is the loss of x plus (2z − 1)x
     entropy = _guessing(summary) or 0.0
-    # an untrained network may be inverted by chance, and is then not sure: its loss stays near that of a constant
-    if correlation > -0.3 or correlation * math.sqrt(n) > -SURE or not flipped < 0.7 * loss or loss < 3.5 * entropy:
+    # an untrained network may be inverted by chance, and is then not sure: its loss stays near that of a constant, or
+    # its logits go but loosely with the labels
+    sure = 2.0 if correlation < -0.8 else 3.5
+    if correlation > -0.3 or correlation * math.sqrt(n) > -SURE or not flipped < 0.5 * loss or loss < sure * entropy:
         return None
     costs = f"the loss is {loss:.4g}, and {flipped:.4g} with the sign flipped"
     evidence = f"logits and labels go against one another (correlation {correlation:.2f}): {costs}"
