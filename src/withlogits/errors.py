@@ -116,13 +116,14 @@ def two_axes(axis: object, dim: object) -> ValueError:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How a conversion is written in the caller's library; each holds {name} and {dtype}."""
+    """How a conversion is written in the caller's library; each holds {name} and {dtype}, or {axis}."""
 
     cast: str
     convert: str  # the same for what may not be an array yet
     reload: str  # what to do about a bfloat16 that came back from a file as plain bytes
     index: str = "int64"  # the dtype of indices
     constant: str = "{name}.detach()"  # without its gradient
+    argmax: str = "{name}.argmax(axis={axis})"
 
 
 NUMPY = Words(
@@ -177,9 +178,10 @@ def no_array_of(name: str, given: object, framework: str) -> TypeError:
 
 
 def not_served(name: str, framework: str) -> TypeError:
+    """For what belongs to Keras and to none of its backends."""
     return TypeError(
-        f"{name}: withlogits does not serve arrays of {framework} yet; pass NumPy arrays for now, for an array on the "
-        f"CPU that carries no gradient numpy.asarray({name})"
+        f"{be(name)} of {framework}, and tensors of its backends are expected: pass the value of a variable; for a "
+        "model that is being built take a loss of withlogits.compat.keras"
     )
 
 
@@ -265,10 +267,11 @@ def _shapes(labels: Shape, logits: Shape, axis: int | None = None) -> str:
     return f"labels have shape {labels} and logits {logits}{classes}: "
 
 
-def one_hot_labels(labels: Shape, logits: Shape, axis: int) -> ValueError:
+def one_hot_labels(labels: Shape, logits: Shape, axis: int, words: Words) -> ValueError:
+    argmax = words.argmax.format(name="labels", axis=axis)
     return ValueError(
         f"{_shapes(labels, logits, axis)}one-hot or soft labels belong to {DENSE}, yes/no labels to {SIGMOID}; "
-        f"{SPARSE} takes class indices: pass labels.argmax(axis={axis}) if they are one-hot (WL201)"
+        f"{SPARSE} takes class indices: pass {argmax} if they are one-hot (WL201)"
     )
 
 

@@ -111,18 +111,18 @@ def reduced_axes(axis: Any, shape: Shape, name: str = "x") -> tuple[int, ...]:
 def index_labels_misfit(labels: Shape, logits: Shape, axis: object, dtype: str, words: errors.Words) -> Exception:
     """What is wrong with labels of the sparse loss that are no integers: one-hot rows are told from indices."""
     if labels and labels == logits:
-        return errors.one_hot_labels(labels, logits, class_axis(axis, logits))
+        return errors.one_hot_labels(labels, logits, class_axis(axis, logits), words)
     return errors.index_dtype(dtype, words)
 
 
-def index_labels_keep_axis(labels: Shape, logits: Shape, axis: int) -> bool:
+def index_labels_keep_axis(labels: Shape, logits: Shape, axis: int, words: errors.Words = errors.NUMPY) -> bool:
     """Whether index labels keep the class axis with length 1, as (N, 1) for logits (N, C)."""
     if labels == rows(logits, axis):
         return False
     if labels == rows_kept(logits, axis):
         return True
     if labels == logits:
-        raise errors.one_hot_labels(labels, logits, axis)
+        raise errors.one_hot_labels(labels, logits, axis, words)
     other = other_class_axis(labels, logits)
     if other is not None:
         raise errors.classes_elsewhere(labels, logits, axis, other)
@@ -160,12 +160,14 @@ class SoftmaxFit(NamedTuple):
     ignore_index: int | None  # as it stands among the labels; None if none of them can be it
 
 
-def softmax_fit(options: SoftmaxOptions, labels: Shape, logits: Shape, label_dtype: str) -> SoftmaxFit:
+def softmax_fit(
+    options: SoftmaxOptions, labels: Shape, logits: Shape, label_dtype: str, words: errors.Words = errors.NUMPY
+) -> SoftmaxFit:
     """How labels fit logits; raises if they do not."""
     axis = class_axis(options.axis, logits)
     loss_shape, ignored, keeps_axis, one_row = rows(logits, axis), options.ignore_index, False, False
     if options.sparse:
-        keeps_axis = index_labels_keep_axis(labels, logits, axis)
+        keeps_axis = index_labels_keep_axis(labels, logits, axis, words)
         loss_shape = labels if keeps_axis else loss_shape
         if ignored is not None and not index_range(label_dtype)[0] <= ignored < index_range(label_dtype)[1]:
             ignored = None

@@ -29,7 +29,10 @@ WAYS = [
 WORDS = {
     "torch": {"labels.to(torch.int64)": "labels.astype(numpy.int64)"},
     "jax": {"labels.astype(jax.numpy.int32)": "labels.astype(numpy.int64)"},
-    "tensorflow": {"tf.cast(labels, tf.int64)": "labels.astype(numpy.int64)"},
+    "tensorflow": {
+        "tf.cast(labels, tf.int64)": "labels.astype(numpy.int64)",
+        "tf.argmax(labels, 1)": "labels.argmax(axis=1)",
+    },
 }
 
 
@@ -149,6 +152,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("sparse", {"labels": np.array([0.0, 1.0], np.float32)}),
     ("sparse", {"labels": np.array([False, True])}),
     ("sparse", {"labels": np.eye(3)[:2].astype(np.int64)}),
+    ("sparse", {"labels": np.eye(3)[:2].astype(np.float32)}),
     ("sparse", {"labels": np.array([0, 1, 2])}),
     ("sparse", {"axis": 2}),
     ("sparse", {"axis": 1.5}),

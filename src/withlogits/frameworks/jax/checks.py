@@ -64,7 +64,7 @@ def checked_labels(given: Any, logits: Array, chosen: Options) -> Array:
         if labels.size == 0 and isinstance(given, (list, tuple)):
             labels = labels.astype(np.int32)  # NumPy takes an empty list for floating-point numbers
         if labels.dtype.kind not in "iu" or labels.dtype.itemsize > 8:
-            raise errors.index_dtype(labels.dtype.name, WORDS)
+            raise shapes.index_labels_misfit(labels.shape, logits.shape, chosen.axis, labels.dtype.name, WORDS)
         return labels
     if not (is_floating(labels) or labels.dtype.kind in "biu"):
         raise errors.label_dtype(labels.dtype.name)

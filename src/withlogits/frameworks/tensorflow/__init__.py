@@ -34,7 +34,7 @@ def loss(
         if isinstance(logits, tf.RaggedTensor):
             return _ragged(options, labels, logits, weights, wrt, out)
         logits = checked_logits("logits", logits)
-        labels = checked_labels(labels, sparse=getattr(options, "sparse", False))
+        labels = checked_labels(labels, logits, options)
         fit = checks.fit_of(options, labels, logits)
         checked = checked_weights(options.WEIGHTS, weights, logits, fit)
 

@@ -15,7 +15,12 @@ from withlogits.options import Options, SoftmaxOptions
 from withlogits.shapes import SoftmaxFit
 
 Tensor = Any
-WORDS = errors.Words(cast="tf.cast({name}, tf.{dtype})", convert="tf.cast({name}, tf.{dtype})", reload="")
+WORDS = errors.Words(
+    cast="tf.cast({name}, tf.{dtype})",
+    convert="tf.cast({name}, tf.{dtype})",
+    reload="",
+    argmax="tf.argmax({name}, {axis})",
+)
 FLOATS = frozenset((tf.float16, tf.bfloat16, tf.float32, tf.float64))
 INTEGERS = frozenset(getattr(tf, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 REALS = FLOATS | INTEGERS | {tf.bool}
@@ -60,12 +65,15 @@ def checked_logits(name: str, given: Any) -> Tensor:
     return logits
 
 
-def checked_labels(given: Any, sparse: bool) -> Tensor:
+def checked_labels(given: Any, logits: Tensor, chosen: Options) -> Tensor:
     labels = as_tensor("labels", given)
-    if sparse and isinstance(given, (list, tuple)) and not given:
-        labels = tf.cast(labels, tf.int64)  # NumPy takes an empty list for floating-point numbers
-    if sparse and labels.dtype not in INTEGERS:
-        raise errors.index_dtype(labels.dtype.name, WORDS)
+    if isinstance(chosen, SoftmaxOptions) and chosen.sparse:
+        if isinstance(given, (list, tuple)) and not given:
+            labels = tf.cast(labels, tf.int64)  # NumPy takes an empty list for floating-point numbers
+        if labels.dtype not in INTEGERS:
+            known = None not in (labels.shape.rank, logits.shape.rank)
+            z, x = (tuple(labels.shape), tuple(logits.shape)) if known else ((), ())
+            raise shapes.index_labels_misfit(z, x, chosen.axis, labels.dtype.name, WORDS)
     if labels.dtype not in REALS:
         raise errors.label_dtype(labels.dtype.name)
     return labels
@@ -120,7 +128,7 @@ def fit_of(chosen: Options, labels: Tensor, logits: Tensor) -> SoftmaxFit | None
         return _fits[key]
     x, z = _matched(chosen, labels, logits)
     if isinstance(chosen, SoftmaxOptions):
-        return keep(_fits, key, shapes.softmax_fit(chosen, z, x, labels.dtype.name))
+        return keep(_fits, key, shapes.softmax_fit(chosen, z, x, labels.dtype.name, WORDS))
     shapes.check_sigmoid_labels(z, x)
     return keep(_fits, key, None)
 
