@@ -22,6 +22,8 @@ def test_a_backend(backend: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     tests = [str(HERE / "test_keras.py")]
+    if backend == "jax":  # which compiles each operation for each shape: focal losses where tests are about them
+        tests += ["-k", "not FocalCrossentropy or training"]
     if backend == "tensorflow":
         tests.append(str(HERE.parent / "frameworks" / "test_tensorflow_graphs.py::test_keras_fit"))
     done = subprocess.run(
