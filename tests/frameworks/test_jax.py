@@ -132,6 +132,8 @@ def test_errors_in_the_words_of_jax() -> None:
     sparse = LOSSES["sparse"]
     with pytest.raises(TypeError, match=r"pass labels\.astype\(jax\.numpy\.int32\) if they are indices"):
         sparse(labels=labels.astype(float), logits=logits)
+    with pytest.raises(TypeError, match=r"^labels have dtype float8_e4m3fn"):
+        LOSSES["softmax"](labels=logits.astype("float8_e4m3fn"), logits=logits)
     with pytest.raises(TypeError, match=r"^out cannot be written into, since arrays of JAX are constant"):
         value_and_grad(sparse)(labels=labels, logits=logits, out=logits)
     with pytest.raises(TypeError, match=r"^name is 3, where a string or None is expected$"):

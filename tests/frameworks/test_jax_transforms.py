@@ -76,6 +76,13 @@ def test_vmap_reduces_each_by_itself(name: str) -> None:
     np.testing.assert_array_equal(value, [both(given[0][i], *(a[1] for a in given[1:]))[0] for i in range(3)])
 
 
+@pytest.mark.parametrize("name", ["mean", "sample-weighted mean", "sigmoid mean"])
+def test_vmap_over_nothing(name: str) -> None:
+    both, given = reduced(name)
+    value, gradient = jax.vmap(both)(*(array(each[:0]) for each in given))
+    assert (value.shape, gradient.shape) == ((0,), (0, 4, 50))
+
+
 def test_vmap_over_class_weights_and_another_axis() -> None:
     """The formulas compute it, in float32: logsumexp, its factors and a sum of four, 8 ulp."""
     weights = RNG.random((3, 50)).astype(np.float32)

@@ -113,6 +113,33 @@ def test_a_call_fills_the_buffers(made: bool, reduction: str) -> None:
         np.testing.assert_allclose(gradient, slope / given.divisor, rtol=2.0**-22)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.parametrize("names", [(), ("class_weight",), ("sample_weight",), ("class_weight", "sample_weight")])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_groups_of_rows_are_reduced_by_themselves(reduction: str, names: tuple[str, ...], kind: str) -> None:
+    """To the bit as each of three groups alone, with one divisor for all or one of each."""
+    given = {"class_weight": RNG.random(7).astype(kind), "sample_weight": RNG.random(300).astype(kind)}
+    weights = {name: given[name] for name in names}
+    groups = recipe(reduction, 1.0, tuple((name, kind) for name in names))._replace(shape=(3, 100, 7), batch=1)
+    losses, gradient = np.zeros(3, np.float32), np.zeros_like(LOGITS)
+    frame = Frame([LOGITS, LABELS, *weights.values()], [losses, gradient], *xla_plan.prepare(groups))
+    assert frame.run() == 0
+    both = withlogits.value_and_grad(withlogits.sparse_softmax_cross_entropy_with_logits)
+    for loss, rows in zip(losses, np.split(np.arange(300), 3), strict=True):
+        own = {name: w[rows] if name == "sample_weight" else w for name, w in weights.items()}
+        expected, slope = both(labels=LABELS[rows], logits=LOGITS[rows], reduction=reduction, **own)
+        assert loss == expected
+        np.testing.assert_array_equal(gradient[rows], slope)
+
+
+def test_no_memory_is_an_error_of_xla() -> None:
+    """For the losses of 2^58 rows, which no address space holds."""
+    given = recipe("mean", 1.0, ())._replace(shape=(1 << 58, 7))
+    frame = Frame([LOGITS, LABELS], [np.zeros((), np.float32), np.zeros_like(LOGITS)], *xla_plan.prepare(given))
+    assert frame.run() == 77
+    assert frame.errors == [b"withlogits has no memory for the losses of this call"]
+
+
 def test_a_recipe_that_cannot_be_read_is_an_error_of_xla() -> None:
     frame = Frame([LOGITS, LABELS], [np.zeros(300, np.float32)], 12345, "something else")
     assert frame.run() == 77

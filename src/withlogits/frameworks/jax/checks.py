@@ -66,7 +66,7 @@ def checked_labels(given: Any, logits: Array, chosen: Options) -> Array:
         if labels.dtype.kind not in "iu" or labels.dtype.itemsize > 8:
             raise shapes.index_labels_misfit(labels.shape, logits.shape, chosen.axis, labels.dtype.name, WORDS)
         return labels
-    if not (is_floating(labels) or labels.dtype.kind in "biu"):
+    if not (labels.dtype.name in FLOATS or labels.dtype.kind in "biu"):
         raise errors.label_dtype(labels.dtype.name)
     return jnp.asarray(labels)
 

@@ -93,7 +93,8 @@ def fused(call: Call) -> Any:
     @batched.def_vmap
     def _(size: int, is_batched: Any, *arrays: Array) -> Any:
         of_classes = [name in SoftmaxOptions.PER_CLASS for name in ("", "", *call.names)]
-        if any(b and per_class for b, per_class in zip(is_batched, of_classes, strict=True)):  # weights of their own
+        own_weights = any(b and per_class for b, per_class in zip(is_batched, of_classes, strict=True))
+        if own_weights or size == 0:
             axes = tuple([0 if b else None for b in is_batched])
             found = jax.vmap(call.batched_formula(), in_axes=axes)(*arrays)
         else:

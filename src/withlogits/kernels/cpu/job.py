@@ -149,7 +149,7 @@ class XlaSpec:
 
 # The table of a process, in which XLA's calls find their records. A record is that of a call, RECORD, and then its one
 # or two steps, STEP: each a kernel, its job, and a PATCH for each slot of the job that differs between calls.
-XLA_TABLE = ("allocate", "release", "serve", "yield", "resolve", "mask", "text")  # then keys and records
+XLA_TABLE = ("allocate", "release", "serve", "yield", "resolve", "mask", "unknown", "no_memory")  # + keys, records
 XLA_RECORDS = 1 << 14  # that a process has room for
 
 # The slots of the pool's control block, one cache line each where two threads write:

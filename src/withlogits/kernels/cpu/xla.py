@@ -118,9 +118,13 @@ def handle(frame: Value, table: Value, _: Value) -> Value:
         known = Job(table, XLA_TABLE)
         record = _record(word(frame, ATTRIBUTES), known, table + WORD * len(XLA_TABLE))
         with when(record == 0):
-            answer.value = _error(word(frame, API), known.text)
+            answer.value = _error(word(frame, API), known.unknown)
         with when(record != 0):
-            _run(frame, known, record)
+            begin = simd.call(known.allocate, word(record, WORD * RECORD.names.index("nbytes")))
+            with when(begin == 0):
+                answer.value = _error(word(frame, API), known.no_memory)
+            with when(begin != 0):
+                _run(frame, known, record, begin)
     return answer.value
 
 
@@ -146,10 +150,9 @@ def _error(api: Value, text: Value) -> Value:
     return simd.call(word(api, CREATE_ERROR), arguments)
 
 
-def _run(frame: Value, table: Job, record: Value) -> None:
-    """Do the steps of a record on the buffers of this call."""
+def _run(frame: Value, table: Job, record: Value, begin: Value) -> None:
+    """Do the steps of a record on the buffers of this call, whose own memory begins at `begin`."""
     head = Job(record, RECORD.names)
-    begin = simd.call(table.allocate, head.nbytes)
     control = (begin + 63) & -64
     call, own = Call(frame, table, control), control + head.own
     for offset in (OPEN, INSIDE, NEXT, WRONG):

@@ -95,7 +95,8 @@ def _table() -> Any:
         "yield": pool.yield_address(),
         "resolve": ctypes.cast(_resolve, ctypes.c_void_p).value or 0,
         "mask": XLA_RECORDS - 1,
-        "text": ctypes.addressof(_TEXT),
+        "unknown": ctypes.addressof(_UNKNOWN),
+        "no_memory": ctypes.addressof(_NO_MEMORY),
     }
     return (ctypes.c_int64 * (len(XLA_TABLE) + 2 * XLA_RECORDS))(*[values[name] for name in XLA_TABLE])
 
@@ -282,9 +283,10 @@ def _dense(shape: tuple[int, ...], dtype: str) -> Layout:
     return Layout(shape, dense_strides(shape, ITEM_SIZES[dtype]), dtype)
 
 
-_TEXT = ctypes.create_string_buffer(
+_UNKNOWN = ctypes.create_string_buffer(
     b"withlogits cannot make the kernel of this program: import withlogits and call a loss of JAX arrays first"
 )
+_NO_MEMORY = ctypes.create_string_buffer(b"withlogits has no memory for the losses of this call")
 
 
 def _resolved(text: int, length: int) -> int:
