@@ -655,9 +655,10 @@ def test_training_follows_keras_s(name: str, tmp_path: Path) -> None:
 
 @trains
 def test_training_in_mixed_precision_and_by_hand() -> None:
+    """In bfloat16 a gradient that is rounded another way moves logits by some of their steps of 2^-8."""
     x = RNG.normal(size=(64, 4)).astype("float32")
     y = x.argmax(1)
-    for policy, options in (("mixed_bfloat16", {}), ("float32", {"run_eagerly": True})):
+    for policy, options, most in (("mixed_bfloat16", {}, 2.0**-8), ("float32", {"run_eagerly": True}, 1e-5)):
         losses = []
         for loss in both(NAMES[0]):
             keras.config.set_dtype_policy(policy)
@@ -667,7 +668,7 @@ def test_training_in_mixed_precision_and_by_hand() -> None:
                 keras.config.set_dtype_policy("float32")
             each.compile("sgd", loss, **options)
             losses.append(each.fit(x, y, batch_size=32, epochs=2, verbose=0).history["loss"][-1])
-        assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+        assert losses[1] == pytest.approx(losses[0], rel=most)
 
 
 @trains
