@@ -49,15 +49,36 @@ LONGEST = (
 ENGINES = {"reference": "withlogits.reference", "compiled": "withlogits.kernels.cpu"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--each-once", action="store_true", help="of a test's cases, those that bring a new value")
+
+
 def pytest_configure() -> None:
     """A shell starts what it runs in the background with interrupts ignored, and our children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--each-once"):
+        kept = each_once(items)
+        config.hook.pytest_deselected(items=list(set(items) - set(kept)))
+        items[:] = kept
     places = {f"tests/{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+def each_once(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the cases in which a parameter of a test has a value that it had in no case before."""
+    seen: set[tuple[str, str, str]] = set()
+    kept = []
+    for item in items:
+        test, params = item.nodeid.partition("[")[0], item.callspec.params if hasattr(item, "callspec") else {}
+        values = {(test, name, repr(value)) for name, value in params.items()}
+        if not values or values - seen:
+            kept.append(item)
+        seen |= values
+    return kept
 
 
 def pytest_collection_finish() -> None:

@@ -83,7 +83,7 @@ def gradient(loss: Any, y: Any, x: Any, *weights: Any) -> Any:
     elif BACKEND == "jax":
         import jax
 
-        found = jax.grad(lambda x: ops.sum(loss(y, x, *weights)))(ops.convert_to_tensor(x))
+        found = jax.jit(jax.grad(lambda x: ops.sum(loss(y, x, *weights))))(ops.convert_to_tensor(x))
     else:
         import tensorflow as tf
 
@@ -628,7 +628,7 @@ def test_a_loss_inside_a_functional_model(name: str, tmp_path: Path) -> None:
 
 
 @trains
-@pytest.mark.parametrize("name", NAMES[::3] if BACKEND == "jax" else NAMES)  # there each fit takes seconds to compile
+@pytest.mark.parametrize("name", NAMES[:1] if BACKEND == "jax" else NAMES)  # there each fit takes seconds to compile
 def test_training_follows_keras_s(name: str, tmp_path: Path) -> None:
     x = RNG.normal(size=(96, 4)).astype("float32")
     y = x.argmax(1)
@@ -719,9 +719,8 @@ def gradient_along(loss: Any, y: Any, x: Any, direction: Any) -> Any:
     if BACKEND == "jax":
         import jax
 
-        return array(
-            jax.grad(lambda x: (jax.grad(lambda x: loss(y, x))(x) * direction).sum())(ops.convert_to_tensor(x))
-        )
+        along = jax.jit(lambda x, direction: jax.jvp(jax.grad(lambda x: loss(y, x)), (x,), (direction,))[1])
+        return array(along(ops.convert_to_tensor(x), np.broadcast_to(direction, x.shape)))
     import tensorflow as tf
 
     x = ops.convert_to_tensor(x)
