@@ -76,9 +76,7 @@ class Calls:
         if path in table.ACTIVATED_LAYERS:
             return Layer(activation(given, table.ACTIVATED_LAYERS[path]), node)
         if path in table.SEQUENTIAL:
-            return Layer(
-                self.last(first.values if isinstance(first, Several) else [p.value for p in given.positional]), node
-            )
+            return self.last(first.values if isinstance(first, Several) else [p.value for p in given.positional], node)
         if path in table.FUNCTIONAL:
             outputs = given.get("outputs", 1)
             if outputs is not None and isinstance(outputs.value, Numbers):
@@ -88,15 +86,15 @@ class Calls:
             return first
         return None
 
-    def last(self, parts: Sequence[Value]) -> Kind | None:
-        """Return what layers one after another give; a part may have a name before it."""
+    def last(self, parts: Sequence[Value], node: ast.expr) -> Layer:
+        """Return the layer that layers one after another are; a part may have a name before it."""
         for part in reversed(parts):
             layer = part.values[-1] if isinstance(part, Several) and part.values else part
             if isinstance(layer, Layer) and layer.gives is Kind.SAME:
                 continue
             found = self.output(layer, None)
-            return found.kind if isinstance(found, Numbers) else None
-        return Kind.SAME
+            return Layer(found.kind, found.made) if isinstance(found, Numbers) else Layer(None, node)
+        return Layer(Kind.SAME, node)
 
     def of_array(self, node: ast.Call, func: ast.Attribute, base: Value, scope: Scope) -> Value:
         """Return what a method of an array gives; of an unknown object, if it is called as arrays' methods are."""
@@ -133,8 +131,8 @@ class Calls:
         if name in OUTPUTS or (name == "apply" and isinstance(model, Instance) and "__call__" in model.of.methods):
             return self.output(model, first)
         if name == "add" and isinstance(model, Layer):
-            gives = self.last([first])
-            changed = replace(model, gives=model.gives if gives is Kind.SAME else gives, made=node)
+            added = self.last([first], node)
+            changed = model if added.gives is Kind.SAME else replace(added, compiled=model.compiled)
         elif name in CHANGES:
             changed = replace(model, gives=None) if isinstance(model, Layer) else None
         elif name == "compile" and (chosen := given.get("loss", 1)):

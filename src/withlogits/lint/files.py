@@ -23,10 +23,20 @@ from withlogits.lint.text import Text
 SOURCE_CODES = tuple(code for code in CODES if code.startswith("WL5"))
 LONGEST = 1 << 21  # bytes of a file
 PASSES = 10  # corrections may leave room for more of them
-# A file without one of these needs no parsing: every loss of the table has one in its name, and a logarithm has two.
-NAMED = re.compile(rb"(?i)cross_?entropy|bce|nll_?loss|kl_?div|ctc_?loss|focal_loss|soft_?margin")
-LOGARITHM = re.compile(rb"\blog\b")
-ACTIVATION = re.compile(rb"(?i)softmax|sigmoid|expit")
+# A file without any of these is not parsed: every loss of the table has one in its name, and a logarithm needs two.
+NAMED = (
+    b"cross_entropy",
+    b"crossentropy",
+    b"bce",
+    b"nll_loss",
+    b"nllloss",
+    b"kl_div",
+    b"kldiv",
+    b"ctc_loss",
+    b"ctcloss",
+)
+NAMED += (b"focal_loss", b"poly_loss", b"soft_margin", b"softmargin")
+ACTIVATIONS = (b"softmax", b"sigmoid", b"expit")
 NOQA = re.compile(r"#\s*noqa(?P<codes>\s*:\s*[a-z]+\d+(?:[\s,]+[a-z]+\d+)*)?", re.IGNORECASE)
 NOT_OURS = {"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"}
 
@@ -191,7 +201,8 @@ def _content(path: Path) -> bytes:
 
 
 def _relevant(content: bytes) -> bool:
-    return bool(NAMED.search(content) or (LOGARITHM.search(content) and ACTIVATION.search(content)))
+    lower = content.lower()
+    return any(name in lower for name in NAMED) or (b"log(" in lower and any(name in lower for name in ACTIVATIONS))
 
 
 def _decoded(content: bytes) -> str:

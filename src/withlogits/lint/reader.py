@@ -7,7 +7,7 @@ the loop binds is unknown until it is bound again. What is not understood is unk
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from withlogits.lint import table
@@ -217,7 +217,7 @@ class Reader:
 
     def expressions(self, node: ast.AST, scope: Scope) -> None:
         """Follow every expression right below a node."""
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             if isinstance(child, ast.expr):
                 self.value(child, scope)
             else:
@@ -238,6 +238,8 @@ class Reader:
                 found = self.value(node.value, scope)
                 self.value(node.slice, scope)
                 return found if isinstance(found, Numbers) else None
+            case ast.BinOp():
+                return shifted(node, self.value(node.left, scope), self.value(node.right, scope))
             case ast.IfExp():
                 self.value(node.test, scope)
                 return join([self.value(node.body, scope), self.value(node.orelse, scope)])
@@ -399,17 +401,44 @@ class Silence:
         self.reader.busy.discard(self.key)
 
 
+def shifted(node: ast.BinOp, left: Value, right: Value) -> Value:
+    """Return what `probabilities + 1e-8` and `1 - probabilities` are; other sums are unknown."""
+    if isinstance(node.op, ast.Add) and isinstance(left, Numbers) and left.kind in table.PROBABILITIES:
+        small = isinstance(node.right, ast.Constant) and isinstance(node.right.value, float) and node.right.value < 1e-3
+        return left if small or "eps" in ast.unparse(node.right) else None
+    if isinstance(node.op, ast.Sub) and isinstance(right, Numbers) and right.kind is Kind.SIGMOID:
+        return Numbers(Kind.SIGMOID, node) if isinstance(node.left, ast.Constant) and node.left.value == 1 else None
+    return None
+
+
+def children(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes right below a node, but for the contexts of names; faster than `ast.iter_child_nodes`."""
+    for name in node._fields:
+        found = getattr(node, name, None)
+        if type(found) is list:
+            for each in found:
+                if isinstance(each, ast.AST):
+                    yield each
+        elif isinstance(found, ast.AST) and name != "ctx":
+            yield found
+
+
 def unknown(nodes: Iterable[ast.AST]) -> Names:
     """Return every name, and every attribute of a name, that is bound somewhere below, as unknown."""
     found: Names = {}
-    for node in (each for top in nodes for each in ast.walk(top)):
-        match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                found[name] = None
-            case ast.Attribute(value=ast.Name(id=owner), attr=name, ctx=ast.Store() | ast.Del()):
-                found[f"{owner}.{name}"] = None
-            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
-                found[name] = None
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load):
+                found[node.id] = None
+            continue
+        if isinstance(node, ast.Attribute):
+            if isinstance(node.value, ast.Name) and not isinstance(node.ctx, ast.Load):
+                found[f"{node.value.id}.{node.attr}"] = None
+        elif isinstance(node, ast.MatchAs | ast.MatchStar | ast.MatchMapping):
+            found[getattr(node, "name", None) or getattr(node, "rest", None) or ""] = None
+        waiting += children(node)
     return found
 
 

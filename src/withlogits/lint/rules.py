@@ -54,9 +54,9 @@ def logarithm(use: Use, text: Text) -> Iterator[Located]:
     assert isinstance(use.prediction.value, Numbers)
     node, value = use.prediction.node, use.prediction.value
     better = "log_softmax" if value.kind is Kind.SOFTMAX else "log_sigmoid"
-    evidence = f"{holds(use.prediction, text)}: rounding makes small ones 0, whose logarithm is -inf"
+    evidence = f"{holds(use.prediction, text)}, of which small ones are rounded or cut off before the logarithm"
     edits: tuple[Edit, ...] = ()
-    fix = f"compute {better} of the logits"
+    fix = f"compute {better} of the {'negated ' if isinstance(value.made, ast.BinOp) else ''}logits"
     plain = not use.node.keywords and len(use.node.args) == (node is not receiver(use.node))
     if isinstance(node, ast.Call) and node is value.made and plain and (written := log_call(node, use, text)):
         fix = f"write `{text.one_line(written)}`"
