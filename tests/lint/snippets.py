@@ -99,7 +99,8 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "branches that differ": "p = x\nif a:\n    p = x.softmax(1)\nF.cross_entropy(p, y)",
         "an expression that differs": "F.cross_entropy(x.softmax(1) if a else x, y)",
         "a branch that returns": (
-            "def f(x, y, a):\n    p = x.softmax(1)\n    if a:\n        return p\n    p = x\n    return F.cross_entropy(p, y)"
+            "def f(x, y, a):\n    p = x.softmax(1)\n    if a:\n        return p\n"
+            "    p = x\n    return F.cross_entropy(p, y)"
         ),
         "a loop": "p = x.softmax(1)\nfor _ in range(3):\n    F.cross_entropy(p, y)\n    p = x",
         "a name that is bound again": "p = x.softmax(1)\np = net(x)\nF.cross_entropy(p, y)",
@@ -224,14 +225,10 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "swapped": "tf.nn.sigmoid_cross_entropy_with_logits(logits, labels)  #! WL507",
         "swapped by name": "tf.nn.softmax_cross_entropy_with_logits(labels=logits, logits=labels)  #! WL507",
         "positional in version 1": "tf1.nn.softmax_cross_entropy_with_logits(labels, logits)  #! WL508",
-        "one-hot": (
-            "tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.one_hot(y, 3), logits=x)  #! WL509"
-        ),
+        "one-hot": ("tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.one_hot(y, 3), logits=x)  #! WL509"),
         "one-hot for the dense loss": "tf.nn.softmax_cross_entropy_with_logits(labels=tf.one_hot(y, 3), logits=x)",
         "log of softmax": "tf.math.log(tf.nn.softmax(x))  #! WL504",
-        "version 1": (
-            "p = tf1.nn.softmax(x)\ntf1.losses.sparse_softmax_cross_entropy(labels=y, logits=p)  #! WL501"
-        ),
+        "version 1": ("p = tf1.nn.softmax(x)\ntf1.losses.sparse_softmax_cross_entropy(labels=y, logits=p)  #! WL501"),
         "argmax": "tf.nn.softmax_cross_entropy_with_logits(labels=y, logits=tf.cast(tf.argmax(x, 1), t))  #! WL506",
     },
     "jax": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import os
 import re
 import stat
@@ -160,9 +161,7 @@ def check_files(
             if fix:
                 source, count = corrected(source, wanted)
                 if count:
-                    bom = content[:3] if content.startswith(b"\xef\xbb\xbf") else b""
-                    with open_output(path) as stream:
-                        stream.write(bom + source.encode())
+                    _write(path, content, source)
                 report.fixed += count
             report.findings += check(source, str(path), wanted)
         except OSError as error:
@@ -198,6 +197,17 @@ def _content(path: Path) -> bytes:
     if status.st_size > LONGEST:
         raise NotChecked(f"it is longer than {LONGEST:,} bytes", harmless=True)
     return path.read_bytes()
+
+
+def _write(path: Path, before: bytes, source: str) -> None:
+    """Replace a file by its corrected source, after the byte order mark that it may have had."""
+    mark = codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b""
+    try:
+        with open_output(path) as stream:
+            stream.write(mark + source.encode())
+    except OSError as error:
+        why = str(error.strerror or error).removeprefix(f"{path} ")
+        raise NotChecked(f"it {why}") from None
 
 
 def _relevant(content: bytes) -> bool:

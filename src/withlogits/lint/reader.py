@@ -29,6 +29,7 @@ from withlogits.lint.values import (
     merged,
 )
 
+DEEPEST = 20  # functions that are followed into each other
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -293,7 +294,7 @@ class Reader:
         """Return the attributes that a class's body and its methods bind."""
         key = id(of.node)
         if key not in self.attributes:
-            if key in self.busy:
+            if key in self.busy or len(self.busy) >= DEEPEST:
                 return {}
             found: dict[str, list[Value]] = {name: [value] for name, value in of.fields.items()}
             with Silence(self, key):
@@ -333,7 +334,7 @@ class Reader:
         if nested or (function.node.decorator_list and function.node.name not in OUTPUTS):
             return None
         if key not in self.returned:
-            if key in self.busy:
+            if key in self.busy or len(self.busy) >= DEEPEST:
                 return None
             with Silence(self, key):
                 self.returned[key] = join(self.run(function).returns)
