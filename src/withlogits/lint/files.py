@@ -25,18 +25,13 @@ SOURCE_CODES = tuple(code for code in CODES if code.startswith("WL5"))
 LONGEST = 1 << 21  # bytes of a file
 PASSES = 10  # corrections may leave room for more of them
 # A file without any of these is not parsed: every loss of the table has one in its name, and a logarithm needs two.
-NAMED = (
-    b"cross_entropy",
-    b"crossentropy",
-    b"bce",
-    b"nll_loss",
-    b"nllloss",
-    b"kl_div",
-    b"kldiv",
-    b"ctc_loss",
-    b"ctcloss",
+NAMED = tuple(
+    name.encode()
+    for name in (
+        *("cross_entropy", "crossentropy", "bce", "nll_loss", "nllloss", "kl_div", "kldiv", "ctc_loss", "ctcloss"),
+        *("focal_loss", "soft_margin", "softmargin"),
+    )
 )
-NAMED += (b"focal_loss", b"poly_loss", b"soft_margin", b"softmargin")
 ACTIVATIONS = (b"softmax", b"sigmoid", b"expit")
 NOQA = re.compile(r"#\s*noqa(?P<codes>\s*:\s*[a-z]+\d+(?:[\s,]+[a-z]+\d+)*)?", re.IGNORECASE)
 NOT_OURS = {"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"}
