@@ -138,6 +138,13 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "swapped": "F.cross_entropy(labels, logits)  #! WL507",
         "swapped objects": "criterion = nn.BCELoss()\ncriterion(batch.target, self.pred.view(-1))  #! WL507",
         "swapped with a model": "net = nn.Sequential(nn.Linear(3, 4))\nF.cross_entropy(labels, net(x))  #! WL507",
+        "a part of log-probabilities": "F.cross_entropy(F.log_softmax(x, 1)[:, :5], y)",
+        "a global name that a function binds": (
+            "loss = nn.CrossEntropyLoss()\ndef f():\n    global loss\n    loss = g()\n"
+            "def h(x, y):\n    return loss(x.softmax(1), y)"
+        ),
+        "a straight-through estimator": "hard = (p > 0.5).float()\nF.binary_cross_entropy(p + (hard - p).detach(), y)",
+        "a sum that is no guard": "p = torch.sigmoid(x)\ntorch.log(p + steps)\ntorch.log(p + 1)\ntorch.log(1 - y)",
         "names that say nothing": "F.cross_entropy(target_logits, pred_labels)\nF.cross_entropy(a, outputs)",
         "in order": "F.cross_entropy(logits, labels)\nF.cross_entropy(input=logits, target=labels)",
         "one-hot integers": "F.cross_entropy(x, F.one_hot(y, 3))  #! WL509",

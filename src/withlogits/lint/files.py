@@ -34,6 +34,8 @@ NAMED = tuple(
 )
 ACTIVATIONS = (b"softmax", b"sigmoid", b"expit")
 NOQA = re.compile(r"#\s*noqa(?P<codes>\s*:\s*[a-z]+\d+(?:[\s,]+[a-z]+\d+)*)?", re.IGNORECASE)
+SHARED = re.compile(r"^\s*(?:global|nonlocal)\s+(.+)", re.MULTILINE)
+NAME = re.compile(r"\w+")
 NOT_OURS = {"__pycache__", "node_modules", "site-packages", "venv", "build", "dist"}
 
 
@@ -224,7 +226,7 @@ def _located(source: str, codes: frozenset[str]) -> tuple[Text, list[Located]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the source's own escapes
             tree = ast.parse(source)
-        uses = Reader().read(tree)
+        uses = Reader(frozenset(NAME.findall(" ".join(SHARED.findall(source))))).read(tree)
         found = [each for use in uses for each in findings(use, text) if each.finding.code in codes]
     except SyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno else ""

@@ -34,9 +34,10 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Reader:
-    """The reading of one file."""
+    """The reading of one file; the names in `shared` may be bound by any function at any time."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: frozenset[str] = frozenset()) -> None:
+        self.shared = shared
         self.uses: dict[int, Use] = {}
         self.calls = Calls(self.output, self.record)
         self.recording = False
@@ -117,10 +118,6 @@ class Reader:
             case ast.Delete():
                 for target in node.targets:
                     self.assign(target, None, scope)
-            case ast.Global() | ast.Nonlocal():
-                for name in node.names:  # a function may bind it at any time
-                    self.module.bound.setdefault(name, []).extend([None, Several(())])
-                    scope.names[name] = None
             case _:
                 self.expressions(node, scope)
         return False
@@ -195,7 +192,7 @@ class Reader:
         """Bind a target; storing in a model makes it unknown."""
         match target:
             case ast.Name():
-                scope.bind(target.id, value)
+                scope.bind(target.id, None if target.id in self.shared else value)
             case ast.Tuple() | ast.List():
                 parts = value.values if isinstance(value, Several) else ()
                 matching = len(parts) == len(target.elts)
@@ -238,7 +235,8 @@ class Reader:
             case ast.Subscript():
                 found = self.value(node.value, scope)
                 self.value(node.slice, scope)
-                return found if isinstance(found, Numbers) else None
+                whole = isinstance(found, Numbers) and found.kind not in table.LOG_PROBABILITIES
+                return found if whole else None  # some log-probabilities are no logits of the same distribution
             case ast.BinOp():
                 return shifted(node, self.value(node.left, scope), self.value(node.right, scope))
             case ast.IfExp():
@@ -405,8 +403,10 @@ class Silence:
 def shifted(node: ast.BinOp, left: Value, right: Value) -> Value:
     """Return what `probabilities + 1e-8` and `1 - probabilities` are; other sums are unknown."""
     if isinstance(node.op, ast.Add) and isinstance(left, Numbers) and left.kind in table.PROBABILITIES:
-        small = isinstance(node.right, ast.Constant) and isinstance(node.right.value, float) and node.right.value < 1e-3
-        return left if small or "eps" in ast.unparse(node.right) else None
+        name = getattr(node.right, "attr", getattr(node.right, "id", ""))
+        value = getattr(node.right, "value", None)
+        small = isinstance(value, float) and value < 1e-3
+        return left if small or (name.lower().endswith(("eps", "epsilon")) and not name.endswith("steps")) else None
     if isinstance(node.op, ast.Sub) and isinstance(right, Numbers) and right.kind is Kind.SIGMOID:
         return Numbers(Kind.SIGMOID, node) if isinstance(node.left, ast.Constant) and node.left.value == 1 else None
     return None
