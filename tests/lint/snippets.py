@@ -106,6 +106,18 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "a name that is bound again": "p = x.softmax(1)\np = net(x)\nF.cross_entropy(p, y)",
         "a try": "try:\n    p = x.softmax(1)\nexcept E:\n    p = x\nF.cross_entropy(p, y)",
         "a helper": "def f(x):\n    return x.softmax(1)\nF.cross_entropy(f(x), y)  #! WL501",
+        "arguments of a function": (
+            "def step(model, x, y, criterion=None):\n    return criterion(model(x), y)  #! WL501\n"
+            "def train(net, *, loss):\n    for x, y in loader:\n        step(net, x, y, criterion=loss)\n"
+            "def main():\n    net = nn.Sequential(nn.Linear(3, 4), nn.Softmax(1))\n"
+            "    train(net, loss=nn.CrossEntropyLoss())"
+        ),
+        "other arguments of another call": (
+            "def step(p, y):\n    return F.cross_entropy(p, y)\nstep(x.softmax(1), y)\nstep(x, y)"
+        ),
+        "starred arguments of a function": (
+            "def step(p, y):\n    return F.cross_entropy(p, y)\nstep(x.softmax(1), y)\nstep(*x)"
+        ),
         "a global name in a function": (
             "def f(x, y):\n    return loss(x.softmax(1), y)  #! WL501\nloss = nn.CrossEntropyLoss()"
         ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from withlogits.lint import table
+from withlogits.lint.syntax import root
 from withlogits.lint.table import Kind, Takes
 from withlogits.lint.values import Imported, Instance, Layer, LossFunction, Numbers, Scope, Several, Value
 
@@ -37,6 +38,10 @@ class Arguments(NamedTuple):
     def starred(self) -> bool:
         """Whether places or names are unknown."""
         return None in self.named or any(isinstance(each.node, ast.Starred) for each in self.positional)
+
+    def by_name(self, order: Sequence[str]) -> dict[str | None, Argument]:
+        """Return the arguments by name, the positional ones in this order; none if some are unknown."""
+        return {} if self.starred else {**dict(zip(order, self.positional, strict=False)), **self.named}
 
     def get(self, name: str, place: int) -> Argument | None:
         """Return the argument with this name or at this place."""
@@ -149,7 +154,7 @@ class Calls:
     def of_loss(self, node: ast.Call, loss: LossFunction, given: Arguments, scope: Scope) -> Value:
         """Record a call of a loss."""
         if not given.starred:
-            arguments = dict(zip(loss.row.order, given.positional, strict=False)) | given.named
+            arguments = given.by_name(loss.row.order)
             prediction, labels = arguments.get(loss.row.prediction), arguments.get(loss.row.target)
             self.record(Use(node, loss, prediction, labels, imported(scope)))
         return None
@@ -159,16 +164,6 @@ def imported(scope: Scope) -> dict[str, str]:
     """Return the names that stand for modules here, and what they name."""
     found = {name: scope.look_up(name) for name in scope.visible()}
     return {name: value.path for name, value in found.items() if isinstance(value, Imported)}
-
-
-def root(node: ast.Attribute | ast.Subscript) -> str:
-    """Return the name, or the attribute of a name, that an attribute or an element belongs to; "" if there is none."""
-    inner = node.value
-    while isinstance(inner, ast.Attribute | ast.Subscript):
-        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
-            return f"{inner.value.id}.{inner.attr}"
-        inner = inner.value
-    return inner.id if isinstance(inner, ast.Name) else ""
 
 
 def loss_function(path: str, order: Sequence[str] = (), given: Arguments | None = None) -> LossFunction:

@@ -7,11 +7,12 @@ the loop binds is unknown until it is bound again. What is not understood is unk
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from withlogits.lint import table
-from withlogits.lint.calls import OUTPUTS, Argument, Arguments, Calls, Use, root
+from withlogits.lint.calls import OUTPUTS, Argument, Arguments, Calls, Use
+from withlogits.lint.syntax import FunctionNode, children, first_name, root, unknown
 from withlogits.lint.table import Kind
 from withlogits.lint.values import (
     Class,
@@ -30,7 +31,6 @@ from withlogits.lint.values import (
 )
 
 DEEPEST = 20  # functions that are followed into each other
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Reader:
@@ -43,6 +43,7 @@ class Reader:
         self.recording = False
         self.module = Scope()
         self.waiting: list[Function] = []
+        self.passed: dict[int, list[Names]] = {}
         self.returned: dict[tuple[int, int], Value] = {}
         self.attributes: dict[int, Names] = {}
         self.classes: dict[int, Class] = {}
@@ -51,12 +52,15 @@ class Reader:
     def read(self, tree: ast.Module) -> list[Use]:
         """Return the uses in the order of the text."""
         self.block(tree.body, self.module)  # what the names of the module mean, for functions that stand before them
-        self.returned.clear()
-        self.attributes.clear()
-        self.recording = True
-        self.block(tree.body, Scope())
-        while self.waiting:
-            self.run(self.waiting.pop())
+        self.waiting.clear()
+        self.passed.clear()
+        for self.recording in (False, True):  # first what is passed to the functions, then what they do
+            self.returned.clear()
+            self.attributes.clear()
+            self.block(tree.body, Scope())
+            while self.waiting:
+                function = self.waiting.pop()
+                self.run(function, self.passed.get(id(function.node), ()))
         return sorted(self.uses.values(), key=lambda use: (use.node.lineno, use.node.col_offset))
 
     # ----------------------------------------------------------------------------------------------------- statements
@@ -168,7 +172,7 @@ class Reader:
         found = Function(node, scope if scope.parent else self.module, owner)
         if owner is None:
             scope.bind(node.name, found)
-        if self.recording:
+        if not self.busy:
             self.waiting.append(found)
         return found
 
@@ -308,14 +312,14 @@ class Reader:
             self.attributes[key] = {name: join(values) for name, values in found.items()}
         return self.attributes[key]
 
-    def run(self, function: Function) -> Scope:
-        """Follow the body of a function, of whose arguments only the object of a method is known."""
+    def run(self, function: Function, calls: Sequence[Names] = ()) -> Scope:
+        """Follow the body of a function; its arguments are what all of these calls pass, and a method's own object."""
         scope = Scope(function.scope)
         arguments = function.node.args
         every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg)
         for argument in every:
             if argument is not None:
-                scope.bind(argument.arg, None)
+                scope.bind(argument.arg, join([call.get(argument.arg) for call in calls]))
         if function.owner is not None and not any(
             isinstance(decorator, ast.Name) and decorator.id in ("staticmethod", "classmethod")
             for decorator in function.node.decorator_list
@@ -372,6 +376,11 @@ class Reader:
             case Class():
                 return Instance(callee)
             case Function():
+                if callee.owner is None and not self.busy:
+                    arguments = callee.node.args
+                    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
+                    values = {str(name): value.value for name, value in given.by_name(names).items()}
+                    self.passed.setdefault(id(callee.node), []).append(values)
                 return self.result(callee)
         if not isinstance(node.func, ast.Attribute):
             return None
@@ -410,40 +419,3 @@ def shifted(node: ast.BinOp, left: Value, right: Value) -> Value:
     if isinstance(node.op, ast.Sub) and isinstance(right, Numbers) and right.kind is Kind.SIGMOID:
         return Numbers(Kind.SIGMOID, node) if isinstance(node.left, ast.Constant) and node.left.value == 1 else None
     return None
-
-
-def children(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes right below a node, but for the contexts of names; faster than `ast.iter_child_nodes`."""
-    for name in node._fields:
-        found = getattr(node, name, None)
-        if type(found) is list:
-            for each in found:
-                if isinstance(each, ast.AST):
-                    yield each
-        elif isinstance(found, ast.AST) and name != "ctx":
-            yield found
-
-
-def unknown(nodes: Iterable[ast.AST]) -> Names:
-    """Return every name, and every attribute of a name, that is bound somewhere below, as unknown."""
-    found: Names = {}
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Name):
-            if not isinstance(node.ctx, ast.Load):
-                found[node.id] = None
-            continue
-        if isinstance(node, ast.Attribute):
-            if isinstance(node.value, ast.Name) and not isinstance(node.ctx, ast.Load):
-                found[f"{node.value.id}.{node.attr}"] = None
-        elif isinstance(node, ast.MatchAs | ast.MatchStar | ast.MatchMapping):
-            found[getattr(node, "name", None) or getattr(node, "rest", None) or ""] = None
-        waiting += children(node)
-    return found
-
-
-def first_name(node: FunctionNode) -> str:
-    """Return the name of a method's object."""
-    every = (*node.args.posonlyargs, *node.args.args)
-    return every[0].arg if every else "self"
