@@ -47,13 +47,13 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 def test_a_clean_file_a_finding_and_an_error(command: Command) -> None:
     Path("right.py").write_text(RIGHT)
     Path("wrong.py").write_text(WRONG)
-    assert command("right.py") == (0, "", "withlogits: 0 found in 1 files\n")
+    assert command("right.py") == (0, "", "withlogits: 0 found in 1 file\n")
     assert command("right.py", "wrong.py") == (1, LINE, "withlogits: 1 found in 2 files\n")
     code, out, err = command("wrong.py", "missing.py")
     assert (code, out) == (2, LINE)
     assert err == (
         "withlogits: missing.py is not checked: it cannot be read: No such file or directory\n"
-        "withlogits: 1 found in 1 files\n"
+        "withlogits: 1 found in 1 file\n"
     )
     assert command("--select", "WL999", "wrong.py") == (
         2,
@@ -72,7 +72,7 @@ def test_folders(command: Command) -> None:
     Path("a/notebook.ipynb").write_text("{}")
     os.symlink(Path("a").absolute(), Path("a/b/loop"))
     code, out, err = command(".", "--exclude", "*generated*")
-    assert (code, out, err) == (1, f"a/b/{LINE}", "withlogits: 1 found in 1 files\n")
+    assert (code, out, err) == (1, f"a/b/{LINE}", "withlogits: 1 found in 1 file\n")
     assert command(".venv")[1] == f".venv/{LINE}"  # it is named
 
 
@@ -98,12 +98,12 @@ def test_fix(command: Command) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + FIXABLE.replace("\n", "\r\n").encode())
     path.chmod(0o750)
     code, _out, err = command("fixable.py")
-    assert (code, err) == (1, "withlogits: 1 found in 1 files; --fix corrects 1\n")
-    assert command("--fix", "fixable.py") == (0, "", "withlogits: 0 found in 1 files; 1 corrected\n")
+    assert (code, err) == (1, "withlogits: 1 found in 1 file; --fix corrects 1\n")
+    assert command("--fix", "fixable.py") == (0, "", "withlogits: 0 found in 1 file; 1 corrected\n")
     right = FIXABLE.replace("torch.log(F.softmax(x, dim=1))", "F.log_softmax(x, dim=1)")
     assert path.read_bytes() == b"\xef\xbb\xbf" + right.replace("\n", "\r\n").encode()
     assert path.stat().st_mode & 0o777 == 0o750
-    assert command("--fix", "fixable.py") == (0, "", "withlogits: 0 found in 1 files; 0 corrected\n")
+    assert command("--fix", "fixable.py") == (0, "", "withlogits: 0 found in 1 file; 0 corrected\n")
     assert list(Path().iterdir()) == [path]
 
 

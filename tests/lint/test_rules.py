@@ -229,6 +229,8 @@ def test_corrections(library: str, source: str, right: str) -> None:
         "F.cross_entropy(F.log_softmax(x, dim=-1), y)",  # another axis than the loss's, if x is an image
         "F.cross_entropy(F.log_softmax(x), y)",
         "torch.log(torch.sigmoid(x), out=y)",
+        "torch.log(torch.clamp(torch.sigmoid(x), 0.1))",
+        "import numpy as np\nfrom scipy import special\nnp.log(special.softmax(x), y)",  # into y
         "nn.BCELoss()(torch.sigmoid(x), y)",  # the object may be used elsewhere
         "F.binary_cross_entropy(torch.clamp(torch.sigmoid(x), 0.1), y)",
         "from torch.nn.functional import softmax\ndef f(F, torch, nn):\n    return softmax(x, 1).log()",  # no name

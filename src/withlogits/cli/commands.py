@@ -383,7 +383,7 @@ def lint(
     fixed = f"; {report.fixed:,} corrected" if fix else ""
     fixable = sum(found.fixable for found in report.findings)
     hint = f"; --fix corrects {fixable:,}" if fixable else ""
-    say(f"{len(report.findings):,} found in {report.files:,} files{fixed}{hint}")
+    say(f"{len(report.findings):,} found in {report.files:,} file{'s' * (report.files != 1)}{fixed}{hint}")
     if not all(why.harmless for _, why in report.not_checked):
         raise typer.Exit(2)
     if report.findings:

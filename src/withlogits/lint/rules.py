@@ -57,8 +57,8 @@ def logarithm(use: Use, text: Text) -> Iterator[Located]:
     evidence = f"{holds(use.prediction, text)}, of which small ones are rounded or cut off before the logarithm"
     edits: tuple[Edit, ...] = ()
     fix = f"compute {better} of the {'negated ' if isinstance(value.made, ast.BinOp) else ''}logits"
-    plain = not use.node.keywords and len(use.node.args) == (node is not receiver(use.node))
-    if isinstance(node, ast.Call) and node is value.made and plain and (written := log_call(node, use, text)):
+    alone = len(use.node.args) + len(use.node.keywords) <= 1
+    if isinstance(node, ast.Call) and node is value.made and alone and (written := log_call(node, use, text)):
         fix = f"write `{text.one_line(written)}`"
         edits = text.edit(use.node, written, keeps=[*node.args, *node.keywords])
     yield Located(finding("WL504", evidence, fix), use.node, use.node, edits)
@@ -100,43 +100,38 @@ def by_name(use: Use, loss: LossFunction, name: str, text: Text) -> Located:
 
 
 def swapped(use: Use) -> bool:
-    """Whether each argument is what the other should be."""
-    if (
-        use.prediction is None
-        or use.labels is None
-        or (use.loss and use.loss.row.labels is Labels.DISTRIBUTIONS and use.loss.row.takes is Takes.LOG_PROBABILITIES)
-    ):
+    """Whether each argument is what the other should be; a divergence means something both ways."""
+    if use.prediction is None or use.labels is None or (use.loss and use.loss.path.endswith("kl_div")):
         return False
     return role(use.prediction) == "labels" and role(use.labels) == "predictions"
 
 
 def role(argument: Argument) -> str:
     """Return "labels" or "predictions", by what an argument is or how it is named; "" if that is not clear."""
-    if isinstance(argument.value, Numbers) and argument.value.kind is not Kind.DECISIONS:
-        return "labels" if argument.value.kind in table.ONE_HOT else "predictions"
-    node = argument.node
-    while isinstance(node, ast.Call | ast.Subscript | ast.Attribute):
-        if isinstance(node, ast.Attribute):
-            words = words_of(node.attr)
-            if words & (LABEL_WORDS | PREDICTION_WORDS):
-                return role_of(words)
-        inner = node.func if isinstance(node, ast.Call) else node.value
-        if isinstance(node, ast.Call) and not isinstance(inner, ast.Attribute):
-            return ""
-        node = inner.value if isinstance(node, ast.Call) and isinstance(inner, ast.Attribute) else inner
-    return role_of(words_of(node.id)) if isinstance(node, ast.Name) else ""
+    kind = argument.value.kind if isinstance(argument.value, Numbers) else None
+    if kind not in (None, Kind.DECISIONS):
+        return "labels" if kind in table.ONE_HOT else "predictions"
+    words = words_of(name_of(argument.node))
+    if words & LABEL_WORDS and not words & PREDICTION_WORDS:
+        return "labels"
+    return "predictions" if words & PREDICTION_WORDS and not words & LABEL_WORDS and kind is None else ""
+
+
+def name_of(node: ast.expr) -> str:
+    """Return the name of what an expression is taken from: `labels` of `batch.labels[0].float()`."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=owner, attr=name):
+            return name if words_of(name) & (LABEL_WORDS | PREDICTION_WORDS) else name_of(owner)
+        case ast.Subscript(value=owner) | ast.Call(func=ast.Attribute(value=owner)):
+            return name_of(owner)
+    return ""
 
 
 def words_of(name: str) -> set[str]:
     """Return the words of a name in snake or camel case."""
     return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
-
-
-def role_of(words: set[str]) -> str:
-    """Return what a name with these words holds."""
-    if words & LABEL_WORDS and not words & PREDICTION_WORDS:
-        return "labels"
-    return "predictions" if words & PREDICTION_WORDS and not words & LABEL_WORDS else ""
 
 
 def in_order(use: Use, loss: LossFunction, name: str, text: Text) -> Located:
