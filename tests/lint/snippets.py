@@ -157,6 +157,11 @@ SNIPPETS: dict[str, dict[str, str]] = {
         ),
         "a straight-through estimator": "hard = (p > 0.5).float()\nF.binary_cross_entropy(p + (hard - p).detach(), y)",
         "a sum that is no guard": "p = torch.sigmoid(x)\ntorch.log(p + steps)\ntorch.log(p + 1)\ntorch.log(1 - y)",
+        "a divergence in both directions": "F.kl_div(target, logits)",
+        "one-hot integers of another loss": "F.kl_div(F.log_softmax(x, 1), F.one_hot(y, 3))",
+        "decisions as labels": "F.nll_loss(F.log_softmax(x, 1), y.argmax(1))\nF.cross_entropy(labels, x.argmax(1))",
+        "one argument": "F.cross_entropy(input=labels)\nF.cross_entropy(target=logits)",
+        "one clear name": "F.cross_entropy(labels, a)\nF.cross_entropy(a, logits)",
         "names that say nothing": "F.cross_entropy(target_logits, pred_labels)\nF.cross_entropy(a, outputs)",
         "in order": "F.cross_entropy(logits, labels)\nF.cross_entropy(input=logits, target=labels)",
         "one-hot integers": "F.cross_entropy(x, F.one_hot(y, 3))  #! WL509",
@@ -205,6 +210,9 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "from_logits of a variable": (
             "model = keras.Sequential([layers.Dense(4)])\n"
             "model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=flag))"
+        ),
+        "decisions with from_logits of a variable": (
+            "keras.losses.categorical_crossentropy(y, tf.argmax(x), from_logits=flag)"
         ),
         "another loss": "model = keras.Sequential([layers.Dense(1)])\nmodel.compile(loss='mse')",
         "a model of a function": (

@@ -166,6 +166,7 @@ CORRECTIONS = {
     "torch": [
         ("torch.log(F.softmax(x, dim=1))", "F.log_softmax(x, dim=1)"),
         ("torch.log(torch.softmax(x, 1))", "torch.log_softmax(x, 1)"),
+        ("torch.softmax(x, 1).log()", "torch.log_softmax(x, 1)"),
         ("x.softmax(-1).log()", "x.log_softmax(-1)"),
         ("torch.log(f(a)[0].softmax(dim=-1))", "f(a)[0].log_softmax(dim=-1)"),
         ("torch.log(torch.sigmoid(x + 1))", "F.logsigmoid(x + 1)"),
@@ -229,6 +230,10 @@ def test_corrections(library: str, source: str, right: str) -> None:
         "F.cross_entropy(F.log_softmax(x, dim=-1), y)",  # another axis than the loss's, if x is an image
         "F.cross_entropy(F.log_softmax(x), y)",
         "torch.log(torch.sigmoid(x), out=y)",
+        "torch.log(torch.sigmoid(x, out=y))",
+        "F.cross_entropy(F.log_softmax(), y)",
+        "F.cross_entropy(F.log_softmax((z := x), 1), z)",
+        "act = nn.LogSoftmax(1)\nF.cross_entropy(act(x), y)",
         "torch.log(torch.clamp(torch.sigmoid(x), 0.1))",
         "import numpy as np\nfrom scipy import special\nnp.log(special.softmax(x), y)",  # into y
         "nn.BCELoss()(torch.sigmoid(x), y)",  # the object may be used elsewhere

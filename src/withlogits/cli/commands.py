@@ -355,7 +355,7 @@ def counted(
 @app.command()
 @command
 def lint(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Python files, and folders of them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Python files, and folders of them.")],
     fix: Annotated[bool, typer.Option("--fix", help="Correct what can be corrected safely.")] = False,
     select: Annotated[list[str] | None, typer.Option(help="Codes to report, as WL501,WL502.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Codes to leave out.")] = None,

@@ -221,21 +221,25 @@ def _decoded(content: bytes) -> str:
 
 def _located(source: str, codes: frozenset[str]) -> tuple[Text, list[Located]]:
     """Return what is found in a source and is wanted."""
+    shared = frozenset(NAME.findall(" ".join(SHARED.findall(source))))
     try:
-        text = Text(source)
+        tree, text = _parsed(source), Text(source)
+        found = [each for use in Reader(shared).read(tree) for each in findings(use, text)]
+    except (RecursionError, MemoryError):
+        raise NotChecked("it is nested too deeply") from None
+    return text, [each for each in found if each.finding.code in codes and not _left_out(each, text)]
+
+
+def _parsed(source: str) -> ast.Module:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the source's own escapes
-            tree = ast.parse(source)
-        uses = Reader(frozenset(NAME.findall(" ".join(SHARED.findall(source))))).read(tree)
-        found = [each for use in uses for each in findings(use, text) if each.finding.code in codes]
+            return ast.parse(source)
     except SyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno else ""
         raise NotChecked(f"it is no source of Python 3: {line}{one_line(error.msg)}") from None
     except ValueError as error:  # null bytes, surrogates
         raise NotChecked(f"it is no source of Python 3: {one_line(error)}") from None
-    except (RecursionError, MemoryError):
-        raise NotChecked("it is nested too deeply") from None
-    return text, [each for each in found if not _left_out(each, text)]
 
 
 def _left_out(found: Located, text: Text) -> bool:

@@ -163,7 +163,7 @@ def predictions(use: Use, loss: LossFunction, name: str, text: Text) -> Iterator
     elif loss.takes is Takes.LOGITS and kind is Kind.LOG_SOFTMAX and row.labels is not Labels.ELEMENTS:
         code, evidence = "WL510", f"{name} applies log_softmax itself, a second time changes nothing, and {given}"
         fix = "pass the logits, without log_softmax"
-        edits = unwrapped(argument, row, text)
+        edits = unwrapped(argument, use, "target" in row.order, text)
     elif loss.takes is Takes.LOGITS and kind in ACTIVATIONS:
         activation = ACTIVATIONS[kind]
         own = "sigmoid" if row.labels is Labels.ELEMENTS else "softmax"
@@ -185,32 +185,28 @@ def predictions(use: Use, loss: LossFunction, name: str, text: Text) -> Iterator
         better = spelled(row.better, use) or row.better.rpartition(".")[2]
         fix = f"use `{better}` (BCEWithLogitsLoss) with the logits"
         if isinstance(use.node.func, ast.Attribute) and called(use.node, use) == loss.path and spelled(row.better, use):
-            edits = unwrapped(argument, row, text)
+            edits = unwrapped(argument, use, "target" in row.order, text)
             edits = (*text.edit(use.node.func, better), *edits) if edits else ()
     else:
         return
     yield Located(finding(code, evidence, fix), argument.node, use.node, edits)
 
 
-def unwrapped(argument: Argument, row: table.Loss, text: Text) -> tuple[Edit, ...]:
+def unwrapped(argument: Argument, use: Use, torch: bool, text: Text) -> tuple[Edit, ...]:
     """Return the edit that leaves the activation out, if it stands in the call and is over the loss's own axis."""
-    node = argument.node
-    if not isinstance(node, ast.Call) or not isinstance(argument.value, Numbers) or node is not argument.value.made:
+    node, value = argument.node, argument.value
+    if not isinstance(node, ast.Call) or not isinstance(value, Numbers) or node is not value.made:
         return ()
-    owner = receiver(node) if method(node) else None
-    inner, *rest = [*([owner] if owner is not None else []), *node.args] or [node]
-    options = [*rest, *(part.value for part in node.keywords)]
-    torch = "target" in row.order
-    axes = {"1"} if torch else {"-1"}
-    if argument.value.kind is Kind.SIGMOID:
-        fits = not options
-    else:
-        fits = (
-            all(ast.unparse(option) in axes for option in options)
-            and len(options) <= 1
-            and (bool(options) or not torch)
-        )
-    if not fits or inner is node or isinstance(inner, ast.NamedExpr | ast.Starred | ast.GeneratorExp):
+    parts = [*node.args, *(part.value for part in node.keywords)]
+    if called(node, use) not in table.FUNCTIONS and (owner := receiver(node)) is not None:  # a method
+        parts.insert(0, owner)
+    if not parts:
+        return ()
+    inner, *options = parts
+    axes = [["1"]] if torch else [[], ["-1"]]
+    if list(map(ast.unparse, options)) not in ([[]] if value.kind is Kind.SIGMOID else axes):
+        return ()
+    if isinstance(inner, ast.NamedExpr | ast.Starred | ast.GeneratorExp):
         return ()
     return text.edit(node, text.of(inner), keeps=[inner])
 
@@ -236,8 +232,8 @@ def holds(argument: Argument, text: Text, verb: str = "holds") -> str:
     assert isinstance(argument.value, Numbers)
     made, node = argument.value.made, argument.node
     said = f"`{text.shown(node)}` {verb} {argument.value.kind.value}"
-    inside = node.lineno <= made.lineno <= (node.end_lineno or 0) and text.shown(made) in text.shown(node)
-    return said if inside else f"{said} (`{text.shown(made)}`, line {made.lineno})"
+    (start, end), (first, last) = text.span(node), text.span(made)
+    return said if start <= first and last <= end else f"{said} (`{text.shown(made)}`, line {made.lineno})"
 
 
 def loss_name(use: Use, loss: LossFunction, text: Text) -> str:
@@ -259,11 +255,6 @@ def receiver(node: ast.Call) -> ast.expr | None:
     return node.func.value if isinstance(node.func, ast.Attribute) else None
 
 
-def method(node: ast.Call) -> bool:
-    """Whether the method of an array is called, as `x.softmax(-1)`, by its arguments."""
-    return isinstance(node.func, ast.Attribute) and all(isinstance(p, ast.Constant | ast.UnaryOp) for p in node.args)
-
-
 def called(node: ast.Call, use: Use) -> str:
     """Return the usual path of what is called under a dotted name."""
     names: list[str] = []
@@ -280,8 +271,7 @@ def spelled(path: str, use: Use) -> str:
     """Return the shortest dotted name that leads to a function where the call stands; "" if none does."""
     names = []
     for name, module in use.imported.items():
-        for other, usual in (("", ""), *table.ALIASES):
-            start = usual + module[len(other) :] if other and f"{module}.".startswith(other) else module
-            if path == start or path.startswith(f"{start}."):
-                names.append(name + path[len(start) :])
-    return min(names, key=len, default="")
+        start = table.canonical(f"{module}.")
+        if f"{path}.".startswith(start) and not module.startswith("withlogits.compat"):
+            names.append(name + path[len(start) - 1 :])
+    return min(names, key=lambda name: (len(name), name), default="")

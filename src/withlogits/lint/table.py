@@ -263,7 +263,6 @@ ALIASES = (
     ("withlogits.activations.", "withlogits."),
     ("withlogits.compat.optax.", "optax."),
     ("withlogits.compat.tf.", "tensorflow.nn."),
-    ("jax.numpy.nn.", "jax.nn."),
 )
 _DROP_IN = {
     f"withlogits.compat.torch.{name}": f"{module}.{name}"
