@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("statistics",),
     ("torch", "compat", "guide"),
     ("evaluation",),
+    ("lint",),
     ("",),  # the package itself: the public names
     ("demo", "cli", "__main__"),
 )

@@ -78,8 +78,8 @@ def test_in_a_notebook() -> None:
 
 
 def test_every_code_has_a_title() -> None:
-    assert len(CODES) == 30
-    assert all(len(title) < 70 for title in CODES.values())
+    assert len(CODES) == 40
+    assert all(len(title) < 75 for title in CODES.values())
 
 
 def in_a_process(diagnosis: Diagnosis) -> None:

@@ -1,4 +1,4 @@
-"""The commands: demo, loss, evaluate, doctor, info.
+"""The commands: demo, loss, evaluate, doctor, lint, info.
 
 Results go to stdout and everything else to stderr. Exit codes: 0; 1 for data that cannot be used, with one sentence
 that names the file; 2 for a command line that is wrong; 130 for an interrupt.
@@ -350,6 +350,57 @@ def counted(
         say(f"interrupted; what follows is of the first {seen / math.prod(x.shape):.1%} of the logits")
         return meter, True
     return meter, False
+
+
+@app.command()
+@command
+def lint(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Python files, and folders of them.")],
+    fix: Annotated[bool, typer.Option("--fix", help="Correct what can be corrected safely.")] = False,
+    select: Annotated[list[str] | None, typer.Option(help="Codes to report, as WL501,WL502.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Codes to leave out.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="A pattern of paths in folders to leave out.")] = None,
+    as_json: AsJson = False,
+    as_sarif: Annotated[bool, typer.Option("--sarif", help="The result as SARIF 2.1.0.")] = False,
+) -> None:
+    """Wrong pairs of model output and loss in Python source, which is read and never run.
+
+    The exit code is 1 if there is a finding, and 2 if a file cannot be checked.
+    """
+    from withlogits import lint
+    from withlogits.lint import output
+
+    if as_json and as_sarif:
+        usage("--json and --sarif are two forms of one result: choose one")
+    codes = [code for code in lint.SOURCE_CODES if named("--select", code, select, True)]
+    codes = [code for code in codes if not named("--ignore", code, ignore, False)]
+    report = lint.check_files(paths, codes, exclude or (), fix, say)
+    if as_json or as_sarif:
+        show(json.dumps(output.as_json(report) if as_json else output.as_sarif(report)))
+    else:
+        for found in report.findings:
+            show(found)
+    fixed = f"; {report.fixed:,} corrected" if fix else ""
+    fixable = sum(found.fixable for found in report.findings)
+    hint = f"; --fix corrects {fixable:,}" if fixable else ""
+    say(f"{len(report.findings):,} found in {report.files:,} file{'s' * (report.files != 1)}{fixed}{hint}")
+    if not all(why.harmless for _, why in report.not_checked):
+        raise typer.Exit(2)
+    if report.findings:
+        raise typer.Exit(1)
+
+
+def named(option: str, code: str, given: list[str] | None, otherwise: bool) -> bool:
+    """Return whether an option names a code, or the beginning of it; without the option, `otherwise`."""
+    from withlogits.lint import SOURCE_CODES
+
+    if given is None:
+        return otherwise
+    prefixes = [part.strip().upper() for text in given for part in text.split(",")]
+    for prefix in prefixes:
+        if not prefix or not any(each.startswith(prefix) for each in SOURCE_CODES):
+            usage(f"{option} {prefix} names no code; the codes are {SOURCE_CODES[0]} to {SOURCE_CODES[-1]}")
+    return code.startswith(tuple(prefixes))
 
 
 @app.command()

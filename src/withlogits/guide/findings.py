@@ -49,6 +49,16 @@ MISTAKES: dict[str, tuple[Severity, str]] = {
     "WL305": ("warning", "labels in another order than the logits"),
     "WL401": ("error", "softmax or sigmoid at the end of the model"),
     "WL402": ("error", "logits cut off from the model"),
+    "WL501": ("error", "softmax or sigmoid before a loss that takes logits"),
+    "WL502": ("error", "logits given to a loss that takes probabilities"),
+    "WL503": ("error", "logits or probabilities given to a loss that takes log-probabilities"),
+    "WL504": ("warning", "logarithm of a softmax or a sigmoid"),
+    "WL505": ("warning", "sigmoid before binary cross-entropy, where one takes logits"),
+    "WL506": ("error", "argmax, rounding or a comparison before a loss"),
+    "WL507": ("error", "labels and predictions in the wrong order"),
+    "WL508": ("error", "positional arguments to a loss that takes them by name"),
+    "WL509": ("error", "one-hot labels given to a loss that takes class indices"),
+    "WL510": ("note", "log_softmax before a loss that applies it"),
 }
 NOTHING_FOUND = "nothing found that would be wrong"
 CODES = {code: title for code, (_, title) in MISTAKES.items()}
@@ -61,7 +71,7 @@ class Finding:
     Attributes
     ----------
     code : str
-        "WL101" to "WL402", stable; each has a page in the documentation.
+        "WL101" to "WL510", stable; the documentation has a page or a section for each.
     severity : {"error", "warning", "note"}
         error: the loss of this pair means nothing. warning: it is probably not what was meant. note: worth knowing.
     title : str
