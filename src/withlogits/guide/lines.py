@@ -11,7 +11,8 @@ class Lines(NamedTuple):
     as_integers: str
     moveaxis: str  # the function
     permuted: str  # by {mapping}, the new number of each class
-    from_softmax: str
+    logarithm: str  # of probabilities above 0
+    from_softmax: str  # the same of those that may be 0
     from_sigmoid: str
     from_logarithm: str  # of a sigmoid
 
@@ -22,6 +23,7 @@ def _like_numpy(np: str, integers: str) -> Lines:
         f"{np}.moveaxis",
         f"labels = {np}.array({{mapping}})[labels]",
         f"logits = {np}.log(logits)",
+        f"logits = {np}.log(logits.clip(1e-7, None))",
         f"logits = {np}.asarray(logits, {np}.float32).clip(1e-7, 1 - 1e-7); "
         f"logits = {np}.log(logits) - {np}.log1p(-logits)",
         f"logits = {np}.clip(logits, None, -1e-7); logits = logits - {np}.log(-{np}.expm1(logits))",
@@ -36,6 +38,7 @@ LINES = {
         "torch.moveaxis",
         "labels = torch.tensor({mapping})[labels]",
         "logits = torch.log(logits)",
+        "logits = torch.log(logits.clip(1e-7, None))",
         "logits = torch.logit(logits.float(), eps=1e-7)",
         "logits = torch.clip(logits, None, -1e-7); logits = logits - torch.log(-torch.expm1(logits))",
     ),
@@ -44,6 +47,7 @@ LINES = {
         "tf.experimental.numpy.moveaxis",
         "labels = tf.gather({mapping}, labels)",
         "logits = tf.math.log(logits)",
+        "logits = tf.math.log(tf.maximum(logits, 1e-7))",
         "logits = withlogits.logit(tf.clip_by_value(tf.cast(logits, tf.float32), 1e-7, 1 - 1e-7))",
         "logits = tf.minimum(logits, -1e-7); logits = logits - tf.math.log(-tf.math.expm1(logits))",
     ),

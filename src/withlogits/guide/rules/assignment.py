@@ -1,0 +1,109 @@
+"""Which class of the labels is which class of the model, where the two number them differently."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits.statistics.accumulated import PairStatistics
+
+Array = NDArray[Any]
+
+FEWEST = 8  # rows for each class of a cycle, on average: by chance the largest of a few is no evidence
+TAKEN, OWN = 0.6, 0.2  # of the rows of a cycle: at least so many on the other class, at most so many on their own
+
+
+class Permutation(NamedTuple):
+    """The new number of each class that has another, and how many of the rows are right now, and then."""
+
+    moved: dict[int, int]
+    now: int
+    then: int
+    total: int
+
+
+class Confusions(NamedTuple):
+    """How often a class is taken for a class, without those that never are: (n,) each."""
+
+    true: Array
+    said: Array
+    often: Array
+
+
+def confusions(pair: PairStatistics) -> Confusions:
+    """All of them of few classes; of more those of a sample of rows."""
+    if pair.matrix is not None:
+        true, said = np.nonzero(pair.matrix)
+        return Confusions(true, said, pair.matrix[true, said])
+    if pair.outcomes.x is None or pair.outcomes.z is None:
+        return Confusions(*(np.zeros(0, np.int64) for _ in range(3)))
+    rows = np.stack([pair.outcomes.z.astype(np.int64), pair.outcomes.x[:, 0].astype(np.int64)], axis=1)
+    found, often = np.unique(rows, axis=0, return_counts=True)
+    return Confusions(found[:, 0], found[:, 1], often)
+
+
+def permutation(pair: PairStatistics, classes: int) -> Permutation | None:
+    """Return what makes far more rows right, if it is certain: cycles of classes, each taken for the next one.
+
+    The largest numbers are assigned first. Where one class is clearly taken for another, that is the best assignment.
+    """
+    true, said, often = confusions(pair)
+    total, right = int(often.sum()), int(often[true == said].sum())
+    if not total or right > 0.9 * total:
+        return None
+    support = np.bincount(true, often, minlength=classes)
+    likely = np.flatnonzero(often >= 0.25 * support[true])
+    if often[likely].sum() < right + 0.1 * total:
+        return None
+    moved = _assigned(true[likely], said[likely], often[likely], support)
+    counts = {(int(t), int(s)): int(n) for t, s, n in zip(true[likely], said[likely], often[likely], strict=True)}
+    own = np.bincount(true[true == said], often[true == said], minlength=classes)
+    kept: dict[int, int] = {}
+    for cycle in _cycles(moved):
+        rows = float(support[cycle].sum())
+        taken, still = sum(counts.get((t, moved[t]), 0) for t in cycle), float(own[cycle].sum())
+        better = all(counts.get((t, moved[t]), 0) > own[t] for t in cycle if support[t])
+        if (
+            rows >= FEWEST * np.count_nonzero(support[cycle])
+            and taken >= TAKEN * rows
+            and still <= OWN * rows
+            and better
+        ):
+            kept |= {t: moved[t] for t in cycle}
+    then = right + sum(counts.get((t, m), 0) - int(own[t]) for t, m in kept.items())
+    if then < right + 0.1 * total:
+        return None
+    return Permutation({t: m for t, m in sorted(kept.items()) if support[t]}, right, then, total)
+
+
+def _assigned(true: Array, said: Array, often: Array, support: Array) -> dict[int, int]:
+    """One class for each class, the largest numbers first; what is left goes to what is left, in order."""
+    order = np.lexsort((said, true, -often))
+    to: dict[int, int] = {}
+    used: set[int] = set()
+    for t, s in zip(true[order].tolist(), said[order].tolist(), strict=True):
+        if t not in to and s not in used:
+            to[t] = s
+            used.add(s)
+    rest = [t for t in range(len(support)) if t not in to]
+    free = [s for s in range(len(support)) if s not in used]
+    stay = set(rest) & set(free)
+    to |= {t: t for t in stay}
+    to |= dict(zip((t for t in rest if t not in stay), (s for s in free if s not in stay), strict=True))
+    return to
+
+
+def _cycles(to: dict[int, int]) -> list[list[int]]:
+    """The cycles of a permutation that have more than one member."""
+    found, seen = [], set()
+    for start in to:
+        cycle = []
+        while start not in seen:
+            seen.add(start)
+            cycle.append(start)
+            start = to[start]
+        if len(cycle) > 1:
+            found.append(cycle)
+    return found
