@@ -11,8 +11,8 @@ from withlogits.statistics.accumulated import PairStatistics
 
 Array = NDArray[Any]
 
-FEWEST = 8  # rows for each class of a cycle, on average: by chance the largest of a few is no evidence
-TAKEN, OWN = 0.6, 0.2  # of the rows of a cycle: at least so many on the other class, at most so many on their own
+FEWEST = 8  # rows of a class: by chance the largest of a few is no evidence
+TAKEN, OWN = 0.6, 0.2  # of the rows of a class: at least so many on the other class, at most so many on their own
 
 
 class Permutation(NamedTuple):
@@ -44,10 +44,11 @@ def confusions(pair: PairStatistics) -> Confusions:
     return Confusions(found[:, 0], found[:, 1], often)
 
 
-def permutation(pair: PairStatistics, classes: int) -> Permutation | None:
+def permutation(pair: PairStatistics, classes: int, sure: bool) -> Permutation | None:
     """Return what makes far more rows right, if it is certain: cycles of classes, each taken for the next one.
 
-    The largest numbers are assigned first. Where one class is clearly taken for another, that is the best assignment.
+    The largest numbers are assigned first: where one class is clearly taken for another, that is the best assignment.
+    Of the logits of a model that is `sure`, and not just untrained, one class in four may be taken for several.
     """
     true, said, often = confusions(pair)
     total, right = int(often.sum()), int(often[true == said].sum())
@@ -62,20 +63,20 @@ def permutation(pair: PairStatistics, classes: int) -> Permutation | None:
     own = np.bincount(true[true == said], often[true == said], minlength=classes)
     kept: dict[int, int] = {}
     for cycle in _cycles(moved):
-        rows = float(support[cycle].sum())
-        taken, still = sum(counts.get((t, moved[t]), 0) for t in cycle), float(own[cycle].sum())
-        better = all(counts.get((t, moved[t]), 0) > own[t] for t in cycle if support[t])
-        if (
-            rows >= FEWEST * np.count_nonzero(support[cycle])
-            and taken >= TAKEN * rows
-            and still <= OWN * rows
-            and better
-        ):
+        present = [t for t in cycle if support[t]]
+        taken = {t: counts.get((t, moved[t]), 0) for t in present}
+        weak = [t for t in present if not _is_sure(int(support[t]), taken[t], int(own[t]))]
+        if len(weak) <= sure * len(present) // 4 and all(taken[t] >= own[t] for t in weak):
             kept |= {t: moved[t] for t in cycle}
     then = right + sum(counts.get((t, m), 0) - int(own[t]) for t, m in kept.items())
     if then < right + 0.1 * total:
         return None
     return Permutation({t: m for t, m in sorted(kept.items()) if support[t]}, right, then, total)
+
+
+def _is_sure(rows: int, taken: int, own: int) -> bool:
+    """Whether a class of so many rows is clearly taken for another one, and not for itself."""
+    return rows >= FEWEST and taken >= TAKEN * rows and own <= OWN * rows
 
 
 def _assigned(true: Array, said: Array, often: Array, support: Array) -> dict[int, int]:

@@ -18,6 +18,7 @@ from withlogits.statistics.summary import Summary
 Array = NDArray[Any]
 
 IMBALANCE = 50.0
+CLEARLY = 0.2  # of the rows
 EXPECTED = math.log(20.0)  # the logits themselves give a batch of one class, of which all losses sum to less, 1 in 20
 SHUFFLE = "# shuffle the data before it is cut into batches, or look at how labels are read"
 
@@ -171,7 +172,7 @@ def _fits_as_it_is(summary: Summary) -> bool:
     """Whether the predictions agree with the labels clearly more often than with the labels less 1."""
     true, said, often = confusions(summary.pair)
     here, below = int(often[said == true].sum()), int(often[said == true - 1].sum())
-    return here > below + 3.0 * math.sqrt(here + below)
+    return here - below > CLEARLY * often.sum()
 
 
 def _is_expected(summary: Summary) -> bool:

@@ -19,6 +19,7 @@ MANY_ROWS = 256
 MANY_CLASSES = 1 << 8
 NEGLIGIBLE = 2.0**-24  # of such a mean loss, the probabilities are 1 to the last bit of a float32
 MISCALIBRATED = 0.05  # share of the loss that the temperature takes away
+SURE_AND_WRONG = 1.3  # of the loss of guessing, an untrained model has less
 INFORMED = 0.8  # of the loss of guessing, logits with less have learned something
 LEARNED = 0.97  # of the loss of guessing, logits with more have learned nothing
 
@@ -62,7 +63,7 @@ def _inverted_scores(summary: Summary) -> Finding | None:
     """WL303 of exclusive classes: the negated logits are far better than guessing, and these are worse."""
     pair, guessing = summary.pair, _guessing(summary)
     loss = pair.loss / pair.counted
-    if pair.counted < FEW_ROWS or pair.nan + pair.infinite or summary.logits.minus_inf or not loss > 1.2 * guessing > 0:
+    if pair.counted < FEW_ROWS or pair.nan + pair.infinite or summary.logits.minus_inf or not loss > SURE_AND_WRONG * guessing > 0:
         return None
     negated = pair.sample.inverted_loss()
     if not negated < INFORMED * guessing:
@@ -76,7 +77,8 @@ def _inverted_scores(summary: Summary) -> Finding | None:
 
 def _permuted(summary: Summary, axis: int, library: str) -> Finding | None:
     """WL301, and WL303 of two classes: some classes are systematically taken for one another."""
-    found = permutation(summary.pair, summary.logits.classes)
+    sure = summary.pair.loss > SURE_AND_WRONG * _guessing(summary) * summary.pair.counted
+    found = permutation(summary.pair, summary.logits.classes, sure)
     if found is None:
         return None
     moved, now, then, total = found
@@ -155,7 +157,7 @@ def _shuffled(summary: Summary) -> Finding | None:
     guessing, loss = _guessing(summary), pair.loss / pair.counted
     error = math.sqrt(max(chance * (1.0 - chance), 1e-6) / total)
     differs = 0.5 * float(np.abs(occurs - said).sum())
-    if abs(right - chance) > SURE_ENOUGH * error or differs > 0.1 or loss < 1.3 * guessing or not guessing:
+    if abs(right - chance) > SURE_ENOUGH * error or differs > 0.1 or loss < SURE_AND_WRONG * guessing or not guessing:
         return None
     evidence = (
         f"{right:.1%} of {total:,} rows are right, as many as by chance ({chance:.1%}), and yet each class is "
