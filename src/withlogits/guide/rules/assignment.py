@@ -61,12 +61,14 @@ def permutation(pair: PairStatistics, classes: int, sure: bool) -> Permutation |
     moved = _assigned(true[likely], said[likely], often[likely], support)
     counts = {(int(t), int(s)): int(n) for t, s, n in zip(true[likely], said[likely], often[likely], strict=True)}
     own = np.bincount(true[true == said], often[true == said], minlength=classes)
+    mostly = (often >= TAKEN * support[true]) & (support[true] >= FEWEST)
+    drawn = np.bincount(said[mostly], minlength=classes)  # what several classes are taken for is a majority
     kept: dict[int, int] = {}
     for cycle in _cycles(moved):
         present = [t for t in cycle if support[t]]
         taken = {t: counts.get((t, moved[t]), 0) for t in present}
         weak = [t for t in present if not _is_sure(int(support[t]), taken[t], int(own[t]))]
-        if len(weak) <= sure * len(present) // 4 and all(taken[t] >= own[t] for t in weak):
+        if drawn[cycle].max() <= 1 and len(weak) <= sure * len(present) // 4 and all(taken[t] >= own[t] for t in weak):
             kept |= {t: moved[t] for t in cycle}
     then = right + sum(counts.get((t, m), 0) - int(own[t]) for t, m in kept.items())
     if then < right + 0.1 * total:
