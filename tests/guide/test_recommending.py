@@ -30,7 +30,7 @@ EYE = np.eye(4)[[0, 3, 2, 2, 1]]
         (np.array([2.0, 5.0, 0.0]), None, "sparse", "exactly one class"),
         (np.array([[1], [0]]), None, "sigmoid", "one yes or no"),
         (np.zeros((0,), np.int64), None, "sparse", "no labels"),
-        (np.array([[0, 255], [255, 255]]), None, "sparse", "256 classes"),
+        (np.array([[0, 255], [255, 255]]), None, "sigmoid", "0 and 255"),
         (np.array([[0, 255], [255, 255]]), 2, "sigmoid", "0 and 255"),
     ],
 )

@@ -88,7 +88,7 @@ class Recommendation:
     Attributes
     ----------
     loss : str
-        "sigmoid", "softmax" or "sparse".
+        "sigmoid", "softmax" or "sparse"; "none" for what no cross-entropy fits, as measurements.
     why : str
         Independent or exclusive, with the counts that show it.
     form : str

@@ -107,7 +107,9 @@ def _fit_softmax(pair: Pair) -> None:
         _fit_dense(pair)
     elif (elsewhere := _classes_of_both(z.array, x.shape, axis)) is not None:
         of_labels, of_logits = elsewhere
-        evidence = f"labels {z.shape} have their classes on axis {of_labels}, and so logits {x.shape} on axis {of_logits}"
+        evidence = (
+            f"labels {z.shape} have their classes on axis {of_labels}, and so logits {x.shape} on axis {of_logits}"
+        )
         pair.report("WL211", evidence, f"logits = {LINES[x.library].moveaxis}(logits, {of_logits}, {axis})")
         pair.turn("logits", partial(np.moveaxis, source=of_logits, destination=axis))
         _fit_dense(pair)

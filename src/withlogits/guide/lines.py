@@ -9,6 +9,7 @@ class Lines(NamedTuple):
     """The lines of one library. A probability that was rounded to 0 or 1 has no finite logit."""
 
     as_integers: str
+    known_as_integers: str  # -1 for NaN
     moveaxis: str  # the function
     permuted: str  # by {mapping}, the new number of each class
     logarithm: str  # of probabilities above 0
@@ -20,6 +21,7 @@ class Lines(NamedTuple):
 def _like_numpy(np: str, integers: str) -> Lines:
     return Lines(
         f"labels = labels.astype({integers})",
+        f"labels = {np}.where({np}.isnan(labels), -1, labels).astype({integers})",
         f"{np}.moveaxis",
         f"labels = {np}.array({{mapping}})[labels]",
         f"logits = {np}.log(logits)",
@@ -35,6 +37,7 @@ LINES = {
     "jax.numpy": _like_numpy("jax.numpy", "int"),  # of 32 bits unless JAX is allowed 64
     "torch": Lines(
         "labels = labels.long()",
+        "labels = torch.where(labels.isnan(), -1, labels).long()",
         "torch.moveaxis",
         "labels = torch.tensor({mapping})[labels]",
         "logits = torch.log(logits)",
@@ -44,6 +47,7 @@ LINES = {
     ),
     "tf": Lines(
         "labels = tf.cast(labels, tf.int64)",
+        "labels = tf.cast(tf.where(tf.math.is_nan(labels), -tf.ones_like(labels), labels), tf.int64)",
         "tf.experimental.numpy.moveaxis",
         "labels = tf.gather({mapping}, labels)",
         "logits = tf.math.log(logits)",

@@ -31,7 +31,9 @@ def label_rows(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
     missing = missing_mark(z)
     if missing is not None and summary.kind == "sigmoid":
         answers = "0 and 1" if z.values <= {0.0, 1.0, missing} else "0 to 1"
-        evidence = f"labels are {answers}, and {missing:g}, which stands for a missing answer: it is taken for a number"
+        evidence = (
+            f"labels are {answers}, and {named(missing)}, which stands for a missing answer: it is taken for a number"
+        )
         yield finding("WL205", evidence, call_again(summary, axis, ignore_index=mark(missing)), title="missing labels")
         return
     if z.odd:
@@ -93,6 +95,11 @@ def missing_mark(z: LabelStatistics) -> float | None:
 def mark(missing: float) -> float:
     """The same as an option is written: a whole number, or NaN."""
     return missing if math.isnan(missing) else int(missing)
+
+
+def named(missing: float) -> str:
+    """The same in a text."""
+    return "NaN" if math.isnan(missing) else f"{missing:g}"
 
 
 def rescaling(low: float, top: float, values: set[float]) -> tuple[str, str] | None:

@@ -63,7 +63,12 @@ def _inverted_scores(summary: Summary) -> Finding | None:
     """WL303 of exclusive classes: the negated logits are far better than guessing, and these are worse."""
     pair, guessing = summary.pair, _guessing(summary)
     loss = pair.loss / pair.counted
-    if pair.counted < FEW_ROWS or pair.nan + pair.infinite or summary.logits.minus_inf or not loss > SURE_AND_WRONG * guessing > 0:
+    if (
+        pair.counted < FEW_ROWS
+        or pair.nan + pair.infinite
+        or summary.logits.minus_inf
+        or not loss > SURE_AND_WRONG * guessing > 0
+    ):
         return None
     negated = pair.sample.inverted_loss()
     if not negated < INFORMED * guessing:
