@@ -72,7 +72,7 @@ def test_saturated_logits_and_what_they_cost() -> None:
     found = diagnose(LABELS, (LOGITS * 2000).astype(np.float32))
     assert [f.code for f in found.warnings] == ["WL108"]
     assert found.performance is not None
-    assert found.performance.loss > 100.0
+    assert found.performance.loss > 10.0
     assert not found.performance.better_than_guessing
     assert "guessing by how often each class occurs: loss 1.6" in str(found)
 
@@ -98,7 +98,7 @@ def test_padding_is_told_from_labels_that_count_from_1() -> None:
 @pytest.mark.parametrize("classes", [4, 6])
 @pytest.mark.parametrize("axis", [1, -1])
 def test_which_axis_is_one_hot(classes: int, axis: int) -> None:
-    """(N, T, C) against (N, C, T), with as many steps as classes and with more; `axis` is right for the logits or not."""
+    """(N, T, C) against (N, C, T), with as many steps as classes and with more; `axis` is that of the logits or not."""
     rng = np.random.default_rng(0)
     labels = one_hot(rng.integers(0, 4, (100, classes)), 4)
     logits = np.moveaxis(3 * labels + rng.normal(size=labels.shape), -1, 1)
@@ -234,8 +234,8 @@ def test_a_temperature_far_from_1(classes: int, temperature: float) -> None:
 def test_nothing_found_does_not_stand_over_what_is_no_better_than_guessing() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 40)  # too few for a finding
-    logits = np.zeros((40, 2))
-    logits[np.arange(40), np.where(rng.random(40) < 0.24, labels, 1 - labels)] = 1.0
+    logits = 0.1 * rng.normal(size=(40, 2))
+    logits[np.arange(40), np.where(rng.random(40) < 0.4, labels, 1 - labels)] += 1.0
     found = diagnose(labels, logits)
     assert found.codes == ()
     assert found.performance is not None

@@ -112,7 +112,7 @@ def as_options(line: str) -> str:
     if call is None or not set(given) <= {"axis", "ignore_index"}:
         return line
     of_loss = f"--loss {OPTIONS[call[1]].value}"
-    shown = (f"--{name.replace('_', '-')} {value.removeprefix('float(').strip('")')}" for name, value in given.items())
+    shown = [f"--{name.replace('_', '-')} {'nan' if 'nan' in value else value}" for name, value in given.items()]
     return " ".join([of_loss, *shown])
 
 

@@ -105,13 +105,10 @@ def _fit_softmax(pair: Pair) -> None:
         _fit_indices(pair)
     elif _mend_transposed(pair):
         _fit_dense(pair)
-    elif (elsewhere := _classes_of_both(z.array, x.shape, axis)) is not None:
-        of_labels, of_logits = elsewhere
-        evidence = (
-            f"labels {z.shape} have their classes on axis {of_labels}, and so logits {x.shape} on axis {of_logits}"
-        )
-        pair.report("WL211", evidence, f"logits = {LINES[x.library].moveaxis}(logits, {of_logits}, {axis})")
-        pair.turn("logits", partial(np.moveaxis, source=of_logits, destination=axis))
+    elif (elsewhere := _classes_of_logits(z.array, x.shape, axis)) is not None:
+        evidence = f"labels {z.shape} have their classes on axis {axis}, and so logits {x.shape} on axis {elsewhere}"
+        pair.report("WL211", evidence, f"logits = {LINES[x.library].moveaxis}(logits, {elsewhere}, {axis})")
+        pair.turn("logits", partial(np.moveaxis, source=elsewhere, destination=axis))
         _fit_dense(pair)
     elif (moved := shapes.moved_class_axis(z.shape, x.shape, axis)) is not None:
         evidence = f"labels {z.shape} have their classes on axis {moved}, logits {x.shape} on axis {axis}"
@@ -172,17 +169,14 @@ def _agreement(x: Array, z: Array, axis: int) -> float:
     return float(np.mean(x.argmax(axis) == z.argmax(axis)))
 
 
-def _classes_of_both(z: Array, logits: tuple[int, ...], axis: int) -> tuple[int, int] | None:
-    """Where the labels' distributions lie along an axis of theirs that is `axis` of the logits, and the logits' own axis.
-
-    As for labels (N, T, C) and logits (N, C, T): to move an axis of the logits is then what is right.
-    """
+def _classes_of_logits(z: Array, logits: tuple[int, ...], axis: int) -> int | None:
+    """The axis of the logits that is to be moved, as for distributions (N, T, C) and logits (N, C, T)."""
     if z.ndim != len(logits) or z.ndim < 3 or not z.size:
         return None
     for of_logits in range(z.ndim):
         fits = z.shape[axis] == logits[of_logits] and shapes.rows(z.shape, axis) == shapes.rows(logits, of_logits)
         if of_logits != axis and fits and sums_to_one(z, axis):
-            return axis, of_logits
+            return of_logits
     return None
 
 

@@ -36,9 +36,9 @@ def recommend(labels: Any, *, num_classes: int | None = None) -> Recommendation:
     Parameters
     ----------
     labels : array
-        Of NumPy, PyTorch, JAX or TensorFlow, or what converts to an array: class numbers, or rows with an entry for each
-        class. Names, lists of tags, columns and categories of pandas, and sparse matrices of SciPy get the line that
-        makes an array of them first.
+        Of NumPy, PyTorch, JAX or TensorFlow, or what converts to an array: class numbers, or rows with an entry for
+        each class. Names, lists of tags, columns and categories of pandas, and sparse matrices of SciPy get the line
+        that makes an array of them first.
     num_classes : int, optional
         How many logits the model gives for each example, where the labels leave it open: labels (N,) of 0 and 1 suit
         one logit and sigmoid as well as two logits and sparse softmax, and 255 may be a class or padding.
@@ -88,7 +88,7 @@ def _class_axis(z: Array, classes: int | None) -> int | None:
 
 
 def _are_rows(z: Array, axis: int) -> bool:
-    """Whether these are entries for each class, and not numbers of classes: by their values, or as counts with one sum."""
+    """Whether these are entries for each class, by their values or as counts with one sum, and not class numbers."""
     known = z[np.isfinite(z)] if z.dtype.kind not in "biu" else z
     if not is_whole(known) or not known.size or known.max() <= 1:
         return True
@@ -151,7 +151,7 @@ def _yes_or_no(z: Given, array: Array, nan: int, two_logits: bool) -> Recommenda
     if missing is not None:
         ignored = mark(missing)
         why += f"; {many(int(np.count_nonzero(array == missing)), 'is', 'are')} {missing:g}, which stands for missing"
-    elif 0.0 <= low and high <= 1.0:
+    elif low >= 0.0 and high <= 1.0:
         if two_logits:
             return None
         yes = float(array.astype(np.float64).sum())

@@ -12,6 +12,7 @@ from withlogits.statistics.accumulated import PairStatistics
 Array = NDArray[Any]
 
 FEWEST = 8  # rows of a class: by chance the largest of a few is no evidence
+LONG = 16  # so many classes do not follow one another in a cycle by chance
 TAKEN, OWN = 0.6, 0.2  # of the rows of a class: at least so many on the other class, at most so many on their own
 
 
@@ -48,7 +49,7 @@ def permutation(pair: PairStatistics, classes: int, sure: bool) -> Permutation |
     """Return what makes far more rows right, if it is certain: cycles of classes, each taken for the next one.
 
     The largest numbers are assigned first: where one class is clearly taken for another, that is the best assignment.
-    Of the logits of a model that is `sure`, and not just untrained, one class in four may be taken for several.
+    Of a model that is `sure`, and not just untrained, or of many classes, one in four may be taken for several.
     """
     true, said, often = confusions(pair)
     total, right = int(often.sum()), int(often[true == said].sum())
@@ -68,7 +69,8 @@ def permutation(pair: PairStatistics, classes: int, sure: bool) -> Permutation |
         present = [t for t in cycle if support[t]]
         taken = {t: counts.get((t, moved[t]), 0) for t in present}
         weak = [t for t in present if not _is_sure(int(support[t]), taken[t], int(own[t]))]
-        if drawn[cycle].max() <= 1 and len(weak) <= sure * len(present) // 4 and all(taken[t] >= own[t] for t in weak):
+        allowed = len(present) // 4 if sure or len(cycle) >= LONG else 0
+        if drawn[cycle].max() <= 1 and len(weak) <= allowed and all(taken[t] >= own[t] for t in weak):
             kept |= {t: moved[t] for t in cycle}
     then = right + sum(counts.get((t, m), 0) - int(own[t]) for t, m in kept.items())
     if then < right + 0.1 * total:

@@ -32,7 +32,7 @@ def label_rows(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
     if missing is not None and summary.kind == "sigmoid":
         answers = "0 and 1" if z.values <= {0.0, 1.0, missing} else "0 to 1"
         evidence = (
-            f"labels are {answers}, and {named(missing)}, which stands for a missing answer: it is taken for a number"
+            f"labels are {answers}, and {named(missing)}, which stands for a missing answer and counts as a number"
         )
         yield finding("WL205", evidence, call_again(summary, axis, ignore_index=mark(missing)), title="missing labels")
         return
@@ -179,7 +179,7 @@ def _fits_as_it_is(summary: Summary) -> bool:
     """Whether the predictions agree with the labels clearly more often than with the labels less 1."""
     true, said, often = confusions(summary.pair)
     here, below = int(often[said == true].sum()), int(often[said == true - 1].sum())
-    return here - below > CLEARLY * often.sum()
+    return bool(here - below > CLEARLY * often.sum())
 
 
 def _is_expected(summary: Summary) -> bool:

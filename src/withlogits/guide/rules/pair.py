@@ -62,13 +62,8 @@ def _inverted(summary: Summary) -> Finding | None:
 def _inverted_scores(summary: Summary) -> Finding | None:
     """WL303 of exclusive classes: the negated logits are far better than guessing, and these are worse."""
     pair, guessing = summary.pair, _guessing(summary)
-    loss = pair.loss / pair.counted
-    if (
-        pair.counted < FEW_ROWS
-        or pair.nan + pair.infinite
-        or summary.logits.minus_inf
-        or not loss > SURE_AND_WRONG * guessing > 0
-    ):
+    loss, odd = pair.loss / pair.counted, pair.nan + pair.infinite + summary.logits.minus_inf
+    if pair.counted < FEW_ROWS or odd or not loss > SURE_AND_WRONG * guessing > 0.0:
         return None
     negated = pair.sample.inverted_loss()
     if not negated < INFORMED * guessing:
