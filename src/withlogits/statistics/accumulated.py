@@ -148,8 +148,7 @@ class LogitStatistics(Merging):
         first = np.asarray(self.first_row)
         width = 4.0 * EPS.get(self.dtype, 0.0) * float(np.max(np.abs(first[np.isfinite(first)]), initial=0.0))
         with np.errstate(invalid="ignore", over="ignore"):
-            off = np.abs(rows.astype(np.float64) - first.astype(np.float64))
-            return bool(((rows == first) | (off <= width)).all())
+            return bool(((rows == first) | (np.abs(rows - first) <= width)).all())
 
     def merge(self, other: LogitStatistics) -> None:
         if self.first_row is None:

@@ -121,6 +121,8 @@ class Sample:
         It ends at once where the first step promises to take away less than the share `at_least` of the loss, and after
         a step that is no larger than `smallest`. `kind` is the dtype to compute in.
         """
+        if self.x is None or (self.x.size if self.independent else len(self.x)) < FEWEST:
+            return None
         x, z = self._columns(kind)
         if len(x) < FEWEST:
             return None

@@ -40,9 +40,9 @@ def confusions(pair: PairStatistics) -> Confusions:
         return Confusions(true, said, pair.matrix[true, said])
     if pair.outcomes.x is None or pair.outcomes.z is None:
         return Confusions(*(np.zeros(0, np.int64) for _ in range(3)))
-    rows = np.stack([pair.outcomes.z.astype(np.int64), pair.outcomes.x[:, 0].astype(np.int64)], axis=1)
-    found, often = np.unique(rows, axis=0, return_counts=True)
-    return Confusions(found[:, 0], found[:, 1], often)
+    true, said = pair.outcomes.z.astype(np.int64), pair.outcomes.x[:, 0].astype(np.int64)
+    codes, often = np.unique(true << 32 | said, return_counts=True)
+    return Confusions(codes >> 32, codes & 0xFFFFFFFF, often)
 
 
 def permutation(pair: PairStatistics, classes: int, sure: bool) -> Permutation | None:
@@ -51,17 +51,18 @@ def permutation(pair: PairStatistics, classes: int, sure: bool) -> Permutation |
     The largest numbers are assigned first: where one class is clearly taken for another, that is the best assignment.
     Of a model that is `sure`, and not just untrained, or of many classes, one in four may be taken for several.
     """
+    if pair.right > 0.9 * pair.counted or pair.counted < FEWEST:
+        return None
     true, said, often = confusions(pair)
     total, right = int(often.sum()), int(often[true == said].sum())
-    if not total or right > 0.9 * total:
+    own, most = np.bincount(true[true == said], often[true == said], minlength=classes), np.zeros(classes)
+    np.maximum.at(most, true, often)
+    if not total or (most - own).sum() < 0.1 * total:  # most classes are mostly taken for themselves
         return None
     support = np.bincount(true, often, minlength=classes)
     likely = np.flatnonzero(often >= 0.25 * support[true])
-    if often[likely].sum() < right + 0.1 * total:
-        return None
     moved = _assigned(true[likely], said[likely], often[likely], support)
     counts = {(int(t), int(s)): int(n) for t, s, n in zip(true[likely], said[likely], often[likely], strict=True)}
-    own = np.bincount(true[true == said], often[true == said], minlength=classes)
     mostly = (often >= TAKEN * support[true]) & (support[true] >= FEWEST)
     drawn = np.bincount(said[mostly], minlength=classes)  # what several classes are taken for is a majority
     kept: dict[int, int] = {}

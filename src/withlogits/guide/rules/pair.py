@@ -31,8 +31,9 @@ def agreement(summary: Summary, axis: int, library: str) -> list[Finding]:
     if summary.kind == "sigmoid":
         found = _inverted(summary)
     else:
-        found = _permuted(summary, axis, library) or _stepped(summary, axis)
-        found = found or _inverted_scores(summary) or _shuffled(summary)
+        guessing = _guessing(summary)
+        found = _permuted(summary, axis, library, guessing) or _stepped(summary, axis)
+        found = found or _inverted_scores(summary, guessing) or _shuffled(summary, guessing)
     found = found or _miscalibrated(summary, axis)
     return [] if found is None else [found]
 
@@ -59,9 +60,9 @@ def _inverted(summary: Summary) -> Finding | None:
     return finding("WL303", evidence, "logits = -logits  # or labels = 1 - labels")
 
 
-def _inverted_scores(summary: Summary) -> Finding | None:
+def _inverted_scores(summary: Summary, guessing: float) -> Finding | None:
     """WL303 of exclusive classes: the negated logits are far better than guessing, and these are worse."""
-    pair, guessing = summary.pair, _guessing(summary)
+    pair = summary.pair
     loss, odd = pair.loss / pair.counted, pair.nan + pair.infinite + summary.logits.minus_inf
     if pair.counted < FEW_ROWS or odd or not loss > SURE_AND_WRONG * guessing > 0.0:
         return None
@@ -75,9 +76,9 @@ def _inverted_scores(summary: Summary) -> Finding | None:
     return finding("WL303", evidence, "logits = -logits  # they look like distances, or losses")
 
 
-def _permuted(summary: Summary, axis: int, library: str) -> Finding | None:
+def _permuted(summary: Summary, axis: int, library: str, guessing: float) -> Finding | None:
     """WL301, and WL303 of two classes: some classes are systematically taken for one another."""
-    sure = summary.pair.loss > SURE_AND_WRONG * _guessing(summary) * summary.pair.counted
+    sure = summary.pair.loss > SURE_AND_WRONG * guessing * summary.pair.counted
     found = permutation(summary.pair, summary.logits.classes, sure)
     if found is None:
         return None
@@ -118,7 +119,7 @@ def _stepped(summary: Summary, axis: int) -> Finding | None:
     ):
         there = count / n
         error = math.sqrt(max(here * (1 - here), there * (1 - there), 1e-4) / n)
-        if there - _by_chance(summary) > 0.2 and there - here > max(0.2, SURE * error):
+        if there - here > max(0.2, SURE * error) and there - _by_chance(summary) > 0.2:
             own = f"and with {here:.1%} at their own"
             evidence = f"predictions agree with {there:.1%} of the labels at {name} step, {own}"
             fix = f"logits, labels = logits[..., {cut}{deep}], labels[..., {label_cut}{label_deep}]"
@@ -143,7 +144,7 @@ def _guessing(summary: Summary) -> float:
     return 0.0 if shares is None else guessing_loss(shares, {}) or 0.0
 
 
-def _shuffled(summary: Summary) -> Finding | None:
+def _shuffled(summary: Summary, guessing: float) -> Finding | None:
     """WL305: right by chance alone, and yet sure, and with each class predicted as often as it occurs.
 
     An untrained model is right by chance too, but it does not know how often each class occurs.
@@ -154,7 +155,7 @@ def _shuffled(summary: Summary) -> Finding | None:
     total = int(matrix.sum())
     occurs, said = matrix.sum(axis=1) / total, matrix.sum(axis=0) / total
     right, chance = float(np.trace(matrix) / total), float(occurs @ said)
-    guessing, loss = _guessing(summary), pair.loss / pair.counted
+    loss = pair.loss / pair.counted
     error = math.sqrt(max(chance * (1.0 - chance), 1e-6) / total)
     differs = 0.5 * float(np.abs(occurs - said).sum())
     if abs(right - chance) > SURE_ENOUGH * error or differs > 0.1 or loss < SURE_AND_WRONG * guessing or not guessing:

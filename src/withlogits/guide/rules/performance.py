@@ -50,13 +50,17 @@ def class_shares(summary: Summary) -> Array | None:
 def guessing_loss(shares: Array, options: dict[str, Any]) -> float | None:
     """The smallest mean loss of logits that are the same for every example, with these options of the loss."""
     smoothing, weights = float(options.get("label_smoothing", 0.0)), options.get("class_weight")
-    targets = (1.0 - smoothing) * shares + smoothing / len(shares)
+    targets = (1.0 - smoothing) * shares + smoothing / len(shares) if smoothing else shares
     if weights is not None:
         targets = targets * np.asarray(weights)[:, None]
     elif "pos_weight" in options:
         if np.ndim(options["pos_weight"]):
             return None
         targets = targets * np.array([[1.0], [float(options["pos_weight"])]])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        logarithms = np.where(targets > 0.0, np.log(targets / targets.sum(axis=0)), 0.0)
-    return -float((targets * logarithms).sum(axis=0).mean())
+    return float(_entropy(targets.sum(axis=0)) - _entropy(targets)) / -targets.shape[1]
+
+
+def _entropy(shares: Array) -> Any:
+    """−Σ t log t."""
+    some = shares[shares > 0.0]
+    return -(some @ np.log(some))
