@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from withlogits import errors
@@ -27,6 +28,7 @@ def framework(kind: type) -> str | None:
     return None
 
 
+@lru_cache(maxsize=256)
 def array_of(kind: type) -> str | None:
     """Return the framework that serves a type of array."""
     found = framework(kind)

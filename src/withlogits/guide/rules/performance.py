@@ -22,14 +22,18 @@ def performance_of(summary: Summary) -> Performance | None:
     loss = math.nan if pair.nan else math.inf if pair.infinite else pair.loss / pair.counted
     right = pair.right / pair.counted
     if summary.kind == "sigmoid":
-        right = math.nan
-        if pair.sample.x is not None and pair.sample.x.size:
-            x, z = pair.sample.rows()
-            right = float(np.mean((x > 0.0) == (z > 0.5)))
+        x, z = pair.sample.x, pair.sample.z
+        right = math.nan if x is None or z is None else _share_right(x, z)
     shares = class_shares(summary)
     if shares is None:
         return Performance(loss, right, None, None)
     return Performance(loss, right, guessing_loss(shares, summary.options), float(shares.max(axis=0).mean()))
+
+
+def _share_right(x: Array, z: Array) -> float:
+    """How many of the elements with a label are right at probability 1/2."""
+    known = np.count_nonzero(z == z)
+    return np.count_nonzero(((x > 0.0) == (z > 0.5)) & (z == z)) / known if known else math.nan
 
 
 def class_shares(summary: Summary) -> Array | None:
