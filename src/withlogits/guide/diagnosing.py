@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from withlogits import errors, shapes
 from withlogits.guide.arrays import as_numpy, given, silent
 from withlogits.guide.autograd import autograd_findings
-from withlogits.guide.findings import FUNCTIONS, LOSSES, Diagnosis, in_order
+from withlogits.guide.findings import FUNCTIONS, LOSSES, Diagnosis, Finding, in_order
 from withlogits.guide.fit import Pair, fitted
 from withlogits.guide.recommending import for_pair
 from withlogits.guide.rules import findings_of
@@ -95,8 +96,17 @@ def diagnose(
     taken = {key: options[key] for key in TAKEN if options.get(key) is not None}
     summary = summarized(pair, ignore, taken, _kept(options.get("sample_weight"), pair))
     written = -1 if pair.axis in (-1, x.array.ndim - 1) else pair.axis
-    found = in_order(findings, findings_of(summary, written, x.library))
+    found = in_order(findings, findings_of(summary, written, x.library, z.library))
+    found = tuple(_of_arrays(each, labels=labels, logits=logits) for each in found)
     return Diagnosis(found, for_pair(summary, pair.labels), name or pair.kind, subject, performance_of(summary))
+
+
+def _of_arrays(found: Finding, **given: Any) -> Finding:
+    """The finding with a line that makes an array first of a list that it is about."""
+    for name, x in given.items():
+        if isinstance(x, (list, tuple)) and found.fix.startswith(f"{name} = "):
+            return replace(found, fix=f"{name} = numpy.asarray({name}); {found.fix}")
+    return found
 
 
 def loss_name(loss: str | Callable[..., Any] | None) -> str | None:

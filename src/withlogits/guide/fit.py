@@ -132,7 +132,7 @@ def _fit_dense(pair: Pair) -> None:
         what, fix = "more than class numbers would need", call(dense)
         if is_one_hot(z.array, axis):
             what = "exactly one 1 in every row"
-            fix = f"labels = labels.argmax({axis if axis < x.array.ndim - 1 else -1})"
+            fix = LINES[z.library].indices.format(axis=axis if axis < x.array.ndim - 1 else -1)
             pair.turn("labels", methodcaller("argmax", axis))
         else:
             pair.loss = dense
@@ -289,7 +289,7 @@ def _mend_transposed(pair: Pair) -> bool:
     if z.array.ndim != 2 or not shapes.is_transposed(z.shape, x.shape):
         return False
     evidence = f"labels {z.shape} are the logits' shape {x.shape} turned round"
-    pair.report("WL212", evidence, "labels = labels.T")
+    pair.report("WL212", evidence, LINES[z.library].transposed)
     pair.turn("labels", np.transpose)
     return True
 

@@ -102,7 +102,8 @@ def for_pair(summary: Summary, labels: Given) -> Recommendation:
     """Of labels that have been seen with their logits."""
     if summary.kind == "sparse":
         return for_summary(summary, labels.shape)
-    return _for_counts(summary.labels, labels.shape, -1 if summary.axis == labels.array.ndim - 1 else summary.axis)
+    axis = -1 if summary.axis == labels.array.ndim - 1 else summary.axis
+    return _for_counts(summary.labels, labels.shape, axis, labels.library)
 
 
 def for_summary(summary: Summary, shape: tuple[int, ...]) -> Recommendation:
@@ -210,10 +211,10 @@ def _for_rows(z: Given, axis: int) -> Recommendation:
     if z.array.size:
         close = closeness(z.dtype, statistics.classes)
         statistics.add_rows(z.array, axis, label_counts(z.array, axis, close))
-    return _for_counts(statistics, z.shape, -1 if axis == z.array.ndim - 1 else axis)
+    return _for_counts(statistics, z.shape, -1 if axis == z.array.ndim - 1 else axis, z.library)
 
 
-def _for_counts(z: LabelStatistics, shape: tuple[int, ...], axis: int) -> Recommendation:
+def _for_counts(z: LabelStatistics, shape: tuple[int, ...], axis: int, library: str = "numpy") -> Recommendation:
     """From what has been seen of dense labels, however it was seen."""
     form, rows = f"{shape} {z.dtype}", f"{z.rows:,}"
     sigmoid, softmax = call("sigmoid"), call("softmax", axis=None if axis == -1 else axis)
@@ -239,7 +240,7 @@ def _for_counts(z: LabelStatistics, shape: tuple[int, ...], axis: int) -> Recomm
         why = f"{z.rows - z.distributions:,} of {rows} rows do not sum to 1: probabilities of independent classes"
         return Recommendation("sigmoid", why, f"{form}, between 0 and 1", sigmoid)
     sums = f"from {z.lowest_sum:.4g} to {z.highest_sum:.4g}"
-    divide = f"labels = labels / labels.sum({axis}, keepdims=True)"
+    divide = LINES[library].normalized.format(axis=axis)
     if z.low >= 0.0 and z.highest_sum > 1.5 and z.highest_sum - z.lowest_sum <= 1e-3 * z.highest_sum:
         what = "per cent" if abs(z.highest_sum - 100.0) < 0.5 else "counts"
         why = f"each of {rows} rows sums to {z.highest_sum:.4g}: {what} of classes that exclude one another"

@@ -26,9 +26,9 @@ NEARLY = 2.0**-7  # how far the sum of a row of probabilities may lie from 1 tha
 
 
 def decimals(x: Array, dtype: str) -> int:
-    """To how many decimals all of these numbers from 0 to 1 are rounded; DECIMALS + 1 if to none."""
+    """To how many decimals all of these numbers from 0 to 1 are rounded, in float32 at most; DECIMALS + 1 if to none."""
     for places in range(1, DECIMALS + 1):
-        off = EPS.get(dtype, 0.0) * 10.0**places
+        off = max(EPS.get(dtype, 0.0), EPS["float32"]) * 10.0**places
         if off < 0.05 and all(_is_whole(part, 10.0**places, off) for part in (x.flat[:64], x)):
             return places
     return DECIMALS + 1
@@ -36,7 +36,7 @@ def decimals(x: Array, dtype: str) -> int:
 
 def _is_whole(x: Array, times: float, off: float) -> bool:
     scaled = x.astype(np.float64) * times
-    return bool((np.abs(scaled - np.rint(scaled)) <= max(off, 1e-9)).all())
+    return bool((np.abs(scaled - np.rint(scaled)) <= off).all())
 
 
 def closeness(dtype: str, classes: int) -> float:

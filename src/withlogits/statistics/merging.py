@@ -39,7 +39,8 @@ class Merging:
         self._take(counts, prefix)
 
     def _take(self, counts: Mapping[str, Any], prefix: str) -> None:
-        merges = _merges(type(self))
+        kind: Any = type(self)
+        merges = _merges(kind)
         for name, value in counts.items():
             own = name.removeprefix(prefix)
             if own in merges and name.startswith(prefix):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits.guide.findings import Finding, call, finding, many
+from withlogits.guide.lines import LINES
 from withlogits.guide.rules.assignment import confusions
 from withlogits.guide.rules.common import FEW_ROWS, call_again, share
 from withlogits.statistics.accumulated import LabelStatistics
@@ -65,8 +66,8 @@ def label_rows(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
 def _scale(summary: Summary, library: str) -> Finding:
     """WL209, or WL205 where no other scale is known."""
     z = summary.labels
-    if summary.kind == "softmax" and z.low >= 0.0 and z.lowest_sum == z.highest_sum > z.top and z.top not in (100, 255):
-        fix = f"labels = labels / labels.sum({summary.axis}, keepdims=True)"
+    if summary.kind == "softmax" and z.low >= 0.0 and z.lowest_sum == z.highest_sum not in (100.0, 255.0):
+        fix = LINES[library].normalized.format(axis=summary.axis)
         return finding("WL209", f"every row of labels sums to {z.highest_sum:g}, where 1 is expected: counts", fix)
     rescaled = rescaling(z.low, z.top, z.values)
     if rescaled is not None:
@@ -126,10 +127,10 @@ def _no_distribution(summary: Summary, library: str) -> Finding:
         return finding("WL205", evidence, f"labels = withlogits.softmax(labels, axis={summary.axis})")
     sums = f"sums from {z.lowest_sum:.6g} to {z.highest_sum:.6g}"
     evidence = f"{share(z.rows - z.distributions, z.rows)} label rows are no distribution: {sums}"
-    fix = f"labels = labels / labels.sum({summary.axis}, keepdims=True)"
+    fix = LINES[library].normalized.format(axis=summary.axis)
     if z.negative:
         evidence += f", {z.negative:,} with negative entries"
-        fix = f"labels = labels.clip(0, None); {fix}"
+        fix = f"{LINES[library].not_negative}; {fix}"
     if z.lowest_sum == 0.0:
         fix += "  # rows of 0 stand for nothing: leave them out"
     return finding("WL205", evidence, fix, severity="error" if z.negative else "warning")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from withlogits.guide.findings import Finding, finding, many
+from withlogits.guide.findings import Finding, call, finding, many
 from withlogits.guide.lines import LINES
 from withlogits.guide.rules.common import share
 from withlogits.statistics.accumulated import DECIMALS, closeness
@@ -26,7 +26,7 @@ def probabilities(summary: Summary, library: str) -> Iterator[Finding]:
     several = x.rows and x.classes > 1
     if not independent and x.classes == 1:
         evidence = f"the probability is always 1, and the loss of all {x.rows:,} rows is 0"
-        fix = "loss = withlogits.sigmoid_cross_entropy_with_logits(labels=labels.reshape(logits.shape), logits=logits)"
+        fix = call("sigmoid").replace("labels=labels", f"labels={LINES[library].as_logits}")
         yield finding("WL105", f"the class axis has length 1: {evidence}", fix)
     elif several and x.in_unit and _looks_like_softmax(summary):
         evidence = f"all {x.elements:,} logits lie in [0, 1] and each of {x.rows - x.nothing:,} rows sums to 1"

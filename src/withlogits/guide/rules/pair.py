@@ -100,7 +100,7 @@ def _permuted(summary: Summary, axis: int, library: str, guessing: float) -> Fin
         if summary.kind == "sparse":
             fix = LINES[library].permuted.format(mapping=mapping)
         elif axis == -1:
-            fix = f"labels = labels[..., {[mapping.index(c) for c in range(classes)]}]"
+            fix = LINES[library].reordered.format(order=[mapping.index(c) for c in range(classes)])
     return finding("WL301", evidence, fix)
 
 

@@ -61,7 +61,7 @@ def guessing_loss(shares: Array, options: dict[str, Any]) -> float | None:
         if np.ndim(options["pos_weight"]):
             return None
         targets = targets * np.array([[1.0], [float(options["pos_weight"])]])
-    return float(_entropy(targets.sum(axis=0)) - _entropy(targets)) / -targets.shape[1]
+    return float(_entropy(targets) - _entropy(targets.sum(axis=0))) / targets.shape[1]
 
 
 def _entropy(shares: Array) -> Any:
