@@ -59,7 +59,7 @@ def test_as_a_dictionary() -> None:
     assert found["loss"] == "sparse"
     clean = withlogits.diagnose(LABELS, LOGITS).to_dict()
     assert clean["recommendation"]["loss"] == "sparse"
-    assert clean["performance"].keys() == {"loss", "accuracy", "guessing_loss", "guessing_accuracy"}
+    assert clean["performance"].keys() == {"count", "loss", "accuracy", "guessing_loss", "guessing_accuracy"}
     assert clean["performance"]["accuracy"] == 1.0
 
 

@@ -14,6 +14,7 @@ from withlogits import errors
 Severity = Literal["error", "warning", "note"]
 COLOURS = {"error": "#b3261e", "warning": "#8a5a00", "note": "#1f5fa8"}  # the weightiest first
 WIDTH = 100
+FEW = 16  # rows, of which the loss says little
 FUNCTIONS = {"sigmoid": errors.SIGMOID, "softmax": errors.DENSE, "sparse": errors.SPARSE}
 LOSSES = {function: loss for loss, function in FUNCTIONS.items()} | {"weighted_cross_entropy_with_logits": "sigmoid"}
 
@@ -120,6 +121,8 @@ class Performance:
 
     Attributes
     ----------
+    count : int
+        How many rows (sigmoid: elements) that is of.
     loss, accuracy : float
         The mean loss in nats, with the options of the call but no sample weights, and the share of rows (sigmoid:
         elements, of a sample if there are many) that are right.
@@ -128,6 +131,7 @@ class Performance:
         None where the labels do not tell.
     """
 
+    count: int
     loss: float
     accuracy: float
     guessing_loss: float | None
@@ -135,8 +139,8 @@ class Performance:
 
     @property
     def better_than_guessing(self) -> bool:
-        """Whether the loss is below that of guessing; True where that is not known."""
-        return self.guessing_loss is None or self.loss < self.guessing_loss
+        """Whether the loss is below that of guessing; True where that is not known, or only one answer occurs."""
+        return not self.guessing_loss or self.loss < self.guessing_loss
 
     def to_dict(self) -> dict[str, float | None]:
         """The same as a dictionary; None for what is not finite."""
@@ -250,7 +254,7 @@ class Diagnosis:
     @property
     def _nothing(self) -> str:
         """What to say where there is no finding."""
-        if self.performance is None or self.performance.better_than_guessing:
+        if self.performance is None or self.performance.better_than_guessing or self.performance.count < FEW:
             return NOTHING_FOUND
         return f"{NOTHING_FOUND}, but the logits are no better than guessing"
 

@@ -216,7 +216,7 @@ def _for_rows(z: Given, axis: int) -> Recommendation:
 
 def _for_counts(z: LabelStatistics, shape: tuple[int, ...], axis: int, library: str = "numpy") -> Recommendation:
     """From what has been seen of dense labels, however it was seen."""
-    form, rows = f"{shape} {z.dtype}", f"{z.rows:,}"
+    form, rows = f"{shape} {z.dtype}", many(z.rows, "row", "rows")
     sigmoid, softmax = call("sigmoid"), call("softmax", axis=None if axis == -1 else axis)
     if z.classes == 1:
         return Recommendation("sigmoid", "there is one class: one yes or no for each example", form, sigmoid)
@@ -226,30 +226,30 @@ def _for_counts(z: LabelStatistics, shape: tuple[int, ...], axis: int, library: 
         why = f"several classes may be true at once, and {named(missing)} stands for a missing answer"
         return Recommendation("sigmoid", why, form, call("sigmoid", ignore_index=mark(missing)))
     if z.binary == z.one == z.rows:
-        why = f"exactly one class is true in each of {rows} rows: the classes exclude one another"
+        why = f"exactly one class is true in each of {rows}: the classes exclude one another"
         return Recommendation("softmax", why, f"{form}, one-hot", softmax)
     if z.binary == z.rows:
         none, more = z.none, z.several
-        why = f"several classes may be true at once: of {rows} rows {none:,} have none and {more:,} have two or more"
+        why = f"several classes may be true at once: of {rows} {none:,} have none and {more:,} have two or more"
         return Recommendation("sigmoid", why, f"{form}, rows of 0 and 1", sigmoid)
     in_unit = z.low >= 0.0 and z.top <= 1.0
     if in_unit and z.distributions == z.rows:
-        why = f"each of {rows} rows sums to 1: distributions over classes that exclude one another"
+        why = f"each of {rows} sums to 1: distributions over classes that exclude one another"
         return Recommendation("softmax", why, f"{form}, distributions", softmax)
     if in_unit and z.distributions < 0.5 * z.rows:
-        why = f"{z.rows - z.distributions:,} of {rows} rows do not sum to 1: probabilities of independent classes"
+        why = f"{z.rows - z.distributions:,} of {rows} do not sum to 1: probabilities of independent classes"
         return Recommendation("sigmoid", why, f"{form}, between 0 and 1", sigmoid)
     sums = f"from {z.lowest_sum:.4g} to {z.highest_sum:.4g}"
     divide = LINES[library].normalized.format(axis=axis)
     if z.low >= 0.0 and z.highest_sum > 1.5 and z.highest_sum - z.lowest_sum <= 1e-3 * z.highest_sum:
         what = "per cent" if abs(z.highest_sum - 100.0) < 0.5 else "counts"
-        why = f"each of {rows} rows sums to {z.highest_sum:.4g}: {what} of classes that exclude one another"
+        why = f"each of {rows} sums to {z.highest_sum:.4g}: {what} of classes that exclude one another"
         return Recommendation("softmax", why, form, softmax, divide)
     if z.negative >= z.rows / 2 and not z.values <= {-1.0, 0.0, 1.0}:
-        why = f"{z.negative:,} of {rows} rows have negative entries: they look like logits of another model"
+        why = f"{z.negative:,} of {rows} have negative entries: they look like logits of another model"
         return Recommendation("softmax", why, form, softmax, f"labels = withlogits.softmax(labels, axis={axis})")
     rescaled = None if in_unit else rescaling(z.low, z.top, z.values)
     if rescaled is not None:
         values, fix = rescaled
         return Recommendation("sigmoid", f"labels are {values}", form, sigmoid, fix)
-    return Recommendation("softmax", f"{z.distributions:,} of {rows} rows sum to 1, {sums}", form, softmax, divide)
+    return Recommendation("softmax", f"{z.distributions:,} of {rows} sum to 1, {sums}", form, softmax, divide)

@@ -26,7 +26,7 @@ NEARLY = 2.0**-7  # how far the sum of a row of probabilities may lie from 1 tha
 
 
 def decimals(x: Array, dtype: str) -> int:
-    """To how many decimals all of these numbers from 0 to 1 are rounded, in float32 at most; DECIMALS + 1 if to none."""
+    """To how many decimals these numbers from 0 to 1 are rounded, perhaps as float32; DECIMALS + 1 if to none."""
     for places in range(1, DECIMALS + 1):
         off = max(EPS.get(dtype, 0.0), EPS["float32"]) * 10.0**places
         if off < 0.05 and all(_is_whole(part, 10.0**places, off) for part in (x.flat[:64], x)):

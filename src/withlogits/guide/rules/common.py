@@ -21,3 +21,7 @@ def call_again(summary: Summary, axis: int, **more: Any) -> str:
 
 def share(part: float, whole: float) -> str:
     return f"{part:,.0f} of {whole:,.0f}"
+
+
+def are(n: float) -> str:
+    return "is" if n == 1 else "are"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from withlogits.guide.findings import Finding, call, finding, many
 from withlogits.guide.lines import LINES
 from withlogits.guide.rules.assignment import confusions
-from withlogits.guide.rules.common import FEW_ROWS, call_again, share
+from withlogits.guide.rules.common import FEW_ROWS, are, call_again, share
 from withlogits.statistics.accumulated import LabelStatistics
 from withlogits.statistics.summary import Summary
 
@@ -47,7 +47,7 @@ def label_rows(summary: Summary, axis: int, library: str) -> Iterator[Finding]:
         return
     if summary.kind == "softmax" and z.binary == z.rows and z.several:
         sums = {0: z.none, 1: z.one, 2: z.two, "3 or more": z.several - z.two}
-        shown = ", ".join(f"{n:,} rows with {k} true" for k, n in sums.items() if n)
+        shown = ", ".join(f"{many(n, 'row', 'rows')} with {k} true" for k, n in sums.items() if n)
         evidence = f"all labels are 0 or 1, {shown}: the classes are independent, and softmax makes them share"
         yield finding("WL203", evidence, call("sigmoid"))
     elif summary.kind == "softmax" and z.distributions < z.rows:
@@ -126,7 +126,8 @@ def _no_distribution(summary: Summary, library: str) -> Finding:
         evidence += ": they look like logits"
         return finding("WL205", evidence, f"labels = withlogits.softmax(labels, axis={summary.axis})")
     sums = f"sums from {z.lowest_sum:.6g} to {z.highest_sum:.6g}"
-    evidence = f"{share(z.rows - z.distributions, z.rows)} label rows are no distribution: {sums}"
+    bad = z.rows - z.distributions
+    evidence = f"{share(bad, z.rows)} label rows {are(bad)} no distribution: {sums}"
     fix = LINES[library].normalized.format(axis=summary.axis)
     if z.negative:
         evidence += f", {z.negative:,} with negative entries"
@@ -157,9 +158,11 @@ def _outside(summary: Summary, axis: int, live: int, library: str) -> Finding:
     y, classes, ignored = summary.labels, summary.logits.classes, summary.ignore_index
     where, value = y.first_outside or ((), 0)
     values = sorted(y.outside)
-    shown = ", ".join(f"{v} ({y.outside[v]:,} times)" for v in values[:4]) + (", …" if len(values) > 4 else "")
+    shown = ", ".join(f"{v} ({many(y.outside[v], 'time', 'times')})" for v in values[:4])
+    shown += ", …" if len(values) > 4 else ""
     at = f"labels[{', '.join(map(str, where))}] = {value}" if where else f"the label {value}"
-    outside = f"{share(y.outside_rows, live)} labels are outside [0, {classes}) for {many(classes, 'class', 'classes')}"
+    outside = f"{share(y.outside_rows, live)} labels {are(y.outside_rows)} outside [0, {classes}) for "
+    outside += many(classes, "class", "classes")
     evidence = f"{outside}: {shown}; the first is {at}"
     if values == [classes] and y.low >= 1 and not _fits_as_it_is(summary):
         evidence += f"; 0 never occurs and {classes} does: they count from 1"

@@ -25,11 +25,12 @@ def probabilities(summary: Summary, library: str) -> Iterator[Finding]:
     better = "  # better: take {} off the model"
     several = x.rows and x.classes > 1
     if not independent and x.classes == 1:
-        evidence = f"the probability is always 1, and the loss of all {x.rows:,} rows is 0"
+        evidence = f"the probability is always 1, and the loss of {many(x.rows, 'row', 'rows')} is 0"
         fix = call("sigmoid").replace("labels=labels", f"labels={LINES[library].as_logits}")
         yield finding("WL105", f"the class axis has length 1: {evidence}", fix)
     elif several and x.in_unit and _looks_like_softmax(summary):
-        evidence = f"all {x.elements:,} logits lie in [0, 1] and each of {x.rows - x.nothing:,} rows sums to 1"
+        rows = many(x.rows - x.nothing, "row", "rows")
+        evidence = f"all {x.elements:,} logits lie in [0, 1] and each of {rows} sums to 1"
         if x.nothing:
             evidence += f" ({many(x.nothing, 'row is', 'rows are')} nothing but 0)"
         if x.decimals <= DECIMALS:
@@ -41,7 +42,7 @@ def probabilities(summary: Summary, library: str) -> Iterator[Finding]:
         fix = LINES[library].from_sigmoid + better.format("the sigmoid")
         yield finding("WL102", f"{evidence}: {AS_IF} a sigmoid", fix)
     elif several and x.normalized == x.rows and x.top <= closeness(x.dtype, x.classes):
-        evidence = f"no logit is above 0 and the logsumexp of each of {x.rows:,} rows is 0"
+        evidence = f"no logit is above 0 and the logsumexp of each of {many(x.rows, 'row', 'rows')} is 0"
         evidence += f": {AS_IF} a log-softmax, "
         if independent:
             fix = LINES[library].from_logarithm + better.format("log_softmax")

@@ -26,8 +26,9 @@ def performance_of(summary: Summary) -> Performance | None:
         right = math.nan if x is None or z is None else _share_right(x, z)
     shares = class_shares(summary)
     if shares is None:
-        return Performance(loss, right, None, None)
-    return Performance(loss, right, guessing_loss(shares, summary.options), float(shares.max(axis=0).mean()))
+        return Performance(pair.counted, loss, right, None, None)
+    guessed = float(shares.max(axis=0).mean())
+    return Performance(pair.counted, loss, right, guessing_loss(shares, summary.options), guessed)
 
 
 def _share_right(x: Array, z: Array) -> float:
