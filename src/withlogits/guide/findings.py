@@ -14,7 +14,7 @@ from withlogits import errors
 Severity = Literal["error", "warning", "note"]
 COLOURS = {"error": "#b3261e", "warning": "#8a5a00", "note": "#1f5fa8"}  # the weightiest first
 WIDTH = 100
-FEW = 16  # rows, of which the loss says little
+FEW_ROWS = 16  # a batch of so few may be bad, of one class, or of rows that are alike by chance
 FUNCTIONS = {"sigmoid": errors.SIGMOID, "softmax": errors.DENSE, "sparse": errors.SPARSE}
 LOSSES = {function: loss for loss, function in FUNCTIONS.items()} | {"weighted_cross_entropy_with_logits": "sigmoid"}
 
@@ -254,7 +254,7 @@ class Diagnosis:
     @property
     def _nothing(self) -> str:
         """What to say where there is no finding."""
-        if self.performance is None or self.performance.better_than_guessing or self.performance.count < FEW:
+        if self.performance is None or self.performance.better_than_guessing or self.performance.count < FEW_ROWS:
             return NOTHING_FOUND
         return f"{NOTHING_FOUND}, but the logits are no better than guessing"
 

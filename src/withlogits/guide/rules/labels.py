@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits.guide.findings import Finding, call, finding, many
+from withlogits.guide.findings import FEW_ROWS, Finding, call, finding, many
 from withlogits.guide.lines import LINES
 from withlogits.guide.rules.assignment import confusions
-from withlogits.guide.rules.common import FEW_ROWS, are, call_again, share
+from withlogits.guide.rules.common import are, call_again, share
 from withlogits.statistics.accumulated import LabelStatistics
 from withlogits.statistics.summary import Summary
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from withlogits.guide.findings import Finding, finding
+from withlogits.guide.findings import FEW_ROWS, Finding, finding
 from withlogits.guide.lines import LINES
 from withlogits.guide.rules.assignment import permutation
-from withlogits.guide.rules.common import FEW_ROWS, call_again
+from withlogits.guide.rules.common import call_again
 from withlogits.guide.rules.performance import class_shares, guessing_loss
 from withlogits.statistics.summary import Summary
 
