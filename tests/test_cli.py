@@ -439,6 +439,40 @@ def test_doctor_exits_1_if_something_is_wrong(command, arguments, code, words):
     assert json.loads(out)["subject"].startswith("logits ")
 
 
+@pytest.mark.usefixtures("pair")
+def test_doctor_speaks_of_its_options(command, pair):
+    labels, logits = pair
+    void = np.where(np.arange(300) % 7 == 0, 255, labels).astype(np.uint8)
+    np.save("void.npy", void)
+    np.save("images.npy", np.moveaxis(logits.reshape(3, 10, 10, 6), -1, 1))
+    np.save("masks.npy", void.reshape(3, 10, 10))
+    code, out, _ = command("doctor", "x.npy", "void.npy")
+    assert (code, "fix: --loss sparse --ignore-index 255\n" in out) == (1, True)
+    assert command("doctor", "x.npy", "void.npy", "--ignore-index", "255")[0] == 0
+    _, out, _ = command("doctor", "images.npy", "masks.npy", "--axis", "1")
+    assert "fix: --loss sparse --axis 1 --ignore-index 255\n" in out
+    _, out, _ = command("doctor", "images.npy", "masks.npy", "--axis", "1", "--ignore-index", "255")
+    assert "labels  (3, 10, 10) uint8, class numbers\n" in out
+    assert "write   --loss sparse --ignore-index 255\n" in out
+    assert "figures      loss " in out
+    found = json.loads(command("doctor", "x.npy", "void.npy", "--json")[1])
+    assert found["findings"][0]["fix"] == "--loss sparse --ignore-index 255"
+
+
+def test_doctor_leaves_out_missing_answers(command):
+    rng = np.random.default_rng(0)
+    answers = (rng.random((200, 5)) < 0.3) * 1.0
+    np.save("x.npy", (4 * answers - 2 + rng.normal(size=(200, 5))).astype(np.float32))
+    for name, mark in (("nan", np.nan), ("-1", -1), ("255", 255)):
+        np.save("y.npy", np.where(rng.random((200, 5)) < 0.1, mark, answers))
+        code, out, _ = command("doctor", "x.npy", "y.npy", "--loss", "sigmoid")
+        assert (code, f"fix: --loss sigmoid --ignore-index {name}\n" in out) == (1, True)
+        assert command("doctor", "x.npy", "y.npy", "--loss", "sigmoid", "--ignore-index", name)[0] == 0
+    code, _, err = command("doctor", "x.npy", "y.npy", "--ignore-index", "none")
+    assert code == 2
+    assert "'none' is no whole number and not nan" in err
+
+
 @pytest.mark.parametrize("name", ["evaluate", "doctor"])
 @pytest.mark.usefixtures("pair")
 def test_what_cannot_be_evaluated(command, name):

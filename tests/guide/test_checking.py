@@ -117,3 +117,63 @@ def test_nothing_is_diagnosed_while_torch_traces(monkeypatch: pytest.MonkeyPatch
     assert not looked
     torch.testing.assert_close(compiled, call(labels, logits))
     assert looked
+
+
+def cut_off(torch: Any, how: str) -> tuple[Any, Any]:
+    """A model, and logits that do not lead to it."""
+    import copy
+
+    model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+    x = torch.randn(32, 5)
+    if how == "copied":
+        return model, copy.deepcopy(model)(x)
+    out = 3 * model(x)
+    logits = {
+        "list": lambda: torch.tensor(out.tolist(), requires_grad=True) * 1.0,
+        "leaf": lambda: torch.tensor(out.tolist(), requires_grad=True),
+        "rounded": lambda: out.round(decimals=0),
+        "floored": lambda: out.floor() + 0.0,
+        "detached": lambda: out.detach(),
+    }[how]()
+    return model, logits
+
+
+@pytest.mark.parametrize("how", ["copied", "list", "leaf", "rounded", "floored", "detached"])
+def test_logits_whose_gradient_does_not_reach_the_model(how: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    torch.manual_seed(0)
+    model, logits = cut_off(torch, how)
+    found = withlogits.diagnose(torch.arange(32) % 4, logits, model=model)
+    assert [f.code for f in found.errors] == ["WL402"]
+    assert found.errors[0].evidence.startswith("4 parameters of the model want a gradient, and ")
+
+
+def test_rounded_logits_without_the_model() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    logits = torch.randn(32, 4, requires_grad=True)
+    labels = torch.arange(32) % 4
+    assert withlogits.diagnose(labels, (3 * logits).round()[:, :]).codes[0] == "WL402"
+    assert not withlogits.diagnose(labels, logits).errors
+    assert not withlogits.diagnose(labels, logits.detach()).errors
+
+
+def test_logits_that_do_reach_the_model() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    from torch.utils.checkpoint import checkpoint
+
+    model = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4))
+    x, labels = torch.randn(32, 5, requires_grad=True), torch.arange(32) % 4
+    out = model(x)
+    ways = {
+        "as they are": out,
+        "rounded beside": out + out.round(),
+        "one layer": model[2](model[1](model[0](x)).detach()),
+        "checkpoint": checkpoint(model, x, use_reentrant=True),
+        "checkpoint without": checkpoint(model, x, use_reentrant=False),
+        "deep": sum((out for _ in range(50)), out),
+    }
+    for name, logits in ways.items():
+        assert not withlogits.diagnose(labels, logits, model=model).errors, name
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    assert not withlogits.diagnose(labels, out.detach(), model=model).errors

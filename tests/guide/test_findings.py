@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -54,8 +55,12 @@ def test_as_a_dictionary() -> None:
     assert found["findings"][0].keys() == {"code", "severity", "title", "evidence", "fix"}
     assert found["findings"][0]["code"] == "WL206"
     assert found["subject"] == "logits (40, 5) float64, labels (40,) int64"
-    assert found["recommendation"]["loss"] == "sparse"
+    assert found["recommendation"] is None  # what shifted labels seem to be would contradict the finding
     assert found["loss"] == "sparse"
+    clean = withlogits.diagnose(LABELS, LOGITS).to_dict()
+    assert clean["recommendation"]["loss"] == "sparse"
+    assert clean["performance"].keys() == {"count", "loss", "accuracy", "guessing_loss", "guessing_accuracy"}
+    assert clean["performance"]["accuracy"] == 1.0
 
 
 def test_in_a_terminal() -> None:
@@ -65,7 +70,14 @@ def test_in_a_terminal() -> None:
     assert lines[1] == "error   WL206  labels out of range"
     assert "        fix: labels = labels - 1" in lines
     assert max(map(len, lines)) <= 120
-    assert "nothing found that would be wrong" in str(withlogits.diagnose(LABELS, LOGITS))
+    clean = str(withlogits.diagnose(LABELS, LOGITS)).splitlines()
+    assert clean[1] == "nothing found that would be wrong"
+    assert re.fullmatch(
+        r"figures      loss 0\.\d+, 100\.0% right; guessing by how often each class occurs: loss 1\.\d+, .*% right",
+        clean[2],
+    )
+    assert clean[3].startswith("recommended  sparse: ")
+    assert "recommended" not in text
 
 
 def test_in_a_notebook() -> None:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -56,6 +57,24 @@ Logits = Annotated[
 Labels = Annotated[str, typer.Argument(metavar="LABELS", help="The same; class numbers, distributions or 0/1.")]
 Axis = Annotated[int, typer.Option(help="The axis of the classes.")]
 IgnoreIndex = Annotated[int | None, typer.Option(help="Rows with this label do not count (sparse).")]
+
+
+def label_value(text: str) -> float:
+    """Return the label that is to be ignored: a whole number, or NaN."""
+    try:
+        return int(text)
+    except ValueError:
+        if text.lower() == "nan":
+            return math.nan
+        raise typer.BadParameter(f"{text!r} is no whole number and not nan") from None
+
+
+IgnoredLabel = Annotated[
+    float | None,
+    typer.Option(
+        "--ignore-index", parser=label_value, metavar="LABEL", help="What has this label, or nan, does not count."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as one JSON object.")]
 
 
@@ -84,6 +103,27 @@ def in_options(text: str) -> str:
     for function, loss in OPTIONS.items():
         text = text.replace(function, f"--loss {loss.value}")
     return text
+
+
+def as_options(line: str) -> str:
+    """Return a line of Python that calls a loss as options of the command, where these say all of it."""
+    call = re.fullmatch(r"loss = withlogits\.(\w+)\(labels=labels, logits=logits((?:, \w+=[^,]+)*)\)", line)
+    given = dict(option.split("=") for option in call[2].split(", ")[1:]) if call else {}
+    if call is None or not set(given) <= {"axis", "ignore_index"}:
+        return line
+    of_loss = f"--loss {OPTIONS[call[1]].value}"
+    shown = [f"--{name.replace('_', '-')} {'nan' if 'nan' in value else value}" for name, value in given.items()]
+    return " ".join([of_loss, *shown])
+
+
+def for_command(diagnosis: Diagnosis) -> Diagnosis:
+    """Return the diagnosis with fixes and advice in the words of the command line."""
+    advice = diagnosis.recommendation
+    return replace(
+        diagnosis,
+        findings=tuple(replace(found, fix=as_options(found.fix)) for found in diagnosis.findings),
+        recommendation=None if advice is None else replace(advice, call=as_options(advice.call)),
+    )
 
 
 def checked(option: str, output: Path, *inputs: StrPath | None) -> None:
@@ -255,7 +295,7 @@ def evaluate(
     labels: Labels,
     loss: Annotated[Loss, typer.Option(help="auto goes by the labels.")] = Loss.AUTO,
     axis: Axis = -1,
-    ignore_index: IgnoreIndex = None,
+    ignore_index: IgnoredLabel = None,
     class_names: Annotated[Path | None, typer.Option(help="A text file with the name of a class a line.")] = None,
     report: Annotated[Path | None, typer.Option(help="An HTML page with figures, in one file.")] = None,
     language: Annotated[Language, typer.Option(help="Of the report.")] = Language.EN,
@@ -298,7 +338,7 @@ def doctor(
     labels: Labels,
     loss: Annotated[Loss, typer.Option(help="The loss that is meant; auto goes by the labels.")] = Loss.AUTO,
     axis: Axis = -1,
-    ignore_index: IgnoreIndex = None,
+    ignore_index: IgnoredLabel = None,
     as_json: AsJson = False,
 ) -> None:
     """What is wrong with logits and labels in files, and how to mend it.
@@ -306,7 +346,7 @@ def doctor(
     The exit code is 1 if there is an error or a warning.
     """
     meter, interrupted = counted(logits, labels, loss, axis, ignore_index, None)
-    diagnosis = meter.diagnose()
+    diagnosis = for_command(meter.diagnose())
     show_result(diagnosis, as_json)
     end(diagnosis, interrupted)
 
@@ -329,7 +369,7 @@ def told(found: Finding, logits: str, labels: str) -> str:
 
 
 def counted(
-    logits: str, labels: str, loss: Loss, axis: int, ignore_index: int | None, names: list[str] | None
+    logits: str, labels: str, loss: Loss, axis: int, ignore_index: float | None, names: list[str] | None
 ) -> tuple[Meter, bool]:
     """Return the meter, and whether an interrupt ended the counting; one before the first block ends the command."""
     x, z = files.open_array(logits), files.open_array(labels)

@@ -23,6 +23,7 @@ from withlogits.guide.findings import Diagnosis, Finding, in_order
 from withlogits.guide.fit import fitted
 from withlogits.guide.recommending import for_summary
 from withlogits.guide.rules import findings_of
+from withlogits.guide.rules.performance import performance_of
 from withlogits.statistics.bins import BINS
 from withlogits.statistics.sample import taken
 from withlogits.statistics.summary import Block, Summary, in_rows
@@ -70,7 +71,7 @@ class Meter:
         *,
         loss: str | Callable[..., Any] | None = None,
         axis: int = -1,
-        ignore_index: int | None = None,
+        ignore_index: float | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         self.loss = loss_name(loss)
@@ -217,7 +218,7 @@ class Meter:
     @silent
     def diagnose(self) -> Diagnosis:
         """What is wrong, or may be wrong, with the batches so far."""
-        grown = (self._grown(shape) for shape in (self._shape, self._label_shape))
+        grown = [self._grown(shape) for shape in (self._shape, self._label_shape)]
         subject = ", ".join(
             " ".join(filter(None, (name, self.sources.get(name), str(shape), form)))
             for name, shape, form in zip(("logits", "labels"), grown, self._form, strict=True)
@@ -226,7 +227,8 @@ class Meter:
             return Diagnosis(in_order(self._findings, []), None, self.loss or "sparse", subject)
         written = -1 if self._class_axis == max(2, len(self._shape)) - 1 else self._class_axis
         findings = in_order(self._findings, findings_of(self._summary, written, self._library))
-        return Diagnosis(findings, for_summary(self._summary), self.loss or self._summary.kind, subject)
+        advice, figures = for_summary(self._summary, grown[1]), performance_of(self._summary)
+        return Diagnosis(findings, advice, self.loss or self._summary.kind, subject, figures)
 
     def _grown(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of all batches together, from that of the first."""

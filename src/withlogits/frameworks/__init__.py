@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from withlogits import errors
+from withlogits.memo import keep
 
 # Packages whose arrays are recognised by the module of their type. Some convert themselves to NumPy when asked, which
 # would drop a gradient or copy from a device silently.
@@ -16,6 +17,7 @@ ARRAYS = {
     "TensorFlow": frozenset(("Tensor", "RaggedTensor")),
 }
 SERVED = frozenset(ARRAYS)
+_served: dict[type, str | None] = {}  # by type
 
 
 def framework(kind: type) -> str | None:
@@ -29,9 +31,12 @@ def framework(kind: type) -> str | None:
 
 def array_of(kind: type) -> str | None:
     """Return the framework that serves a type of array."""
+    known = _served.get(kind, "")
+    if known != "":
+        return known
     found = framework(kind)
     names = ARRAYS.get(found or "", frozenset())
-    return found if any(base.__name__ in names for base in kind.__mro__) else None
+    return keep(_served, kind, found if any(base.__name__ in names for base in kind.__mro__) else None)
 
 
 def refuse_other_frameworks(name: str, given: Any, logits_of: str) -> None:

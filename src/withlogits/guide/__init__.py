@@ -2,7 +2,7 @@
 
 from withlogits.guide.checking import GuideWarning, checked
 from withlogits.guide.diagnosing import diagnose
-from withlogits.guide.findings import CODES, Diagnosis, DiagnosisError, Finding, Recommendation
+from withlogits.guide.findings import CODES, Diagnosis, DiagnosisError, Finding, Performance, Recommendation
 from withlogits.guide.recommending import recommend
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "DiagnosisError",
     "Finding",
     "GuideWarning",
+    "Performance",
     "Recommendation",
     "checked",
     "diagnose",

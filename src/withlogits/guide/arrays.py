@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,13 @@ def given(name: str, x: Any) -> Given:
     if array.dtype.kind not in "biufV":
         dtype = array.dtype.name
         raise errors.label_dtype(dtype) if name == "labels" else errors.logits_dtype(name, dtype)
-    dtype = array.dtype.name if array.dtype != np.dtype("V2") else "|V2"
+    dtype = _dtype_name(array.dtype)
     return Given(name, array, dtype, {"JAX": "jax.numpy", "TensorFlow": "tf"}.get(of or "", "numpy"))
+
+
+@cache
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return "|V2" if dtype == np.dtype("V2") else dtype.name
 
 
 def is_traced(x: Any) -> bool:

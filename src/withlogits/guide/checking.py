@@ -9,10 +9,10 @@ from functools import wraps
 from typing import Any
 
 from withlogits.guide.arrays import is_traced
-from withlogits.guide.diagnosing import IGNORED, TAKEN, diagnose, loss_name
+from withlogits.guide.diagnosing import IGNORED, MASKS, TAKEN, diagnose, loss_name
 from withlogits.guide.findings import sentence
 
-KNOWN = frozenset((*TAKEN, *IGNORED, "ignore_index", "axis"))
+KNOWN = frozenset((*TAKEN, *IGNORED, *MASKS, "axis"))
 
 
 class GuideWarning(UserWarning):

@@ -1,8 +1,9 @@
-"""Findings, a diagnosis of several, a recommendation, and how they read; the table of codes."""
+"""Findings, a diagnosis of several, its figures, a recommendation, and how they read; the table of codes."""
 
 from __future__ import annotations
 
 import html
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from withlogits import errors
 Severity = Literal["error", "warning", "note"]
 COLOURS = {"error": "#b3261e", "warning": "#8a5a00", "note": "#1f5fa8"}  # the weightiest first
 WIDTH = 100
+FEW_ROWS = 16  # a batch of so few may be bad, of one class, or of rows that are alike by chance
 FUNCTIONS = {"sigmoid": errors.SIGMOID, "softmax": errors.DENSE, "sparse": errors.SPARSE}
 LOSSES = {function: loss for loss, function in FUNCTIONS.items()} | {"weighted_cross_entropy_with_logits": "sigmoid"}
 
@@ -97,7 +99,7 @@ class Recommendation:
     Attributes
     ----------
     loss : str
-        "sigmoid", "softmax" or "sparse".
+        "sigmoid", "softmax" or "sparse"; "none" for what no cross-entropy fits, as measurements.
     why : str
         Independent or exclusive, with the counts that show it.
     form : str
@@ -121,6 +123,48 @@ class Recommendation:
     def __str__(self) -> str:
         first = f"  first   {self.transform}\n" if self.transform else ""
         return f"{self.loss}: {self.why}\n  labels  {self.form}\n{first}  write   {self.call}"
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Loss and accuracy of the logits, beside those of guessing by how often each class occurs.
+
+    Attributes
+    ----------
+    count : int
+        How many rows (sigmoid: elements) that is of.
+    loss, accuracy : float
+        The mean loss in nats, with the options of the call but no sample weights, and the share of rows (sigmoid:
+        elements, of a sample if there are many) that are right.
+    guessing_loss, guessing_accuracy : float or None
+        The smallest mean loss of logits that are the same for every example, and the share of the most frequent class;
+        None where the labels do not tell.
+    """
+
+    count: int
+    loss: float
+    accuracy: float
+    guessing_loss: float | None
+    guessing_accuracy: float | None
+
+    @property
+    def better_than_guessing(self) -> bool:
+        """Whether the loss is below that of guessing; True where that is not known, or only one answer occurs."""
+        return not self.guessing_loss or self.loss < self.guessing_loss
+
+    def to_dict(self) -> dict[str, float | None]:
+        """The same as a dictionary; None for what is not finite."""
+        return {name: x if x is not None and math.isfinite(x) else None for name, x in asdict(self).items()}
+
+    def __str__(self) -> str:
+        own = _shown(self.loss, self.accuracy)
+        if self.guessing_loss is None:
+            return own
+        return f"{own}; guessing by how often each class occurs: {_shown(self.guessing_loss, self.guessing_accuracy)}"
+
+
+def _shown(loss: float, accuracy: float | None) -> str:
+    return f"loss {loss:.4g}" + ("" if accuracy is None or math.isnan(accuracy) else f", {accuracy:.1%} right")
 
 
 class DiagnosisError(ValueError):
@@ -154,6 +198,12 @@ class Diagnosis:
     recommendation: Recommendation | None
     loss: str  # the loss that was assumed: "sigmoid", "softmax" or "sparse"
     subject: str  # what was looked at, as "logits (128, 10) float32, labels (128,) int64"
+    performance: Performance | None = None
+
+    def __post_init__(self) -> None:
+        # what mistaken labels look like to `recommend` would contradict the finding
+        if any(found.severity == "error" and found.code.startswith("WL2") for found in self.findings):
+            object.__setattr__(self, "recommendation", None)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -180,6 +230,7 @@ class Diagnosis:
             "subject": self.subject,
             "loss": self.loss,
             "findings": [asdict(found) for found in self.findings],
+            "performance": None if self.performance is None else self.performance.to_dict(),
             "recommendation": None if self.recommendation is None else self.recommendation.to_dict(),
         }
 
@@ -203,10 +254,19 @@ class Diagnosis:
             evidence = textwrap.indent(textwrap.fill(found.evidence, WIDTH - 8), " " * 8)
             lines += [f"{found.severity:<7} {found.code}  {found.title}", evidence, f"        fix: {found.fix}"]
         if not self.findings:
-            lines.append(NOTHING_FOUND)
+            lines.append(self._nothing)
+        if self.performance is not None:
+            lines.append(f"figures      {self.performance}")
         if self.recommendation is not None:
             lines.append("recommended  " + str(self.recommendation).replace("\n", "\n" + " " * 13))
         return "\n".join(lines)
+
+    @property
+    def _nothing(self) -> str:
+        """What to say where there is no finding."""
+        if self.performance is None or self.performance.better_than_guessing or self.performance.count < FEW_ROWS:
+            return NOTHING_FOUND
+        return f"{NOTHING_FOUND}, but the logits are no better than guessing"
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -218,8 +278,9 @@ class Diagnosis:
         advice = ""
         if (r := self.recommendation) is not None:
             advice = f"<p>{html.escape(r.loss)}: {html.escape(r.why)}<br><code>{html.escape(r.call)}</code></p>"
-        table = f"<table>{rows or f'<tr><td>{NOTHING_FOUND}</td></tr>'}</table>"
-        return f"<p>{html.escape(self.subject)}; loss: {self.loss}</p>{table}{advice}"
+        figures = "" if self.performance is None else f"<p>{html.escape(str(self.performance))}</p>"
+        table = f"<table>{rows or f'<tr><td>{self._nothing}</td></tr>'}</table>"
+        return f"<p>{html.escape(self.subject)}; loss: {self.loss}</p>{table}{figures}{advice}"
 
 
 def finding(code: str, evidence: str, fix: str, *, severity: Severity | None = None, title: str = "") -> Finding:
@@ -233,6 +294,11 @@ def sentence(found: Finding) -> str:
     return f"{found.code}, {found.title}: {found.evidence}; fix: {found.fix}"
 
 
+def many(n: int, one: str, more: str) -> str:
+    """The number with the noun, as "1 class" or "3 classes"."""
+    return f"{n:,} {one if n == 1 else more}"
+
+
 def in_order(findings: list[Finding], more: list[Finding]) -> tuple[Finding, ...]:
     """The findings, with those of `more` that have new codes: the weightiest first, of one weight by code."""
     known = {found.code for found in findings}
@@ -242,5 +308,6 @@ def in_order(findings: list[Finding], more: list[Finding]) -> tuple[Finding, ...
 
 def call(loss: str, **options: Any) -> str:
     """The line that computes this loss."""
-    shown = "".join(f", {name}={value}" for name, value in options.items() if value is not None)
+    written = {name: 'float("nan")' if value != value else value for name, value in options.items()}
+    shown = "".join(f", {name}={value}" for name, value in written.items() if value is not None)
     return f"loss = withlogits.{FUNCTIONS[loss]}(labels=labels, logits=logits{shown})"

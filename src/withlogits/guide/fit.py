@@ -16,6 +16,7 @@ from withlogits.guide.arrays import Given, bfloat16, is_binary, is_whole
 from withlogits.guide.findings import Finding, call, finding
 from withlogits.guide.lines import LINES
 from withlogits.statistics.accumulated import closeness
+from withlogits.statistics.summary import is_known
 
 Array = NDArray[Any]
 
@@ -38,8 +39,8 @@ class Pair:
         """The loss that is looked at: the one asked for, or the one that fits the labels."""
         return self.loss or "sparse"
 
-    def report(self, code: str, evidence: str, fix: str) -> None:
-        self.findings.append(finding(code, evidence, fix))
+    def report(self, code: str, evidence: str, fix: str, **kind: Any) -> None:
+        self.findings.append(finding(code, evidence, fix, **kind))
 
     def turn(self, name: str, into: Callable[[Array], Array], **known: Any) -> None:
         """Go on with what this makes of the labels or the logits; it can be pickled with a meter."""
@@ -104,6 +105,11 @@ def _fit_softmax(pair: Pair) -> None:
         _fit_indices(pair)
     elif _mend_transposed(pair):
         _fit_dense(pair)
+    elif (elsewhere := _classes_of_logits(z.array, x.shape, axis)) is not None:
+        evidence = f"labels {z.shape} have their classes on axis {axis}, and so logits {x.shape} on axis {elsewhere}"
+        pair.report("WL211", evidence, f"logits = {LINES[x.library].moveaxis}(logits, {elsewhere}, {axis})")
+        pair.turn("logits", partial(np.moveaxis, source=elsewhere, destination=axis))
+        _fit_dense(pair)
     elif (moved := shapes.moved_class_axis(z.shape, x.shape, axis)) is not None:
         evidence = f"labels {z.shape} have their classes on axis {moved}, logits {x.shape} on axis {axis}"
         pair.report("WL211", evidence, f"labels = {LINES[z.library].moveaxis}(labels, {moved}, {axis})")
@@ -126,14 +132,52 @@ def _fit_dense(pair: Pair) -> None:
         what, fix = "more than class numbers would need", call(dense)
         if is_one_hot(z.array, axis):
             what = "exactly one 1 in every row"
-            fix = f"labels = labels.argmax({axis if axis < x.array.ndim - 1 else -1})"
+            fix = LINES[z.library].indices.format(axis=axis if axis < x.array.ndim - 1 else -1)
             pair.turn("labels", methodcaller("argmax", axis))
         else:
             pair.loss = dense
         takes = f"the sparse loss takes class numbers of shape {shapes.rows(x.shape, axis)}"
         pair.report("WL201", f"labels {z.shape} have the logits' shape, with {what}; {takes}", fix)
-    elif pair.loss is None:
-        pair.loss = "softmax" if x.shape[axis] > 1 and sums_to_one(z.array, axis) else "sigmoid"
+        return
+    if pair.loss is None:
+        several = has_missing(z.array, pair.options.get("ignore_index")) or x.shape[axis] == 1
+        pair.loss = "softmax" if not several and sums_to_one(z.array, axis) else "sigmoid"
+    if z.array.ndim > 2 and z.array.size and not is_one_hot(z.array, axis):
+        _mend_turned(pair)
+
+
+def _mend_turned(pair: Pair) -> None:
+    """WL211: are rows one-hot along another axis, of labels alone or of both arrays."""
+    x, z, axis = pair.logits, pair.labels, pair.axis
+    others = [i for i in range(z.array.ndim) if i != axis and z.shape[i] > 1 and is_one_hot(z.array, i)]
+    if len(others) != 1:
+        return
+    (other,) = others
+    moved = np.moveaxis(z.array, other, axis)
+    evidence = f"labels {z.shape} are one-hot along axis {other}, and not along axis {axis}"
+    if moved.shape == x.shape and _agreement(x.array, moved, axis) > _agreement(x.array, z.array, other):
+        pair.report("WL211", evidence, f"labels = {LINES[z.library].moveaxis}(labels, {other}, {axis})")
+        pair.turn("labels", partial(np.moveaxis, source=other, destination=axis))
+    else:
+        pair.report("WL211", evidence, call("softmax", axis=other))
+        pair.axis = other
+    pair.loss = "softmax"
+
+
+def _agreement(x: Array, z: Array, axis: int) -> float:
+    """How often the largest logit is that of the class."""
+    return float(np.mean(x.argmax(axis) == z.argmax(axis)))
+
+
+def _classes_of_logits(z: Array, logits: tuple[int, ...], axis: int) -> int | None:
+    """The axis of the logits that is to be moved, as for distributions (N, T, C) and logits (N, C, T)."""
+    if z.ndim != len(logits) or z.ndim < 3 or not z.size:
+        return None
+    for of_logits in range(z.ndim):
+        fits = z.shape[axis] == logits[of_logits] and shapes.rows(z.shape, axis) == shapes.rows(logits, of_logits)
+        if of_logits != axis and fits and sums_to_one(z, axis):
+            return of_logits
+    return None
 
 
 def _fit_indices(pair: Pair) -> None:
@@ -153,7 +197,14 @@ def _fit_indices(pair: Pair) -> None:
             evidence += f"; {z.dtype} holds no odd number above {limit} exactly, and there are {classes} classes"
         pair.report("WL208", evidence, LINES[z.library].as_integers)
         pair.turn("labels", methodcaller("astype", np.int64))
-    elif pair.loss == "softmax":
+        pair.loss = "sparse"
+        return
+    most = np.iinfo(z.array.dtype).max
+    if most < classes - 1 and z.array.size and (z.array.max() > 0.75 * most or z.array.min() < 0):
+        evidence = f"labels {z.shape} are {z.dtype}, which ends at {most}, and there are {classes:,} classes"
+        fix = "# write the labels as int64 where they are made: a number that was wrapped cannot be brought back"
+        pair.report("WL208", evidence, fix, severity="warning", title="a dtype that cannot hold the class numbers")
+    if pair.loss == "softmax":
         shown = {} if pair.axis == x.array.ndim - 1 else {"axis": pair.axis}
         where = "class numbers, where the softmax loss takes rows of the logits' shape that sum to 1"
         fix = call("sparse", **(shown | pair.options))
@@ -238,7 +289,7 @@ def _mend_transposed(pair: Pair) -> bool:
     if z.array.ndim != 2 or not shapes.is_transposed(z.shape, x.shape):
         return False
     evidence = f"labels {z.shape} are the logits' shape {x.shape} turned round"
-    pair.report("WL212", evidence, "labels = labels.T")
+    pair.report("WL212", evidence, LINES[z.library].transposed)
     pair.turn("labels", np.transpose)
     return True
 
@@ -256,4 +307,12 @@ def sums_to_one(z: Array, axis: int) -> bool:
     if z.dtype.kind in "biu" or is_binary(z):
         return bool(close.all())
     # a soft row or two that miss 1 are a mistake of the labels, not another kind of labels
-    return float(close.mean()) >= 0.5 or bool((z < 0).any())
+    return float(close.mean()) >= 0.5 or (bool((z < 0).any()) and not has_missing(z, None))
+
+
+def has_missing(z: Array, ignored: float | None) -> bool:
+    """Are all numbers 0 or 1 but for a mark of what is missing: the ignored one, -1 or 255."""
+    if ignored is not None and ignored not in (0, 1):
+        return not bool(is_known(z, ignored).all())
+    marked = (z == -1) | (z == 255)
+    return bool(marked.any() and ((z == 0) | marked).any() and (z == 1).any() and ((z == 0) | (z == 1) | marked).all())

@@ -18,8 +18,25 @@ Array = NDArray[Any]
 
 EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 MATRIX = 512  # of up to so many classes every confusion is counted
+OUTCOMES = 1 << 16  # of more, the classes and predictions of so many rows are kept
 VALUES = 16  # distinct values that are remembered of odd labels, and one more if there are many
 END = 0.05  # how near to 0 or 1 is near
+DECIMALS = 4  # a number with more is not taken for a rounded one
+NEARLY = 2.0**-7  # how far the sum of a row of probabilities may lie from 1 that were rounded to bfloat16 on their way
+
+
+def decimals(x: Array, dtype: str) -> int:
+    """To how many decimals these numbers from 0 to 1 are rounded, perhaps as float32; DECIMALS + 1 if to none."""
+    for places in range(1, DECIMALS + 1):
+        off = max(EPS.get(dtype, 0.0), EPS["float32"]) * 10.0**places
+        if off < 0.05 and all(_is_whole(part, 10.0**places, off) for part in (x.flat[:64], x)):
+            return places
+    return DECIMALS + 1
+
+
+def _is_whole(x: Array, times: float, off: float) -> bool:
+    scaled = x.astype(np.float64) * times
+    return bool((np.abs(scaled - np.rint(scaled)) <= off).all())
 
 
 def closeness(dtype: str, classes: int) -> float:
@@ -37,7 +54,14 @@ class LogitStatistics(Merging):
     low: float = field(default=math.inf, metadata=LEAST)
     top: float = field(default=-math.inf, metadata=MOST)
     sums_to_one: int = 0  # rows
-    near_ends: int = 0  # elements near 0 or 1; counted while all lie in [0, 1]
+    masked: int = 0  # elements of these rows that do not count
+    # counted while all lie in [0, 1]
+    near_ends: int = 0  # elements near 0 or 1
+    zeros: int = 0  # elements that are exactly 0, or 1
+    ones: int = 0
+    nothing: int = 0  # rows of zeros alone
+    nearly_one: int = 0  # rows whose sum is 1 but for a rounding of each element
+    decimals: int = field(default=0, metadata=MOST)
     normalized: int = 0  # rows whose logsumexp is 0; counted while none lies above 0
     nan: int = 0
     plus_inf: int = 0
@@ -51,29 +75,40 @@ class LogitStatistics(Merging):
 
     @property
     def elements(self) -> int:
-        return self.rows * self.classes
+        return self.rows * self.classes - self.masked
 
     @property
     def in_unit(self) -> bool:
         """Whether all logits lie in [0, 1]."""
         return bool(self.rows) and self.low >= 0.0 and self.top <= 1.0 and not self.nan + self.plus_inf
 
-    def add(self, x: Array, axis: int, counts: dict[str, Any], offset: tuple[int, ...]) -> None:
-        """Take in a block of logits with the counts of its rows."""
+    def add(
+        self, x: Array, axis: int, counts: dict[str, Any], offset: tuple[int, ...], where: Array | None = None
+    ) -> None:
+        """Take in a block of logits with the counts of its rows; `where` says which rows, or elements, count."""
         was_in_unit, close = not self.rows or self.in_unit, closeness(self.dtype, self.classes)
-        self.rows += x.size // self.classes
+        seen = None if where is None else np.asarray(where.any(axis=axis))
+        rows = x.size // self.classes if seen is None else int(np.count_nonzero(seen))
+        self.rows += rows
+        if where is not None:
+            elements = np.count_nonzero(where) * (self.classes // where.shape[axis])
+            self.masked += rows * self.classes - int(elements)
         self.accumulate({name: counts[name] for name in ("low", "top", "sums_to_one", "saturated", "spread")})
+        if not rows:
+            return
         if counts["odd_rows"]:
-            self._add_odd(x, axis, offset)
+            self._add_odd(x, axis, offset, where)
         if was_in_unit and self.in_unit:
-            self.near_ends += int(np.count_nonzero((x < END) | (x > 1 - END)))
+            self._add_unit(_rows(x, axis, seen))
         if counts["top"] <= close and self.classes > 1:
-            self.normalized += int(np.count_nonzero(np.abs(logsumexp(x, axis=axis)) <= close))
+            self.normalized += int(np.count_nonzero(np.abs(logsumexp(_rows(x, axis, seen), axis=-1)) <= close))
         if self.alike:
-            self._compare_rows(x, axis)
+            self._compare_rows(x, axis, seen)
 
-    def _add_odd(self, x: Array, axis: int, offset: tuple[int, ...]) -> None:
+    def _add_odd(self, x: Array, axis: int, offset: tuple[int, ...], where: Array | None) -> None:
         nan, minus, plus = np.isnan(x), np.isneginf(x), np.isposinf(x)
+        if where is not None:
+            nan, minus, plus = nan & where, minus & where, plus & where
         self.nan += int(np.count_nonzero(nan))
         self.plus_inf += int(np.count_nonzero(plus))
         self.minus_inf += int(np.count_nonzero(minus))
@@ -81,20 +116,39 @@ class LogitStatistics(Merging):
         if self.first_odd is None and (nan | plus).any():
             self.first_odd = first_place(nan | plus, offset)
 
-    def _compare_rows(self, x: Array, axis: int) -> None:
+    def _add_unit(self, x: Array) -> None:
+        """Rows of numbers from 0 to 1, (..., C)."""
+        total, places = x.sum(axis=-1, dtype=np.float64), decimals(x, self.dtype)
+        rounded = 0.5 * 10.0**-places * self.classes if places <= DECIMALS else 0.0
+        self.accumulate(
+            {
+                "near_ends": int(np.count_nonzero((x < END) | (x > 1 - END))),
+                "zeros": int(np.count_nonzero(x == 0)),
+                "ones": int(np.count_nonzero(x == 1)),
+                "nothing": int(np.count_nonzero(total == 0.0)),
+                "nearly_one": int(np.count_nonzero(np.abs(total - 1.0) <= max(rounded, NEARLY))),
+                "decimals": places,
+            }
+        )
+
+    def _compare_rows(self, x: Array, axis: int, seen: Array | None) -> None:
         rows = np.moveaxis(x, axis, -1)
+        if seen is not None:
+            first = np.flatnonzero(seen)[:2]
+            few = rows.reshape(-1, self.classes)[first] if rows.flags.c_contiguous else rows[seen][:2]
+        else:
+            few = rows[(0,) * (x.ndim - 2)][:2]
         if self.first_row is None:
-            self.first_row = np.array(rows[(0,) * (x.ndim - 1)])
+            self.first_row = np.array(few[0])
         # the second row nearly always tells
-        self.alike = self._is_first(rows[(0,) * (x.ndim - 2)][1:2]) and self._is_first(rows)
+        self.alike = self._is_first(few[1:]) and self._is_first(_rows(x, axis, seen))
 
     def _is_first(self, rows: Array) -> bool:
         """Whether rows are the first one but for rounding: a matrix product may treat those at its edge differently."""
         first = np.asarray(self.first_row)
         width = 4.0 * EPS.get(self.dtype, 0.0) * float(np.max(np.abs(first[np.isfinite(first)]), initial=0.0))
         with np.errstate(invalid="ignore", over="ignore"):
-            off = np.abs(rows.astype(np.float64) - first.astype(np.float64))
-            return bool(((rows == first) | (off <= width)).all())
+            return bool(((rows == first) | (np.abs(rows - first) <= width)).all())
 
     def merge(self, other: LogitStatistics) -> None:
         if self.first_row is None:
@@ -140,6 +194,7 @@ class LabelStatistics(Merging):
     distributions: int = 0  # rows that sum to 1 without a negative entry
     negative: int = 0  # rows with a negative entry
     odd: int = 0  # NaN or infinite entries
+    missing: int = 0  # those that are NaN
     lowest_sum: float = field(default=math.inf, metadata=LEAST)
     highest_sum: float = field(default=-math.inf, metadata=MOST)
     positive: float = 0.0  # Σ of the labels in [0, 1]
@@ -151,41 +206,51 @@ class LabelStatistics(Merging):
         """Rows of 0 and 1 with two or more ones."""
         return self.binary - self.none - self.one
 
-    def add_indices(self, y: Array, ignore: int | None, offset: tuple[int, ...] = ()) -> Array | None:
-        """Take in class numbers; returns which rows count and have a class, None if all."""
+    def add_indices(self, y: Array, seen: Array | None, offset: tuple[int, ...] = ()) -> Array | None:
+        """Take in class numbers, of which those `seen` count; returns which count and have a class, None if all."""
         if not y.size:
             return None
         self.rows += y.size
-        low, high = int(y.min()), int(y.max())
+        live = y if seen is None else y[seen]
+        self.ignored += y.size - live.size
+        if not live.size:
+            return np.zeros(y.size, np.bool_)
+        low, high = int(live.min()), int(live.max())
         self.low, self.top = min(self.low, low), max(self.top, high)
-        counted = None
-        if ignore is not None and low <= ignore <= high:
-            counted = y != ignore
-            self.ignored += y.size - int(np.count_nonzero(counted))
+        counted = seen
         if self.classes and (low < 0 or high >= self.classes):
             inside = (y >= 0) & (y < self.classes)
             wrong = ~inside if counted is None else ~inside & counted
-            if wrong.any():
-                values, often = np.unique(y[wrong], return_counts=True)
-                self.outside_rows += int(often.sum())
-                _add_values(self.outside, dict(zip(values.tolist(), often.tolist(), strict=True)))
-                if self.first_outside is None:
-                    at = np.unravel_index(int(np.argmax(wrong)), y.shape)
-                    self.first_outside = first_place(wrong, offset), int(y[at])
+            values, often = np.unique(y[wrong], return_counts=True)
+            self.outside_rows += int(often.sum())
+            _add_values(self.outside, dict(zip(values.tolist(), often.tolist(), strict=True)))
+            if self.first_outside is None:
+                at = np.unravel_index(int(np.argmax(wrong)), y.shape)
+                self.first_outside = first_place(wrong, offset), int(y[at])
             counted = inside if counted is None else inside & counted
-        return None if counted is None or counted.all() else counted.reshape(-1)
+        return None if counted is None else counted.reshape(-1)
 
-    def add_rows(self, z: Array, axis: int, counts: dict[str, Any], sums: Array | None = None) -> None:
-        """Take in rows with their counts; `sums` are those of each class, if they are known."""
-        self.rows += z.size // self.classes
+    def add_rows(
+        self, z: Array, axis: int, counts: dict[str, Any], sums: Array | None = None, seen: Array | None = None
+    ) -> None:
+        """Take in rows with their counts; `sums` are those of each class, if they are known.
+
+        Rows that are not `seen` do not count, and hold zeros.
+        """
+        rows = z.size // self.classes
+        self.rows += rows if seen is None else int(np.count_nonzero(seen))
+        self.ignored += 0 if seen is None else rows - int(np.count_nonzero(seen))
         self.accumulate(counts | {"label_odd": 0}, "label_")
         if counts["label_odd"]:
             self.odd += int(np.count_nonzero(~np.isfinite(z)))
+            self.missing += int(np.count_nonzero(np.isnan(z)))
         if self.classes <= MATRIX:
             sums = _class_sums(z, axis) if sums is None else sums.astype(np.float64)
             self.class_totals = sums if self.class_totals is None else self.class_totals + sums
-        if (counts["label_low"] < 0.0 or counts["label_top"] > 1.0) and len(self.values) <= VALUES:
-            self.values |= set(np.unique(z).astype(np.float64).tolist()[: VALUES + 1])
+        beyond = counts["label_low"] < 0.0 or counts["label_top"] > 1.0 or counts["label_odd"] > 0
+        if beyond and len(self.values) <= VALUES:
+            known = z[~np.isnan(z)] if counts["label_odd"] else z
+            self.values |= set(np.unique(known).astype(np.float64).tolist()[: VALUES + 1])
 
 
 @dataclass
@@ -198,6 +263,7 @@ class PairStatistics(Merging):
     nan: int = 0
     right: int = 0
     matrix: Array | None = None  # (C, C) rows of true class i that were taken for j, of up to MATRIX classes
+    outcomes: Sample = field(default_factory=lambda: Sample(OUTCOMES), metadata=KEPT)  # the same of rows of more
     # neighbours on the last axis of the rows
     neighbours: int = 0
     in_place: int = 0  # predicted[t] == labels[t], of those that have a neighbour
@@ -213,6 +279,7 @@ class PairStatistics(Merging):
     def merge(self, other: PairStatistics) -> None:
         super().merge(other)
         self.sample.merge(other.sample)
+        self.outcomes.merge(other.outcomes)
 
     def add_neighbours(self, y: Array, predicted: Array, counted: Array | None, line: int) -> None:
         """Count rows that follow one another within lines of this length."""
@@ -253,6 +320,12 @@ class Figures(Merging):
             np.zeros(classes), np.zeros(classes, np.int64), np.zeros(len(bins.within), np.int64),
             np.zeros((3, classes), np.int64), np.zeros((3, bins.confidence)), np.zeros(bins.losses, np.int64),
         )  # fmt: skip
+
+
+def _rows(x: Array, axis: int, seen: Array | None) -> Array:
+    """The rows that are seen, with their classes on the last axis."""
+    rows = np.moveaxis(x, axis, -1)
+    return rows if seen is None else rows[seen]
 
 
 def first_place(mask: Array, offset: tuple[int, ...]) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 
@@ -38,7 +39,15 @@ class Merging:
         self._take(counts, prefix)
 
     def _take(self, counts: Mapping[str, Any], prefix: str) -> None:
-        for f in fields(self):  # type: ignore[arg-type]
-            if prefix + f.name in counts:
-                merge = f.metadata.get("merge", plus)
-                setattr(self, f.name, merge(getattr(self, f.name), counts[prefix + f.name]))
+        kind: Any = type(self)
+        merges = _merges(kind)
+        for name, value in counts.items():
+            own = name.removeprefix(prefix)
+            if own in merges and name.startswith(prefix):
+                setattr(self, own, merges[own](getattr(self, own), value))
+
+
+@cache
+def _merges(kind: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    """How each field merges."""
+    return {f.name: f.metadata.get("merge", plus) for f in fields(kind)}

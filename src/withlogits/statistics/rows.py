@@ -27,13 +27,15 @@ def row_statistics(
     loss: Array | None = None,
     size: Array | None = None,
     counted: Array | None = None,
+    seen: Array | None = None,
     bins: Bins | None = None,
 ) -> dict[str, Any]:
     """Count what rows of logits and their labels are like.
 
     Labels are int64 class numbers (N,), one for each row, or have the shape of x. Classes are exclusive if the rows'
     losses are given, (N,): then the `counted` rows contribute (None: all), or those that have a positive label.
-    Without `size`, the rows' logsumexp, each loss must be that of its class alone.
+    Without `size`, the rows' logsumexp, each loss must be that of its class alone. Rows that are not `seen`, (N,), are
+    left out of the counts of logits and labels.
 
     Returns, of the logits: extremes (`low`, `top`), the sum of all (`total`) and of the rows' ranges (`spread`), how
     many rows have a sum that is not finite (`odd_rows`), a sum within `close` of 1 (`sums_to_one`), and a probability
@@ -51,13 +53,15 @@ def row_statistics(
         z = backend().scan(labels, axis) if dense else None
         y = labels if z is None else z["first"]
         s = backend().scan(x, axis, None if loss is None else y)
-        found = _logit_counts(s, close)
+        found = _logit_counts(_seen(s, seen), close)
         if z is not None:
-            found |= _label_counts(z, label_close)
+            found |= _label_counts(_seen(z, seen), label_close)
         if loss is None:
-            found["saturated"] = _number(np.maximum(np.abs(s["top"]), np.abs(s["low"])) > CERTAIN)
+            known = np.isfinite(s["total"]) if seen is None else np.isfinite(s["total"]) & seen
+            certain = np.maximum(np.abs(s["top"]), np.abs(s["low"])) > CERTAIN
+            found["saturated"] = _number(certain if seen is None else certain & seen)
             keys = row_keys(s["total"], np.zeros(len(y)) if z is None else z["total"])
-            return found | {"keys": np.where(np.isfinite(s["total"]), keys, NEVER)}
+            return found | {"keys": np.where(known, keys, NEVER)}
         live = z["top"] > 0.0 if counted is None and z is not None else counted
         found |= _exclusive_counts(s, y, live, loss, size, bins)
     return found | {"first": s["first"], "labels": y}
@@ -69,6 +73,11 @@ def label_counts(z: Array, axis: int, close: float) -> dict[str, Any]:
         return _label_counts(backend().scan(z, axis), close)
 
 
+def _seen(scanned: dict[str, Array], seen: Array | None) -> dict[str, Array]:
+    """Return a scan of the rows that are seen."""
+    return scanned if seen is None else {name: plane[seen] for name, plane in scanned.items()}
+
+
 def _number(mask: Array) -> int:
     return int(np.count_nonzero(mask))
 
@@ -78,8 +87,8 @@ def _label_counts(z: dict[str, Array], close: float) -> dict[str, Any]:
     good = (low >= 0.0) & (top <= 1.0)
     binary = good & (total == above)
     found: dict[str, Any] = {
-        "label_low": float(low.min()),
-        "label_top": float(top.max()),
+        "label_low": float(low.min(initial=np.inf)),
+        "label_top": float(top.max(initial=-np.inf)),
         "label_lowest_sum": float(np.fmin.reduce(total, initial=np.inf)),
         "label_highest_sum": float(np.fmax.reduce(total, initial=-np.inf)),
         "label_total": float(total.sum()),
@@ -108,8 +117,8 @@ def _logit_counts(s: dict[str, Array], close: float) -> dict[str, Any]:
     low, top, total = s["low"], s["top"], s["total"]
     _, finite = _finite_sum(total)
     return {
-        "low": float(low.min()),
-        "top": float(top.max()),
+        "low": float(low.min(initial=np.inf)),
+        "top": float(top.max(initial=-np.inf)),
         "total": float(total.sum()),
         "spread": _finite_sum(top - low)[0],
         "odd_rows": 0 if finite is None else _number(~finite),

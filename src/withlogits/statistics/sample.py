@@ -46,7 +46,7 @@ class Sample:
     keys: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
     independent: bool = False  # is each logit a yes or no of its own
     x: Array | None = None  # (n, C)
-    z: Floats | None = None  # (n,) class numbers, or as x
+    z: Floats | None = None  # (n,) class numbers, or as x; NaN is no label
 
     def capacity(self, classes: int) -> int:
         return max(64, self.size // max(1, classes))
@@ -105,11 +105,15 @@ class Sample:
             self.x, self.z = np.concatenate((self.x, x[rest])), np.concatenate((self.z, z[rest]))
 
     def rows(self, kind: Any = np.float64) -> tuple[Array, Array]:
-        """Logits and labels in this dtype, in an order that does not depend on how they came."""
+        """Logits and labels in this dtype, in an order that does not depend on how they came; independent: elements."""
         assert self.x is not None
         assert self.z is not None
         order = np.argsort(self.keys, kind="stable")
-        return self.x[order].astype(kind, copy=False), self.z[order].astype(kind, copy=False)
+        x, z = self.x[order].astype(kind, copy=False), self.z[order].astype(kind, copy=False)
+        if not self.independent:
+            return x, z
+        known = ~np.isnan(z)
+        return x[known], z[known]
 
     def fit(self, steps: int = 30, at_least: float = 0.0, kind: Any = np.float64, smallest: float = 1e-7) -> Fit | None:
         """By Newton's method on the logarithm of the inverse temperature; None where there is too little to go by.
@@ -117,14 +121,12 @@ class Sample:
         It ends at once where the first step promises to take away less than the share `at_least` of the loss, and after
         a step that is no larger than `smallest`. `kind` is the dtype to compute in.
         """
-        if self.x is None or self.z is None or (self.x.size if self.independent else len(self.x)) < FEWEST:
+        if self.x is None or (self.x.size if self.independent else len(self.x)) < FEWEST:
             return None
-        x, z = self.rows(kind)
-        if x.min() == -np.inf:
-            x = np.where(np.isneginf(x), MASKED, x)
+        x, z = self._columns(kind)
+        if len(x) < FEWEST:
+            return None
         u, low, high = 0.0, -MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE
-        if self.independent:
-            x, z = x.reshape(-1, 1), z.reshape(-1, 1)
         before = _losses(x, z, 1.0, self.independent)
         for i in range(steps):
             slope, bend = _derivatives(x, z, float(np.exp(u)), self.independent)
@@ -141,6 +143,20 @@ class Sample:
         difference = before - after
         error = float(difference.std() / np.sqrt(len(x)))
         return Fit(float(np.exp(-u)), float(before.mean()), float(after.mean()), error, len(x))
+
+    def inverted_loss(self) -> float:
+        """The mean loss of the negated logits; NaN without a row."""
+        x, z = self._columns(np.float64)
+        return float(_losses(x, z, -1.0, self.independent).mean()) if len(x) else math.nan
+
+    def _columns(self, kind: Any) -> tuple[Array, Array]:
+        """Finite logits (n, C), or of independent classes (n, 1), with their labels."""
+        if self.x is None:
+            return np.zeros((0, 1), kind), np.zeros(0, kind)
+        x, z = self.rows(kind)
+        if x.min(initial=0.0) == -np.inf:
+            x = np.where(np.isneginf(x), MASKED, x)
+        return (x[:, None], z[:, None]) if self.independent else (x, z)
 
     def confidences(self, temperature: float) -> tuple[Floats, Floats]:
         """Return each prediction's probability and whether it is right; independent: that of "yes" and the label."""

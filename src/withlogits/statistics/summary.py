@@ -65,7 +65,7 @@ class Summary:
     logits: LogitStatistics
     labels: LabelStatistics
     pair: PairStatistics
-    ignore_index: int | None = None
+    ignore_index: float | None = None
     options: dict[str, Any] = field(default_factory=dict)  # of the loss, that change its value
     bins: Bins | None = None  # of the figures of an evaluation, if they are wanted
     figures: Figures = field(default_factory=lambda: Figures.empty(0, BINS))
@@ -77,7 +77,7 @@ class Summary:
         axis: int,
         classes: int,
         dtypes: tuple[str, str],
-        ignore: int | None = None,
+        ignore: float | None = None,
         options: dict[str, Any] | None = None,
         sample: int = SIZE,
         bins: Bins | None = None,
@@ -89,20 +89,33 @@ class Summary:
             Figures.empty(0 if bins is None else classes, bins or BINS),
         )  # fmt: skip
 
-    def add(self, x: Array, z: Array, offset: tuple[int, ...] = (), floor: float = -np.inf) -> Block:
+    def add(
+        self,
+        x: Array,
+        z: Array,
+        offset: tuple[int, ...] = (),
+        floor: float = -np.inf,
+        kept: Array | None = None,
+    ) -> Block:
         """Take in a block: logits with the classes on `axis`, labels without it (sparse) or in the same shape.
 
-        `offset` is where the block lies in the whole, `floor` the loss from which on rows are listed.
+        `offset` is where the block lies in the whole, `floor` the loss from which on rows are listed. Rows (sigmoid:
+        elements) that are not `kept`, and those whose label is the ignored one, do not count.
         """
         offset = offset or (0,) * x.ndim
+        if self.ignore_index is not None and self.kind != "softmax":
+            known = is_known(z, self.ignore_index)
+            kept = known if kept is None else kept & known
+        kept = None if kept is None or kept.all() else kept
         with np.errstate(invalid="ignore"):
-            return (self._add_elements if self.kind == "sigmoid" else self._add_rows)(x, z, offset, floor)
+            return (self._add_elements if self.kind == "sigmoid" else self._add_rows)(x, z, offset, floor, kept)
 
-    def _add_rows(self, x: Array, z: Array, offset: tuple[int, ...], floor: float) -> Block:
+    def _add_rows(self, x: Array, z: Array, offset: tuple[int, ...], floor: float, kept: Array | None) -> Block:
         axis, classes, pair = self.axis, self.logits.classes, self.pair
-        y, counted = z, None
+        where = None if kept is None else np.expand_dims(kept, axis)
+        seen = None if kept is None else kept.reshape(-1)
         if self.kind == "sparse":
-            counted = self.labels.add_indices(z, self.ignore_index, offset[:axis] + offset[axis + 1 :])
+            counted = self.labels.add_indices(z, kept, offset[:axis] + offset[axis + 1 :])
             y = z.reshape(-1) if counted is None else np.where(counted, z.reshape(-1), 0)
             y = np.ascontiguousarray(y, np.int64)
             shown = z if counted is None else np.where(counted, y, IGNORED).reshape(z.shape)
@@ -110,17 +123,24 @@ class Summary:
                 labels=shown, logits=x, axis=axis, ignore_index=None if counted is None else IGNORED, **self.options
             )
         else:
-            loss = softmax_cross_entropy_with_logits(labels=z, logits=x, axis=axis, **self.options)
+            counted, weight = None, None
+            if where is not None:
+                z, weight = np.where(where, z, z.dtype.type(0)), kept
+            y, loss = (
+                z,
+                softmax_cross_entropy_with_logits(labels=z, logits=x, axis=axis, sample_weight=weight, **self.options),
+            )
         loss = np.asarray(loss).reshape(-1)
         size = np.asarray(logsumexp(x, axis=axis)).reshape(-1) if self.kind == "softmax" or self.options else None
         counts = row_statistics(
             x, axis, y, close=closeness(self.logits.dtype, classes),
-            label_close=closeness(self.labels.dtype, classes), loss=loss, size=size, counted=counted, bins=self.bins,
+            label_close=closeness(self.labels.dtype, classes), loss=loss, size=size, counted=counted, seen=seen,
+            bins=self.bins,
         )  # fmt: skip
         if classes == 1:
             counts["saturated"] = 0
         if self.kind == "softmax":
-            self.labels.add_rows(z, axis, counts)
+            self.labels.add_rows(z, axis, counts, seen=seen)
             y = counts["labels"]
             if counts["counted"] < len(y):  # rows that want no class are no mistake of the logits
                 counted = np.asarray(z.max(axis=axis) > 0).reshape(-1)
@@ -130,7 +150,7 @@ class Summary:
         pair.add_neighbours(y, block.predicted, counted, rows[-1] if rows else 1)
         self._count_classes(block, counts)
         pair.sample.add(x, z, axis, counts["keys"])
-        self.logits.add(x, axis, counts, offset)
+        self.logits.add(x, axis, counts, offset, where)
         if self.bins is not None:
             listed = loss >= floor
             block.listed = np.flatnonzero(listed if counted is None else listed & counted)
@@ -139,7 +159,7 @@ class Summary:
     def _count_classes(self, block: Block, counts: dict[str, Any]) -> None:
         """Count the classes that occur, and (class, predicted) where there are few."""
         classes, of_class = self.logits.classes, block.y if block.counted is None else block.y[block.counted]
-        hot = self.kind == "sparse" or counts["label_hot"] == len(block.y)
+        hot = self.kind == "sparse" or counts["label_hot"] == len(of_class)
         if 1 < classes <= MATRIX and classes**2 <= max(4096, 4 * len(block.y)):
             block.matrix = np.bincount(block.codes(classes), minlength=classes**2).reshape(classes, classes)
         if 1 < classes <= MATRIX and hot:
@@ -149,6 +169,8 @@ class Summary:
                 np.add.at(self.pair.matrix.reshape(-1), block.codes(classes), 1)
             else:
                 self.pair.matrix += block.matrix
+        if classes > MATRIX and hot:
+            self.pair.outcomes.add(block.predicted[:, None], block.y, 1, counts["keys"])
         if self.bins is None and self.kind != "sparse":
             return
         support = np.bincount(of_class, minlength=classes) if block.matrix is None else block.matrix.sum(axis=1)
@@ -159,26 +181,33 @@ class Summary:
             class_loss = np.bincount(of_class, loss, classes)
             self.figures.accumulate(counts | {"support": support, "class_loss": class_loss})
 
-    def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...], floor: float) -> Block:
-        axis, classes, pair, rows = self.axis, self.logits.classes, self.pair, x.size // self.logits.classes
+    def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...], floor: float, where: Array | None) -> Block:
+        axis, classes, pair = self.axis, self.logits.classes, self.pair
+        seen, weight = None, None
+        if where is not None:  # what does not count is replaced by what changes no count
+            seen, weight = where.any(axis=axis).reshape(-1), where
+            x, z = np.where(where, x, _any_finite(x[where], x.dtype)), np.where(where, z, z.dtype.type(0))
         counts = row_statistics(
-            x, axis, z, close=closeness(self.logits.dtype, classes), label_close=closeness(self.labels.dtype, classes)
-        )
+            x, axis, z, close=closeness(self.logits.dtype, classes), label_close=closeness(self.labels.dtype, classes),
+            seen=seen,
+        )  # fmt: skip
         nothing = np.zeros(0, np.int64)
         block = Block(x, z, np.zeros(0), nothing, nothing, nothing)
         yes = None
-        if self.bins is None:
-            totals = self._totals(x, z)
-        else:
-            binary = counts["label_binary"] == rows
+        if self.bins is not None:
+            binary = counts["label_binary"] == x.size // classes
             totals = self._count_elements(block, floor, binary)
             yes = totals["answers"][0] if binary else None
-        pair.accumulate({name: totals[name] for name in ("loss", "nan", "infinite")} | {"counted": x.size})
+        if self.bins is None or where is not None:
+            totals = self._totals(x, z, weight)
+        elements = x.size if where is None else int(np.count_nonzero(where))
+        pair.accumulate({name: totals[name] for name in ("loss", "nan", "infinite")} | {"counted": elements})
         if not counts["odd_rows"] and not counts["label_odd"]:
-            pair.accumulate({"zx": _product(x, z), "x": counts["total"], "z": counts["label_total"]})
-        self.labels.add_rows(z, axis, counts, yes)
-        pair.sample.add(x, z, axis, counts["keys"])
-        self.logits.add(x, axis, counts, offset)
+            total = counts["total"] if where is None else float(x.sum(where=where, dtype=np.float64))
+            pair.accumulate({"zx": _product(x, z), "x": total, "z": counts["label_total"]})
+        self.labels.add_rows(z, axis, counts, yes, seen)
+        pair.sample.add(x, z if where is None else np.where(where, z, np.nan), axis, counts["keys"])
+        self.logits.add(x, axis, counts, offset, where)
         return block
 
     def _count_elements(self, block: Block, floor: float, binary: bool) -> dict[str, Any]:
@@ -192,12 +221,13 @@ class Summary:
         block.loss = np.asarray(sigmoid_cross_entropy_with_logits(labels=next(flat), logits=next(flat)))
         return counts
 
-    def _totals(self, x: Array, z: Array) -> dict[str, Any]:
+    def _totals(self, x: Array, z: Array, weight: Array | None) -> dict[str, Any]:
         """The sum of the finite losses, and how many others there are."""
-        loss = float(sigmoid_cross_entropy_with_logits(labels=z, logits=x, reduction="sum", **self.options))
+        given = self.options | ({} if weight is None else {"sample_weight": weight})
+        loss = float(sigmoid_cross_entropy_with_logits(labels=z, logits=x, reduction="sum", **given))
         if np.isfinite(loss):
             return {"loss": loss, "nan": 0, "infinite": 0}
-        losses = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **self.options))
+        losses = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **given))
         nan, infinite = (int(np.count_nonzero(odd(losses))) for odd in (np.isnan, np.isinf))
         return {"loss": float(losses[np.isfinite(losses)].sum(dtype=np.float64)), "nan": nan, "infinite": infinite}
 
@@ -205,6 +235,18 @@ class Summary:
         """Take in what another summary of the same kind has seen."""
         for name in ("logits", "labels", "pair", "figures"):
             getattr(self, name).merge(getattr(other, name))
+
+
+def is_known(z: Array, ignored: float) -> Array:
+    """Which labels are another than the ignored one, which may be NaN."""
+    known: Array = z != ignored if ignored == ignored else ~np.isnan(z)
+    return known
+
+
+def _any_finite(x: Array, dtype: np.dtype[Any]) -> Any:
+    """A finite number among these, or 0."""
+    finite = x[np.isfinite(x)]
+    return finite[0] if finite.size else dtype.type(0)
 
 
 def _product(x: Array, z: Array) -> float:

@@ -9,10 +9,10 @@ from withlogits.guide.rules.pair import agreement
 from withlogits.statistics.summary import Summary
 
 
-def findings_of(summary: Summary, axis: int, library: str) -> list[Finding]:
-    """Everything that the figures say; `axis` and `library` (a key of `LINES`) as a caller writes them."""
-    of_labels = indices if summary.kind == "sparse" else label_rows
-    found = [*probabilities(summary, library), *values(summary), *of_labels(summary, axis, library)]
+def findings_of(summary: Summary, axis: int, library: str, label_library: str = "") -> list[Finding]:
+    """Everything that the figures say; `axis` and the libraries (keys of `LINES`) as a caller writes them."""
+    of_labels, label_library = indices if summary.kind == "sparse" else label_rows, label_library or library
+    found = [*probabilities(summary, library), *values(summary), *of_labels(summary, axis, label_library)]
     if not any(f.severity == "error" for f in found):
-        found += agreement(summary, axis, library)
+        found += agreement(summary, axis, label_library)
     return found

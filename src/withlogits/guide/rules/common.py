@@ -7,8 +7,6 @@ from typing import Any
 from withlogits.guide.findings import call
 from withlogits.statistics.summary import Summary
 
-FEW_ROWS = 16  # by chance, a batch of so few may hold one class, or rows that are alike
-
 
 def call_again(summary: Summary, axis: int, **more: Any) -> str:
     """The call with its options, as far as a line can show them, and more."""
@@ -21,3 +19,7 @@ def call_again(summary: Summary, axis: int, **more: Any) -> str:
 
 def share(part: float, whole: float) -> str:
     return f"{part:,.0f} of {whole:,.0f}"
+
+
+def are(n: float) -> str:
+    return "is" if n == 1 else "are"
