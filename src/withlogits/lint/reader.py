@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 from withlogits.lint import table
 from withlogits.lint.calls import OUTPUTS, Argument, Arguments, Calls, Use
@@ -48,19 +49,18 @@ class Reader:
         self.attributes: dict[int, Names] = {}
         self.classes: dict[int, Class] = {}
         self.busy: set[object] = set()
+        self.unknown = cache(unknown)
 
     def read(self, tree: ast.Module) -> list[Use]:
         """Return the uses in the order of the text."""
         self.block(tree.body, self.module)  # what the names of the module mean, for functions that stand before them
-        self.waiting.clear()
-        self.passed.clear()
-        for self.recording in (False, True):  # first what is passed to the functions, then what they do
-            self.returned.clear()
-            self.attributes.clear()
-            self.block(tree.body, Scope())
-            while self.waiting:
-                function = self.waiting.pop()
-                self.run(function, self.passed.get(id(function.node), ()))
+        for found in (self.waiting, self.passed, self.returned, self.attributes):
+            found.clear()
+        self.recording = True
+        self.block(tree.body, Scope())
+        while self.waiting:  # the last one first, since scripts call what stands above
+            function = self.waiting.pop()
+            self.run(function, self.passed.get(id(function.node), ()))
         return sorted(self.uses.values(), key=lambda use: (use.node.lineno, use.node.col_offset))
 
     # ----------------------------------------------------------------------------------------------------- statements
@@ -117,7 +117,7 @@ class Reader:
                 before = scope.names
                 ends: list[Names | None] = [before]
                 for case in node.cases:
-                    ends.append(self.branch(case.body, scope, before | unknown([case.pattern])))
+                    ends.append(self.branch(case.body, scope, before | self.unknown(case.pattern)))
                 self.merge(scope, ends)
             case ast.Delete():
                 for target in node.targets:
@@ -136,7 +136,7 @@ class Reader:
         """Follow the body of a loop once."""
         self.value(node.test if isinstance(node, ast.While) else node.iter, scope)
         before = scope.names
-        inside = before | unknown([node])
+        inside = before | self.unknown(node)
         if not isinstance(node, ast.While):
             scope.names = inside
             self.assign(node.target, None, scope)
@@ -147,7 +147,7 @@ class Reader:
         """Follow a `try`, whose handlers begin anywhere in its body."""
         before = scope.names
         ends = [self.branch([*node.body, *node.orelse], scope, before)]
-        inside = before | unknown(node.body)
+        inside = before | self.unknown(node)
         for handler in node.handlers:
             ends.append(self.branch(handler.body, scope, inside | ({handler.name: None} if handler.name else {})))
         return self.merge(scope, ends) | self.block(node.finalbody, scope)
@@ -258,7 +258,7 @@ class Reader:
             case ast.Await():
                 return self.value(node.value, scope)
             case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                inside = Scope(scope, unknown([node]))
+                inside = Scope(scope, dict(self.unknown(node)))
                 inside.names |= {each.arg: None for each in ast.walk(node) if isinstance(each, ast.arg)}
                 self.expressions(node, inside)
                 return None
@@ -302,7 +302,7 @@ class Reader:
             with Silence(self, key):
                 for method in of.methods.values():
                     me = f"{first_name(method.node)}."
-                    if any(name.startswith(me) for name in unknown([method.node])):
+                    if any(name.startswith(me) for name in self.unknown(method.node)):
                         scope = self.run(method)
                         for name, every in scope.bound.items():
                             if name.startswith(me):
