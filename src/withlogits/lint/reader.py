@@ -7,7 +7,8 @@ the loop binds is unknown until it is bound again. What is not understood is unk
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 
@@ -299,7 +300,7 @@ class Reader:
             if key in self.busy or len(self.busy) >= DEEPEST:
                 return {}
             found: dict[str, list[Value]] = {name: [value] for name, value in of.fields.items()}
-            with Silence(self, key):
+            with self.silently(key):
                 for method in of.methods.values():
                     me = f"{first_name(method.node)}."
                     if any(name.startswith(me) for name in self.unknown(method.node)):
@@ -338,7 +339,7 @@ class Reader:
         if key not in self.returned:
             if key in self.busy or len(self.busy) >= DEEPEST:
                 return None
-            with Silence(self, key):
+            with self.silently(key):
                 self.returned[key] = join(self.run(function).returns)
         found = self.returned[key]
         return found if isinstance(found, Numbers | Layer | LossFunction | Instance) else None
@@ -388,25 +389,19 @@ class Reader:
             return self.calls.of_model(node, node.func, base, given, scope)
         return self.calls.of_array(node, node.func, base, scope)
 
+    @contextmanager
+    def silently(self, key: object) -> Iterator[None]:
+        """Read without recording; `key` is what is being computed, which does not depend on itself."""
+        before, self.recording = self.recording, False
+        self.busy.add(key)
+        yield
+        self.recording = before
+        self.busy.discard(key)
+
     def record(self, use: Use) -> None:
         """Keep a use, if this is not read for a value alone."""
         if self.recording:
             self.uses[id(use.node)] = use
-
-
-class Silence:
-    """Read without recording; `key` is what is being computed, which does not depend on itself."""
-
-    def __init__(self, reader: Reader, key: object) -> None:
-        self.reader, self.key = reader, key
-
-    def __enter__(self) -> None:
-        self.recording, self.reader.recording = self.reader.recording, False
-        self.reader.busy.add(self.key)
-
-    def __exit__(self, *_: object) -> None:
-        self.reader.recording = self.recording
-        self.reader.busy.discard(self.key)
 
 
 def shifted(node: ast.BinOp, left: Value, right: Value) -> Value:
