@@ -157,6 +157,48 @@ SNIPPETS: dict[str, dict[str, str]] = {
         ),
         "a straight-through estimator": "hard = (p > 0.5).float()\nF.binary_cross_entropy(p + (hard - p).detach(), y)",
         "a sum that is no guard": "p = torch.sigmoid(x)\ntorch.log(p + steps)\ntorch.log(p + 1)\ntorch.log(1 - y)",
+        "a class of a function": (
+            "def f(x, y):\n    class Net(nn.Module):\n        def forward(self, x):\n            return x.softmax(1)\n"
+            "    return F.cross_entropy(Net()(x), y)  #! WL501"
+        ),
+        "a decorated helper": "@wrap\ndef f(x):\n    return x.softmax(1)\nF.cross_entropy(f(x), y)",
+        "a nested helper": (
+            "def g(x, y):\n    def f(x):\n        return x.softmax(1)\n    return F.cross_entropy(f(x), y)"
+        ),
+        "a field": (
+            "class Net(nn.Module):\n    loss: nn.Module = nn.CrossEntropyLoss()\n"
+            "    def step(self, x, y):\n        return self.loss(x.softmax(1), y)"
+        ),
+        "an attribute of the class": (
+            "class Net(nn.Module):\n    loss = nn.CrossEntropyLoss()\n"
+            "    def step(self, x, y):\n        return self.loss(x.softmax(1), y)  #! WL501"
+        ),
+        "an object that was changed": (
+            "class Net(nn.Module):\n    def __init__(self):\n        self.end = nn.Softmax(1)\n"
+            "    def forward(self, x):\n        return self.end(x)\n"
+            "net = Net()\nF.cross_entropy(net.forward(x), y)  #! WL501\n"
+            "net.end = nn.Identity()\nF.cross_entropy(net(x), y)"
+        ),
+        "arguments of a method": (
+            "class Net(nn.Module):\n    def loss(self, p, y):\n        return F.cross_entropy(p, y)\n"
+            "    def step(self, x, y):\n        return self.loss(x.softmax(1), y)"
+        ),
+        "a static method": (
+            "class Net(nn.Module):\n    @staticmethod\n    def f(x, y):\n        return x.loss(y.softmax(1), y)\n"
+            "    loss = nn.CrossEntropyLoss()"
+        ),
+        "names that are bound otherwise": (
+            "p = x.softmax(1)\nwith f() as p:\n    F.cross_entropy(p, y)\np = x.softmax(1)\n"
+            "for p in z:\n    F.cross_entropy(p, y)\np, q = x.softmax(1), x\nF.cross_entropy(q, y)\n"
+            "F.cross_entropy(p, y)  #! WL501\np, q = f(x.softmax(1))\nF.cross_entropy(p, y)\n"
+            "p = x.softmax(1)\np += 1\nF.cross_entropy(p, y)"
+        ),
+        "a model that grows": (
+            "net = nn.Sequential(nn.Linear(3, 4), nn.Softmax(1))\nnet.append(nn.Linear(4, 5))\n"
+            "F.cross_entropy(net(x), y)"
+        ),
+        "another object's method": "F.cross_entropy(ops.softmax(x), y)\nF.nll_loss(self.ops.softmax(x), y)",
+        "a guard of something": "torch.log(x + 1e-8)\nF.nll_loss(F.log_softmax(x, 1) + eps, y)",
         "a divergence in both directions": "F.kl_div(target, logits)",
         "one-hot integers of another loss": "F.kl_div(F.log_softmax(x, 1), F.one_hot(y, 3))",
         "decisions as labels": "F.nll_loss(F.log_softmax(x, 1), y.argmax(1))\nF.cross_entropy(labels, x.argmax(1))",
@@ -210,6 +252,24 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "from_logits of a variable": (
             "model = keras.Sequential([layers.Dense(4)])\n"
             "model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=flag))"
+        ),
+        "several outputs": (
+            "model = keras.Model(i, [layers.Dense(3)(i), layers.Dense(4)(i)])\n"
+            "model.compile(loss='binary_crossentropy')"
+        ),
+        "an activation of a variable": (
+            "model = keras.Sequential([layers.Dense(3, activation=act)])\n"
+            "model.compile(loss='categorical_crossentropy')"
+        ),
+        "options of a layer": (
+            "model = keras.Sequential([layers.Dense(3, **options)])\nmodel.compile(loss='categorical_crossentropy')"
+        ),
+        "layers after the softmax": (
+            "model = keras.Sequential()\nmodel.add(layers.Dense(3, activation='softmax'))\n"
+            "model.add(layers.Dropout(0.1))\n"
+            "model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True))  #! WL501\n"
+            "model.add(layers.LeakyReLU())\n"
+            "model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True))"
         ),
         "decisions with from_logits of a variable": (
             "keras.losses.categorical_crossentropy(y, tf.argmax(x), from_logits=flag)"

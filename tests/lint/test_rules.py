@@ -220,6 +220,21 @@ def test_corrections(library: str, source: str, right: str) -> None:
     assert check(got) == []
 
 
+@pytest.mark.parametrize(("wrong", "right"), [pair for pair in CORRECTIONS["torch"] if "é" not in pair[0]])
+def test_a_correction_keeps_the_value(wrong: str, right: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    generator = torch.Generator().manual_seed(0)
+    x, a, w = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 3), (2, 5, 3), (5, 3)))
+    y = torch.arange(5) % 3 if "nll" in wrong else torch.rand(5, 3, generator=generator, dtype=torch.float64)
+    names = {"x": x, "y": y, "w": w.abs(), "a": a, "f": lambda a: a}
+    values = []
+    for source in (wrong, right):
+        scope = dict(names)
+        exec(f"{IMPORTS['torch']}value = {source.removeprefix('loss = ')}", scope)
+        values.append(scope["value"])
+    torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -7,8 +7,10 @@ the loop binds is unknown until it is bound again. What is not understood is unk
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 from withlogits.lint import table
 from withlogits.lint.calls import OUTPUTS, Argument, Arguments, Calls, Use
@@ -48,19 +50,18 @@ class Reader:
         self.attributes: dict[int, Names] = {}
         self.classes: dict[int, Class] = {}
         self.busy: set[object] = set()
+        self.unknown = cache(unknown)
 
     def read(self, tree: ast.Module) -> list[Use]:
         """Return the uses in the order of the text."""
         self.block(tree.body, self.module)  # what the names of the module mean, for functions that stand before them
-        self.waiting.clear()
-        self.passed.clear()
-        for self.recording in (False, True):  # first what is passed to the functions, then what they do
-            self.returned.clear()
-            self.attributes.clear()
-            self.block(tree.body, Scope())
-            while self.waiting:
-                function = self.waiting.pop()
-                self.run(function, self.passed.get(id(function.node), ()))
+        for found in (self.waiting, self.passed, self.returned, self.attributes):
+            found.clear()
+        self.recording = True
+        self.block(tree.body, Scope())
+        while self.waiting:  # the last one first, since scripts call what stands above
+            function = self.waiting.pop()
+            self.run(function, self.passed.get(id(function.node), ()))
         return sorted(self.uses.values(), key=lambda use: (use.node.lineno, use.node.col_offset))
 
     # ----------------------------------------------------------------------------------------------------- statements
@@ -117,7 +118,7 @@ class Reader:
                 before = scope.names
                 ends: list[Names | None] = [before]
                 for case in node.cases:
-                    ends.append(self.branch(case.body, scope, before | unknown([case.pattern])))
+                    ends.append(self.branch(case.body, scope, before | self.unknown(case.pattern)))
                 self.merge(scope, ends)
             case ast.Delete():
                 for target in node.targets:
@@ -136,7 +137,7 @@ class Reader:
         """Follow the body of a loop once."""
         self.value(node.test if isinstance(node, ast.While) else node.iter, scope)
         before = scope.names
-        inside = before | unknown([node])
+        inside = before | self.unknown(node)
         if not isinstance(node, ast.While):
             scope.names = inside
             self.assign(node.target, None, scope)
@@ -147,7 +148,7 @@ class Reader:
         """Follow a `try`, whose handlers begin anywhere in its body."""
         before = scope.names
         ends = [self.branch([*node.body, *node.orelse], scope, before)]
-        inside = before | unknown(node.body)
+        inside = before | self.unknown(node)
         for handler in node.handlers:
             ends.append(self.branch(handler.body, scope, inside | ({handler.name: None} if handler.name else {})))
         return self.merge(scope, ends) | self.block(node.finalbody, scope)
@@ -258,7 +259,7 @@ class Reader:
             case ast.Await():
                 return self.value(node.value, scope)
             case ast.Lambda() | ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-                inside = Scope(scope, unknown([node]))
+                inside = Scope(scope, dict(self.unknown(node)))
                 inside.names |= {each.arg: None for each in ast.walk(node) if isinstance(each, ast.arg)}
                 self.expressions(node, inside)
                 return None
@@ -299,10 +300,10 @@ class Reader:
             if key in self.busy or len(self.busy) >= DEEPEST:
                 return {}
             found: dict[str, list[Value]] = {name: [value] for name, value in of.fields.items()}
-            with Silence(self, key):
+            with self.silently(key):
                 for method in of.methods.values():
                     me = f"{first_name(method.node)}."
-                    if any(name.startswith(me) for name in unknown([method.node])):
+                    if any(name.startswith(me) for name in self.unknown(method.node)):
                         scope = self.run(method)
                         for name, every in scope.bound.items():
                             if name.startswith(me):
@@ -338,7 +339,7 @@ class Reader:
         if key not in self.returned:
             if key in self.busy or len(self.busy) >= DEEPEST:
                 return None
-            with Silence(self, key):
+            with self.silently(key):
                 self.returned[key] = join(self.run(function).returns)
         found = self.returned[key]
         return found if isinstance(found, Numbers | Layer | LossFunction | Instance) else None
@@ -388,25 +389,19 @@ class Reader:
             return self.calls.of_model(node, node.func, base, given, scope)
         return self.calls.of_array(node, node.func, base, scope)
 
+    @contextmanager
+    def silently(self, key: object) -> Iterator[None]:
+        """Read without recording; `key` is what is being computed, which does not depend on itself."""
+        before, self.recording = self.recording, False
+        self.busy.add(key)
+        yield
+        self.recording = before
+        self.busy.discard(key)
+
     def record(self, use: Use) -> None:
         """Keep a use, if this is not read for a value alone."""
         if self.recording:
             self.uses[id(use.node)] = use
-
-
-class Silence:
-    """Read without recording; `key` is what is being computed, which does not depend on itself."""
-
-    def __init__(self, reader: Reader, key: object) -> None:
-        self.reader, self.key = reader, key
-
-    def __enter__(self) -> None:
-        self.recording, self.reader.recording = self.reader.recording, False
-        self.reader.busy.add(self.key)
-
-    def __exit__(self, *_: object) -> None:
-        self.reader.recording = self.recording
-        self.reader.busy.discard(self.key)
 
 
 def shifted(node: ast.BinOp, left: Value, right: Value) -> Value:

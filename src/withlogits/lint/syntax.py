@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from withlogits.lint.values import Names
 
@@ -22,10 +22,10 @@ def children(node: ast.AST) -> Iterator[ast.AST]:
             yield found
 
 
-def unknown(nodes: Iterable[ast.AST]) -> Names:
+def unknown(top: ast.AST) -> Names:
     """Return every name, and every attribute of a name, that is bound somewhere below, as unknown."""
     found: Names = {}
-    waiting = list(nodes)
+    waiting = [top]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Name):
