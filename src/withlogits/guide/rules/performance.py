@@ -62,10 +62,11 @@ def guessing_loss(shares: Array, options: dict[str, Any]) -> float | None:
         if np.ndim(options["pos_weight"]):
             return None
         targets = targets * np.array([[1.0], [float(options["pos_weight"])]])
-    return float(_entropy(targets) - _entropy(targets.sum(axis=0))) / targets.shape[1]
+    loss: float = (_entropy(targets) - _entropy(targets.sum(axis=0))) / targets.shape[1]
+    return loss
 
 
-def _entropy(shares: Array) -> Any:
+def _entropy(shares: Array) -> float:
     """−Σ t log t."""
     some = shares[shares > 0.0]
-    return -(some @ np.log(some))
+    return -float(some @ np.log(some))
