@@ -17,10 +17,16 @@ from withlogits.options import (
 )
 
 
+@cache
 def text_of(options: Options, weights: tuple[str, ...], **more: bool) -> str:
     """Return the options by name, the names of the arrays that come with the call, and what more there is to say."""
     named = dict(zip(field_names(options, ""), field_values(options), strict=True))
     return json.dumps({**named, "weights": weights, **more})
+
+
+def changed(text: str, **more: bool) -> str:
+    """Return a text that says something else besides the options."""
+    return json.dumps({**json.loads(text), **more})
 
 
 @cache
