@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from withlogits import engine, errors, formulas
 from withlogits.frameworks.axes import over_axes
-from withlogits.options import Options
+from withlogits.options import Options, changed
 
 LEAST = (0, 9)  # in which programs are split over devices as they are here
 if jax.__version_info__[:2] < LEAST:
@@ -45,7 +44,7 @@ def loss(
         fit = checks.fit_of(options, labels, logits)
         checked = checks.checked_weights(options.WEIGHTS, weights, logits, fit)
         if fit is not None:
-            options = replace(fit.options, ignore_index=fit.ignore_index)
+            options = changed(fit.options, ignore_index=fit.ignore_index)
             if fit.options.sparse:
                 classes = logits.shape[fit.axis]
                 checks.check_indices(labels, classes, fit.ignore_index, checked[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 from withlogits import errors, options, shapes
 from withlogits.frameworks import refuse_other_frameworks
 from withlogits.frameworks.jax.namespace import is_floating, wide, wide_dtype
-from withlogits.options import Options, SoftmaxOptions
+from withlogits.options import Options, SoftmaxOptions, changed
 from withlogits.shapes import SoftmaxFit
 
 Array = Any
@@ -105,7 +104,7 @@ def indexed(chosen: SoftmaxOptions, labels: Array, classes: int) -> tuple[Softma
     if not chosen.sparse:
         return chosen, labels
     found = indices(labels, classes, chosen.ignore_index)
-    return chosen if chosen.ignore_index is None else replace(chosen, ignore_index=IGNORED), found
+    return chosen if chosen.ignore_index is None else changed(chosen, ignore_index=IGNORED), found
 
 
 def checked_weights(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +12,7 @@ from withlogits import errors, formulas, shapes
 from withlogits.derivable import derivable_softmax_map
 from withlogits.frameworks.tensorflow import checks, compiled, formula, namespace, native, private
 from withlogits.frameworks.tensorflow.checks import checked_labels, checked_logits, checked_weights
-from withlogits.options import Options, SoftmaxOptions, field_values, softmax_options
+from withlogits.options import Options, SoftmaxOptions, changed
 
 Tensor = Any
 private.check_version()
@@ -82,7 +81,7 @@ def _ragged(
         axis = shapes.class_axis(options.axis, (1,) * logits.shape.rank)
         if axis <= logits.ragged_rank:
             raise errors.ragged_classes(axis)
-        options = softmax_options(field_values(replace(options, axis=axis - logits.ragged_rank)))
+        options = changed(options, axis=axis - logits.ragged_rank)
     found = []
 
     def call(labels: Any, logits: Tensor, *weights: Any) -> Tensor:

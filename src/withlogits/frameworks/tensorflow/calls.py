@@ -36,9 +36,3 @@ def options_of(text: str) -> tuple[Options, dict[str, Any]]:
     kind = SoftmaxOptions if "sparse" in call else SigmoidOptions
     values = tuple([call.pop(name) for name in field_names(kind, "")])
     return (softmax_options if kind is SoftmaxOptions else sigmoid_options)(values), call
-
-
-def summed(options: Options) -> Options:
-    """Return the options with another reduction."""
-    make = softmax_options if isinstance(options, SoftmaxOptions) else sigmoid_options
-    return make((*field_values(options)[:-1], "sum"))

@@ -7,7 +7,6 @@ them; what TensorFlow differentiates itself is the reduction, and whatever comes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from withlogits import errors, formulas
 from withlogits.formulas import SigmoidArrays, SoftmaxArrays
 from withlogits.frameworks.tensorflow import calls, namespace, private
 from withlogits.frameworks.tensorflow.checks import has_values, is_exact
-from withlogits.options import Options, SoftmaxOptions
+from withlogits.options import Options, SoftmaxOptions, changed
 from withlogits.shapes import SoftmaxFit
 
 Tensor = Any
@@ -76,7 +75,7 @@ def _adapted(
             None,
         )
     axis = options.axis if logits.shape.rank is None else fit.axis  # type: ignore[union-attr]
-    chosen, rows, restored = replace(fit.options, axis=axis), _row_shape(logits, axis), None
+    chosen, rows, restored = changed(fit.options, axis=axis), _row_shape(logits, axis), None
     if not chosen.sparse:
         if fit.one_row and labels.dtype.is_floating:
             labels = tf.cast(labels, loss_dtype(logits))  # its gradient is summed over the rows, and rounded only then

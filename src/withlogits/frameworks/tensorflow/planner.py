@@ -37,9 +37,7 @@ from withlogits.kernels.cpu.op_layout import (
 )
 from withlogits.kernels.cpu.plan import Allocator, Plan, loss_dtype
 from withlogits.kernels.cpu.small_plan import Limits, Small
-from withlogits.options import (
-    check_weight_values,
-)
+from withlogits.options import changed, check_weight_values
 
 Array = NDArray[Any]
 Given = tuple[tuple[np.dtype[Any], errors.Shape], ...]
@@ -149,7 +147,7 @@ class OpPlan:
             if self.options.reduction != "none" or "sample_weight" in weights:
                 return None, []
             plan = cpu.plan_loss(
-                calls.summed(self.options), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]]
+                changed(self.options, reduction="sum"), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]]
             )
             weights, places = {**weights, "sample_weight": self._given[0]}, {**places, "sample_weight": 0}
             value, gradient = SPARE, MOST_INPUTS
