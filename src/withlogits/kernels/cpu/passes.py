@@ -103,7 +103,8 @@ class Label(NamedTuple):
 def finish(spec: SoftmaxSpec, sums: Sums, m: Value, label: Label, z_loss: Value) -> Losses:
     """Return the losses of rows from their sums."""
     precise = spec.x == "float64"
-    tail, share, r = _tail(sums, good=m - m == 0.0, precise=precise)  # a row of only −inf, or with +inf, has no loss
+    good = m - m == 0.0  # a row of only −inf, or with +inf, has no loss
+    tail, share, r = _tail(sums, good, precise="float64" in (spec.x, spec.label_gradient))
     a, a_low, total, others = sums.a, sums.a_low, sums.total, sums.others
     if label.x is not None:
         total = label.weight
@@ -122,7 +123,7 @@ def finish(spec: SoftmaxSpec, sums: Sums, m: Value, label: Label, z_loss: Value)
     extra = select(z_loss == 0.0, 0.0, size * size * z_loss)
     loss = a + (a_low + fma(total, r, extra))
     if spec.result == "logsumexp":  # beside +inf, and among nothing but −inf, s is 0 unless there is NaN
-        loss = select(m - m == 0.0, size, m + sums.s)
+        loss = select(good, size, m + sums.s)
     return Losses(loss, r, total, tail * share, share, tail < 1.0, others, m, multiple=total)
 
 
