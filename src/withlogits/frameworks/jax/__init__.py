@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from withlogits import engine, errors, formulas
+from withlogits.frameworks import named
 from withlogits.frameworks.axes import over_axes
 from withlogits.options import Options, changed
 
@@ -38,7 +38,7 @@ def loss(
     """A loss and the gradients that `wrt` names."""
     if out is not None:
         raise errors.constant_arrays("out")
-    with _named(name):
+    with named(name, jax.named_scope):
         logits = checks.checked_logits("logits", logits)
         labels = checks.checked_labels(labels, logits, options)
         fit = checks.fit_of(options, labels, logits)
@@ -71,15 +71,6 @@ def _value_and_grad(
     found, pull = jax.vjp(value, {each: labels if each == "labels" else logits for each in wrt})
     gradients = pull(jnp.ones_like(found))[0]
     return found, tuple([gradients[each] for each in wrt])
-
-
-def _named(name: str | None) -> Any:
-    """What labels the operations of a call in the profiler."""
-    if name is None:
-        return contextlib.nullcontext()
-    if not isinstance(name, str):
-        raise errors.call_name(name)
-    return jax.named_scope(name)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))

@@ -47,9 +47,7 @@ def check_range(fit: SoftmaxFit | None, labels: Tensor, logits: Tensor, weights:
     if fit is None or not fit.options.sparse or not (has_values(labels) and has_values(logits)):
         return
     counts = None if weights[1] is None else np.broadcast_to(weights[1].numpy(), labels.shape)
-    given = labels.numpy(), int(logits.shape[fit.axis]), fit.ignore_index, counts
-    if errors.wrong_labels(*given).any():
-        raise errors.label_out_of_range(*given)
+    errors.check_in_range(labels.numpy(), int(logits.shape[fit.axis]), fit.ignore_index, counts)
 
 
 def _parts(arrays: Any, options: Any, losses: Tensor) -> Tensor:
