@@ -381,6 +381,14 @@ def label_out_of_range(
     return label_outside(where, value, classes, from_one)
 
 
+def check_in_range(
+    labels: NDArray[Any], classes: int, ignore_index: int | None, sample_weight: NDArray[Any] | None
+) -> None:
+    """Raise for the first index label that counts and is no class."""
+    if wrong_labels(labels, classes, ignore_index, sample_weight).any():
+        raise label_out_of_range(labels, classes, ignore_index, sample_weight)
+
+
 def label_outside(where: tuple[Any, ...], value: int, classes: int, from_one: bool) -> ValueError:
     """For the label at `where`; `from_one` says that the labels look as if they count from 1 to C."""
     text = f"{entry('labels', where)} = {value} is outside [0, {classes}) for logits with {classes} class"

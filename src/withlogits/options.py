@@ -10,7 +10,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from types import CodeType
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
@@ -143,7 +143,7 @@ class SparseKeywords(SparseSettings, _AtCalls, total=False):
 
 Options: TypeAlias = SoftmaxOptions | SigmoidOptions
 Function = TypeVar("Function", bound=Callable[..., Any])
-AnyOptions = TypeVar("AnyOptions", SoftmaxOptions, SigmoidOptions)
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 _softmax: dict[tuple[Any, ...], SoftmaxOptions] = {}
 _sigmoid: dict[tuple[Any, ...], SigmoidOptions] = {}
@@ -183,6 +183,13 @@ def sigmoid_options(given: tuple[Any, ...]) -> SigmoidOptions:
 def _one_object(memo: dict[tuple[Any, ...], AnyOptions], options: AnyOptions) -> AnyOptions:
     values = field_values(options)
     return memo.get(values) or keep(memo, values, options)
+
+
+def changed(options: AnyOptions, **values: Any) -> AnyOptions:
+    """Return options with other values for some; equal ones are the same object here too."""
+    memo: Any = _softmax if isinstance(options, SoftmaxOptions) else _sigmoid
+    found: AnyOptions = _one_object(memo, replace(options, **values))
+    return found
 
 
 def field_names(options: type[Options] | Options, without: str = "reduction") -> tuple[str, ...]:

@@ -6,12 +6,11 @@ The first functions say how two shapes relate; those below decide what a loss ta
 from __future__ import annotations
 
 import operator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from withlogits import errors
 from withlogits.errors import Shape
-from withlogits.options import SoftmaxOptions
+from withlogits.options import SoftmaxOptions, changed
 
 
 def rows(shape: Shape, axis: int) -> Shape:
@@ -174,7 +173,7 @@ def softmax_fit(
     else:
         one_row = dense_labels_are_one_row(labels, logits, axis, label_dtype.startswith(("int", "uint")))
     signed = ignored if ignored is None or ignored < 2**63 else ignored - 2**64
-    resolved = replace(options, axis=axis, ignore_index=signed)
+    resolved = changed(options, axis=axis, ignore_index=signed)
     return SoftmaxFit(resolved, axis, loss_shape, keeps_axis, one_row, ignored)
 
 

@@ -41,6 +41,25 @@ def test_derivatives_of_activations(name: str) -> None:
     assert min(map(abs, found)) > 1e-6
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_eager_calls_that_look_alike_are_compiled_once(name: str) -> None:
+    """With the loss alone, and with its gradient."""
+    options = {"pos_weight": 2.0} if name == "weighted" else {}
+
+    def call(x: float) -> None:
+        labels = np.array([1, 0], np.int32) if name == "sparse" else np.full((2, 3), 0.5, np.float32)
+        given = {"labels": array(labels), "logits": array(np.full((2, 3), x, np.float32)), **options}
+        LOSSES[name](**given)
+        value_and_grad(LOSSES[name])(**given)
+
+    call(1.0)
+    jax.config.update("jax_no_tracing", True)
+    try:
+        call(2.0)
+    finally:
+        jax.config.update("jax_no_tracing", False)
+
+
 @pytest.mark.parametrize("name", ["softmax", "sigmoid"])
 def test_the_mixed_second_derivative(name: str) -> None:
     """Of labels and logits, by each first: the same, and the slope of the gradient, to 1e-16/step and step²."""

@@ -206,6 +206,7 @@ def test_a_label_out_of_range_in_a_function_by_formulas(monkeypatch: pytest.Monk
     [
         ("labels", lambda: tf.sparse.from_dense([0, 1]), r"labels are a SparseTensor, .* tf.sparse.to_dense\(labels\)"),
         ("labels", lambda: tf.ragged.constant([[0], [1]]), r"labels are a RaggedTensor, .* labels.to_tensor\(\)"),
+        ("labels", lambda: np.ma.masked_equal([0, 1], 1), r"labels are a masked array, .* pass labels.data"),
         ("labels", lambda: [[0], [1, 2]], "labels cannot be made an array"),
         ("name", lambda: 7, "name is 7, where a string or None is expected"),
     ],

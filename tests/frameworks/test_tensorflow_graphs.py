@@ -316,6 +316,67 @@ def test_the_operations_are_in_the_graph() -> None:
     assert op.outputs[0].shape == (N,)
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_graph_makes_loss_and_gradient_at_once(loss: str, reduction: str) -> None:
+    """Where the upstream gradient is 1 and no one can ask for a derivative by it; a loss alone makes no gradient."""
+    if withlogits.engine.select().NAME != "compiled":
+        pytest.skip("there is no llvmlite, so there are no kernels")
+
+    def value(x: Any) -> Any:
+        return LOSSES[loss](x, reduction=reduction)
+
+    def unused(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            return value(x), tape
+
+    def scaled(x: Any) -> Any:
+        return gradient(lambda x: 3.0 * value(x), x)
+
+    x, v = tf.constant(X), tf.constant(DIRECTION)
+    operations, made = {}, {}
+    for function in (lambda x: gradient(value, x), lambda x: unused(x)[0], scaled):
+        traced = tf.function(function, autograph=False).get_concrete_function(x)
+        ours = [each for each in traced.graph.get_operations() if each.type.startswith("Withlogits")]
+        operations[function] = [each.type for each in ours]
+        made[function] = b'"made": true' in ours[0].get_attr("call")
+        close(traced(x), function(x), 1e-15)
+    assert list(operations.values()) == [["WithlogitsLoss"]] * 2 + [["WithlogitsLoss", "WithlogitsGradient"]]
+    assert list(made.values()) == [True] + [reduction == "mean"] * 2
+
+    def along(x: Any) -> Any:
+        return tf.reduce_sum(gradient(value, x) * v)
+
+    second = tf.function(lambda x: gradient(along, x), autograph=False)
+    close(second(x), gradient(along, x), 1e-14)
+    close(second(x), difference(lambda x: gradient(value, x), x, v))
+
+
+def test_derivatives_by_an_upstream_of_ones() -> None:
+    """In a graph, with a tape on the upstream gradient, as forward mode has it, and without any tape."""
+    x, v = tf.constant(X), tf.constant(DIRECTION)
+    right = tf.reduce_sum(gradient(sparse, x) * v, -1)
+
+    def by_tapes(x: Any) -> Any:
+        upstream = tf.ones(N, tf.float64)
+        with tf.GradientTape() as outer:
+            outer.watch(upstream)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = sparse(x)
+            along = tf.reduce_sum(inner.gradient(value, x, output_gradients=upstream) * v)
+        return outer.gradient(along, upstream)
+
+    def by_graph(x: Any) -> Any:
+        upstream = tf.ones(N, tf.float64)
+        (found,) = tf.gradients(sparse(x), x, grad_ys=upstream)
+        return tf.gradients(found, upstream, grad_ys=v)[0]
+
+    for function in (by_tapes, by_graph, lambda x: pushed(sparse, x, v)):
+        close(tf.function(function, autograph=False)(x), right, 1e-14)
+
+
 def test_autograph_leaves_our_code_alone() -> None:
     """A function that AutoGraph rewrites calls the losses as they are written."""
     converted = tf.autograph.to_graph(sparse.__wrapped__ if hasattr(sparse, "__wrapped__") else sparse)

@@ -208,6 +208,15 @@ def test_log1p_for_single_precision() -> None:
     np.testing.assert_array_equal(compute(np.array([0.0, np.nan])), [0.0, np.nan])
 
 
+def test_log1p_of_any_number_for_single_precision() -> None:
+    (figure,) = promised(functions.log1p_single, "relative error")
+    s = nonnegative()
+    s = s[s > 1e-307]  # half of it is a normal number
+    compute = elementwise(functions.log1p_single, 1, 1)
+    assert relative(compute(s), [mp.log1p(exact(x)) for x in s]) <= figure
+    np.testing.assert_array_equal(compute(np.array([0.0, np.nan])), [0.0, np.nan])
+
+
 def test_reciprocal() -> None:
     (figure,) = promised(functions.reciprocal)
     rng = np.random.default_rng(6)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from withlogits import errors
 from withlogits.memo import keep
@@ -49,3 +54,25 @@ def refuse_other_frameworks(name: str, given: Any, logits_of: str) -> None:
     if name in ("logits", "x", "p"):  # those have chosen the adapter
         raise errors.no_array_of(name, given, found)
     raise errors.mixed(name, found, logits_of)
+
+
+def numpy_array(name: str, given: Any, logits_of: str) -> NDArray[Any]:
+    """Return what is no array of the logits' framework, numbers and lists too, as an array of NumPy."""
+    refuse_other_frameworks(name, given, logits_of)
+    if given is None:
+        raise errors.none_given(name)
+    if isinstance(given, np.ma.MaskedArray):
+        raise errors.masked(name)
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise errors.no_array(name, error) from None
+
+
+def named(name: str | None, scope: Callable[[str], Any]) -> Any:
+    """Return the context that labels the operations of a call in a framework's profiler, if the call has a name."""
+    if name is None:
+        return contextlib.nullcontext()
+    if not isinstance(name, str):
+        raise errors.call_name(name)
+    return scope(name)

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import engine, errors, options, shapes
+from withlogits.frameworks import numpy_array
 from withlogits.frameworks import numpy_namespace as namespace
-from withlogits.frameworks import refuse_other_frameworks
 from withlogits.frameworks.axes import over_axes
 from withlogits.kernels.cpu import buffers
 from withlogits.kernels.cpu.layout import BEHIND, Layout, address, dense_strides, handle
@@ -216,15 +216,7 @@ def elementwise(x: Any, kind: str) -> Any:
 
 def plain_array(name: str, given: Any) -> Array:
     """As a plain, native, aligned array."""
-    refuse_other_frameworks(name, given, "NumPy")
-    if given is None:
-        raise errors.none_given(name)
-    if isinstance(given, np.ma.MaskedArray):
-        raise errors.masked(name)
-    try:
-        array: Array = np.asarray(given)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise errors.no_array(name, error) from None
+    array = numpy_array(name, given, "NumPy")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if not array.flags.aligned:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from withlogits import engine, errors, formulas
+from withlogits.frameworks import named
 from withlogits.frameworks.axes import over_axes
-from withlogits.options import Options
+from withlogits.options import Options, changed
 
 LEAST = (0, 9)  # in which programs are split over devices as they are here
 if jax.__version_info__[:2] < LEAST:
@@ -39,13 +38,13 @@ def loss(
     """A loss and the gradients that `wrt` names."""
     if out is not None:
         raise errors.constant_arrays("out")
-    with _named(name):
+    with named(name, jax.named_scope):
         logits = checks.checked_logits("logits", logits)
         labels = checks.checked_labels(labels, logits, options)
         fit = checks.fit_of(options, labels, logits)
         checked = checks.checked_weights(options.WEIGHTS, weights, logits, fit)
         if fit is not None:
-            options = replace(fit.options, ignore_index=fit.ignore_index)
+            options = changed(fit.options, ignore_index=fit.ignore_index)
             if fit.options.sparse:
                 classes = logits.shape[fit.axis]
                 checks.check_indices(labels, classes, fit.ignore_index, checked[1])
@@ -72,15 +71,6 @@ def _value_and_grad(
     found, pull = jax.vjp(value, {each: labels if each == "labels" else logits for each in wrt})
     gradients = pull(jnp.ones_like(found))[0]
     return found, tuple([gradients[each] for each in wrt])
-
-
-def _named(name: str | None) -> Any:
-    """What labels the operations of a call in the profiler."""
-    if name is None:
-        return contextlib.nullcontext()
-    if not isinstance(name, str):
-        raise errors.call_name(name)
-    return jax.named_scope(name)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,9 +10,9 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from withlogits import errors, options, shapes
-from withlogits.frameworks import refuse_other_frameworks
+from withlogits.frameworks import numpy_array
 from withlogits.frameworks.jax.namespace import is_floating, wide, wide_dtype
-from withlogits.options import Options, SoftmaxOptions
+from withlogits.options import Options, SoftmaxOptions, changed
 from withlogits.shapes import SoftmaxFit
 
 Array = Any
@@ -37,17 +36,7 @@ def has_values(x: Array) -> bool:
 
 def as_array(name: str, given: Any) -> Array:
     """A JAX array, or what becomes one: a NumPy array still, so that no integer loses its upper bits."""
-    if isinstance(given, jax.Array):
-        return given
-    refuse_other_frameworks(name, given, "JAX")
-    if given is None:
-        raise errors.none_given(name)
-    if isinstance(given, np.ma.MaskedArray):
-        raise errors.masked(name)
-    try:
-        return np.asarray(given)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise errors.no_array(name, error) from None
+    return given if isinstance(given, jax.Array) else numpy_array(name, given, "JAX")
 
 
 def checked_logits(name: str, given: Any) -> Array:
@@ -83,8 +72,7 @@ def check_indices(labels: Array, classes: int, ignored: int | None, sample_weigh
     """Raise for an index label that is no class, where that can be seen."""
     if has_values(labels) and (sample_weight is None or has_values(sample_weight)):
         given = np.asarray(labels), classes, ignored, None if sample_weight is None else np.asarray(sample_weight)
-        if errors.wrong_labels(*given).any():
-            raise errors.label_out_of_range(*given)
+        errors.check_in_range(*given)
 
 
 def indices(labels: Array, classes: int, ignored: int | None) -> Array:
@@ -105,7 +93,7 @@ def indexed(chosen: SoftmaxOptions, labels: Array, classes: int) -> tuple[Softma
     if not chosen.sparse:
         return chosen, labels
     found = indices(labels, classes, chosen.ignore_index)
-    return chosen if chosen.ignore_index is None else replace(chosen, ignore_index=IGNORED), found
+    return chosen if chosen.ignore_index is None else changed(chosen, ignore_index=IGNORED), found
 
 
 def checked_weights(

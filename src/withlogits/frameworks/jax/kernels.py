@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, lru_cache, partial
 from inspect import signature
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from withlogits import engine, formulas, shapes
 from withlogits.formulas import SoftmaxArrays
 from withlogits.frameworks.jax import checks, namespace
-from withlogits.options import Options, SoftmaxOptions, field_values
+from withlogits.options import Options, SoftmaxOptions, changed, field_values
 
 Array = Any
 TARGET = "withlogits"
@@ -177,7 +176,7 @@ def _of_some_rows(
         found = jax.lax.psum(total(parts, call.batch), over)  # type: ignore[no-untyped-call]
         share = jnp.expand_dims(1.0 / jnp.where(found == 0.0, 1.0, found), tuple(range(call.batch, parts.ndim)))
         given["sample_weight"] = jnp.broadcast_to(share, parts.shape) * given.get("sample_weight", 1.0)
-        options, divisor = replace(options, reduction="sum"), None
+        options, divisor = changed(options, reduction="sum"), None
     names = tuple([name for name in options.WEIGHTS if name in given])
     like = jax.eval_shape(call.batched_formula(), x, z, *weights)
     here = call._replace(options=options, names=names)

@@ -6,7 +6,6 @@ differentiates the formulas.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from withlogits import formulas, shapes
 from withlogits.formulas import SigmoidArrays, SoftmaxArrays
 from withlogits.frameworks.jax import checks, kernels, namespace
 from withlogits.frameworks.jax.namespace import is_floating, wide
-from withlogits.options import Options, SoftmaxOptions
+from withlogits.options import Options, SoftmaxOptions, changed
 
 Array = Any
 Weights = tuple[Array | None, ...]
@@ -40,7 +39,7 @@ def loss(options: Options, labels: Array, logits: Array, weights: Weights) -> Ar
             labels = jnp.broadcast_to(labels, logits.shape)
         if weights[1] is not None:
             weights = (weights[0], jnp.broadcast_to(weights[1], shape).reshape(rows), *weights[2:])
-        options = replace(options, axis=options.axis - logits.ndim)
+        options = changed(options, axis=options.axis - logits.ndim)
     else:
         weights = tuple([w if w is None else jnp.broadcast_to(w, shape) for w in weights])
     value: Array = _loss(options)(logits, labels, weights)
@@ -156,7 +155,7 @@ def _parts(options: Options, logits: Array, labels: Array, weights: Weights) -> 
 def _made(options: Options, logits: Array, labels: Array, weights: Weights) -> Any:
     if isinstance(options, SoftmaxOptions):
         options, labels = checks.indexed(options, labels, logits.shape[options.axis])
-        counted = replace(options, axis=options.axis % logits.ndim)
+        counted = changed(options, axis=options.axis % logits.ndim)
         return formulas.Softmax(namespace, SoftmaxArrays(logits, labels, *weights), counted)
     return formulas.Sigmoid(namespace, SigmoidArrays(logits, labels, *weights), options)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
 
 from withlogits import errors, formulas, shapes
 from withlogits.derivable import derivable_softmax_map
+from withlogits.frameworks import named
 from withlogits.frameworks.tensorflow import checks, compiled, formula, namespace, native, private
 from withlogits.frameworks.tensorflow.checks import checked_labels, checked_logits, checked_weights
-from withlogits.options import Options, SoftmaxOptions, field_values, softmax_options
+from withlogits.options import Options, SoftmaxOptions, changed
 
 Tensor = Any
 private.check_version()
@@ -30,7 +29,7 @@ def loss(
     name: str | None = None,
 ) -> tuple[Any, tuple[Any, ...]]:
     """A loss and the gradients that `wrt` names."""
-    with _named(name):
+    with named(name, _scope):
         if isinstance(logits, tf.RaggedTensor):
             return _ragged(options, labels, logits, weights, wrt, out)
         logits = checked_logits("logits", logits)
@@ -65,12 +64,8 @@ def _value_and_grad(
     return value, tuple(gradients)
 
 
-def _named(name: str | None) -> Any:
-    """What labels the operations of a call: a scope in a graph, a mark in the profiler of eager calls."""
-    if name is None:
-        return contextlib.nullcontext()
-    if not isinstance(name, str):
-        raise errors.call_name(name)
+def _scope(name: str) -> Any:
+    """A scope in a graph, a mark in the profiler of eager calls."""
     return tf.profiler.experimental.Trace(name) if tf.executing_eagerly() else tf.name_scope(name)
 
 
@@ -82,7 +77,7 @@ def _ragged(
         axis = shapes.class_axis(options.axis, (1,) * logits.shape.rank)
         if axis <= logits.ragged_rank:
             raise errors.ragged_classes(axis)
-        options = softmax_options(field_values(replace(options, axis=axis - logits.ragged_rank)))
+        options = changed(options, axis=axis - logits.ragged_rank)
     found = []
 
     def call(labels: Any, logits: Tensor, *weights: Any) -> Tensor:

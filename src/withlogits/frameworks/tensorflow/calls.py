@@ -17,10 +17,16 @@ from withlogits.options import (
 )
 
 
+@cache
 def text_of(options: Options, weights: tuple[str, ...], **more: bool) -> str:
     """Return the options by name, the names of the arrays that come with the call, and what more there is to say."""
     named = dict(zip(field_names(options, ""), field_values(options), strict=True))
     return json.dumps({**named, "weights": weights, **more})
+
+
+def changed(text: str, **more: bool) -> str:
+    """Return a text that says something else besides the options."""
+    return json.dumps({**json.loads(text), **more})
 
 
 @cache
@@ -30,9 +36,3 @@ def options_of(text: str) -> tuple[Options, dict[str, Any]]:
     kind = SoftmaxOptions if "sparse" in call else SigmoidOptions
     values = tuple([call.pop(name) for name in field_names(kind, "")])
     return (softmax_options if kind is SoftmaxOptions else sigmoid_options)(values), call
-
-
-def summed(options: Options) -> Options:
-    """Return the options with another reduction."""
-    make = softmax_options if isinstance(options, SoftmaxOptions) else sigmoid_options
-    return make((*field_values(options)[:-1], "sum"))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from withlogits import errors, options, shapes
 from withlogits.errors import Shape
-from withlogits.frameworks import refuse_other_frameworks
+from withlogits.frameworks import numpy_array
 from withlogits.memo import keep
 from withlogits.options import Options, SoftmaxOptions
 from withlogits.shapes import SoftmaxFit
@@ -42,16 +41,10 @@ def has_values(x: Tensor) -> bool:
 
 def as_tensor(name: str, given: Any) -> Tensor:
     """A tensor, or what becomes one: variables, numbers, lists, NumPy arrays."""
-    if given is None:
-        raise errors.none_given(name)
     if isinstance(given, (tf.SparseTensor, tf.RaggedTensor)):
         raise errors.not_dense(name, type(given).__name__)
     if not isinstance(given, (tf.Tensor, tf.Variable)):
-        refuse_other_frameworks(name, given, "TensorFlow")
-        try:  # as in NumPy, whose floats are float64
-            given = np.asarray(given)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise errors.no_array(name, error) from None
+        given = numpy_array(name, given, "TensorFlow")  # whose floats are float64
     try:
         return tf.convert_to_tensor(given)
     except (TypeError, ValueError) as error:

@@ -1,13 +1,14 @@
 """The losses by the operations on compiled kernels, with their derivatives.
 
-A reduced loss whose gradient a tape wants is made with it in one pass. The first derivative by the logits is an
-operation too; that by the labels, and all further ones, are made of the formulas.
+A loss whose gradient a tape wants is made with it in one pass: a reduced one, and in a graph every loss whose upstream
+gradient is known to be 1. The first derivative by the logits is an operation too; that by the labels, and all further
+ones, are made of the formulas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import tensorflow as tf
@@ -43,12 +44,13 @@ def loss(
     names = tuple([name for name, weight in zip(options.WEIGHTS, weights, strict=False) if weight is not None])
     given = [weight for weight in weights if weight is not None]
     by_labels = labels.dtype.is_floating and (not eager or private.is_watched(labels))
+    watched = private.is_watched(logits)
     # float16 gets its gradient in the backward pass: a mean's would vanish before a loss scale reaches it
-    fused = options.reduction != "none" and logits.dtype != tf.float16 and private.is_watched(logits)
-    text = _text(options, names, eager, by_labels)
+    fused = watched and options.reduction != "none" and logits.dtype != tf.float16
+    text = calls.text_of(options, names, strict=eager, labels=by_labels, made=fused)
     if not eager:
-        value, gradient = _loss(logits, labels, given, text, fused)
-        _set_shapes(options, labels, logits, value, gradient)
+        value = _loss(logits, labels, given, text, watched)[0]
+        _set_shapes(options, labels, logits, value)
         return value
     try:
         if not fused or private.has_tangent(logits):
@@ -70,16 +72,11 @@ def loss(
     return value
 
 
-@cache
-def _text(options: Options, names: tuple[str, ...], eager: bool, by_labels: bool) -> str:
-    return calls.text_of(options, names, strict=eager, labels=by_labels)
-
-
-def _loss(logits: Tensor, labels: Tensor, weights: list[Tensor], text: str, fused: bool) -> Any:
+def _loss(logits: Tensor, labels: Tensor, weights: list[Tensor], text: str, watched: bool) -> Any:
+    """The loss and, where it is watched, a list of its gradient, empty as long as the text does not say it is made."""
     operation = native.operations()["WithlogitsLoss"]  # type: ignore[index]
-    return operation(
-        logits=logits, labels=labels, weights=weights, call=text, Tloss=formula.loss_dtype(logits), gradients=int(fused)
-    )
+    types = {"Tloss": formula.loss_dtype(logits), "gradients": int(watched)}
+    return operation(logits=logits, labels=labels, weights=weights, call=text, **types)
 
 
 def _gradient(
@@ -91,10 +88,8 @@ def _gradient(
     return found
 
 
-def _set_shapes(options: Options, labels: Tensor, logits: Tensor, value: Tensor, gradient: list[Tensor]) -> None:
+def _set_shapes(options: Options, labels: Tensor, logits: Tensor, value: Tensor) -> None:
     """Tell the graph what is known of the results' shapes."""
-    for each in gradient:
-        each.set_shape(logits.shape)
     if options.reduction != "none":
         value.set_shape(())
     elif not isinstance(options, SoftmaxOptions):
@@ -108,7 +103,7 @@ def _set_shapes(options: Options, labels: Tensor, logits: Tensor, value: Tensor,
 # -------------------------------------------------------------------------------------------------------- derivatives
 
 
-def _pulled(function: Callable[..., Tensor], inputs: list[Tensor], upstream: Tensor) -> list[Tensor]:
+def _pulled(function: Callable[..., Tensor], inputs: list[Tensor], upstream: Tensor | None) -> list[Tensor]:
     """The gradients of function(*inputs) by the inputs."""
     if not tf.executing_eagerly():  # where tapes may be stopped
         inputs = [tf.identity(each) for each in inputs]
@@ -146,23 +141,55 @@ def _of_loss(op: Any, upstream: Tensor, *unused: Tensor) -> list[Any]:
     """The gradient that the loss gives besides is for this one alone, so that nothing else can depend on it."""
     options, call, text = _call_of(op)
     logits, labels, *weights = op.inputs
-    found = [_gradient(upstream, logits, labels, weights, text, list(op.outputs[1:])), None]
+    made = list(op.outputs[1:])
+    if made and private.can_change(op, "WithlogitsLoss") and private.is_one(upstream):
+        found = [_made(made[0], text, list(op.inputs)), None]
+    else:
+        found = [_gradient(upstream, logits, labels, weights, text, made if call["made"] else []), None]
     if call["labels"]:
         found[1] = _by_labels(options, labels, logits, _weights(options, call, weights), upstream)
     return found + [None] * len(weights)
 
 
+def _made(gradient: Tensor, text: str, arrays: list[Tensor]) -> Tensor:
+    """The gradient that the loss gives, which it makes from now on, with derivatives of its own."""
+    _, call = calls.options_of(text)
+    if not call["made"]:
+        private.set_text(gradient.op, "call", calls.changed(text, made=True))
+    gradient.set_shape(arrays[0].shape)
+    with private.unrecorded():
+        found = private.named_node("WithlogitsMade", text, [gradient, *arrays])[0]
+    varied = arrays[: 1 + call["labels"]]
+    private.record("WithlogitsMade", [found], varied, lambda direction: _further(text, None, arrays, direction))
+    return found
+
+
+@tf.RegisterGradient("WithlogitsMade")
+def _of_made(op: Any, direction: Tensor, *unused: Tensor) -> list[Any]:
+    found = [None, *_further(private.text_of(op), None, list(op.inputs[1:]), direction)]
+    return found + [None] * (len(op.inputs) - len(found))
+
+
 @tf.RegisterGradient("WithlogitsGradient")
 def _of_gradient(op: Any, direction: Tensor) -> list[Any]:
-    options, call, _ = _call_of(op)
-    upstream, logits, labels, *rest = op.inputs
+    upstream, *arrays = op.inputs
+    found = _further(op.get_attr("call").decode(), upstream, arrays, direction)
+    return [*found, *[None] * (len(op.inputs) - len(found))]
+
+
+def _further(text: str, upstream: Tensor | None, arrays: list[Tensor], direction: Tensor) -> list[Tensor]:
+    """The derivatives of the gradient, by the upstream if there is one, the logits, and the labels if they vary."""
+    options, call = calls.options_of(text)
+    logits, labels, *rest = arrays
     weights = _weights(options, call, rest)
 
-    def gradient(upstream: Tensor, logits: Tensor, labels: Tensor = labels) -> Tensor:
+    def gradient(upstream: Tensor | None, logits: Tensor, labels: Tensor = labels) -> Tensor:
         def value(logits: Tensor) -> Tensor:
             return formula.loss(options, fit_of(options, labels, logits), labels, logits, weights)
 
         return _pulled(value, [logits], upstream)[0]
 
-    found = _pulled(gradient, [upstream, logits, *([labels] if call["labels"] else [])], direction)
-    return [*found, *[None] * (len(op.inputs) - len(found))]
+    varied = [logits, *([labels] if call["labels"] else [])]
+    if upstream is None:
+        return _pulled(partial(gradient, None), varied, direction)
+    return _pulled(gradient, [upstream, *varied], direction)

@@ -7,7 +7,6 @@ them; what TensorFlow differentiates itself is the reduction, and whatever comes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from withlogits import errors, formulas
 from withlogits.formulas import SigmoidArrays, SoftmaxArrays
 from withlogits.frameworks.tensorflow import calls, namespace, private
 from withlogits.frameworks.tensorflow.checks import has_values, is_exact
-from withlogits.options import Options, SoftmaxOptions
+from withlogits.options import Options, SoftmaxOptions, changed
 from withlogits.shapes import SoftmaxFit
 
 Tensor = Any
@@ -48,9 +47,7 @@ def check_range(fit: SoftmaxFit | None, labels: Tensor, logits: Tensor, weights:
     if fit is None or not fit.options.sparse or not (has_values(labels) and has_values(logits)):
         return
     counts = None if weights[1] is None else np.broadcast_to(weights[1].numpy(), labels.shape)
-    given = labels.numpy(), int(logits.shape[fit.axis]), fit.ignore_index, counts
-    if errors.wrong_labels(*given).any():
-        raise errors.label_out_of_range(*given)
+    errors.check_in_range(labels.numpy(), int(logits.shape[fit.axis]), fit.ignore_index, counts)
 
 
 def _parts(arrays: Any, options: Any, losses: Tensor) -> Tensor:
@@ -76,7 +73,7 @@ def _adapted(
             None,
         )
     axis = options.axis if logits.shape.rank is None else fit.axis  # type: ignore[union-attr]
-    chosen, rows, restored = replace(fit.options, axis=axis), _row_shape(logits, axis), None
+    chosen, rows, restored = changed(fit.options, axis=axis), _row_shape(logits, axis), None
     if not chosen.sparse:
         if fit.one_row and labels.dtype.is_floating:
             labels = tf.cast(labels, loss_dtype(logits))  # its gradient is summed over the rows, and rounded only then

@@ -37,9 +37,7 @@ from withlogits.kernels.cpu.op_layout import (
 )
 from withlogits.kernels.cpu.plan import Allocator, Plan, loss_dtype
 from withlogits.kernels.cpu.small_plan import Limits, Small
-from withlogits.options import (
-    check_weight_values,
-)
+from withlogits.options import changed, check_weight_values
 
 Array = NDArray[Any]
 Given = tuple[tuple[np.dtype[Any], errors.Shape], ...]
@@ -105,12 +103,13 @@ class OpPlan:
             shapes.check_weight(name, shape, logits.shape, self._fit)
         value = self._plan.losses.layout.shape if self.options.reduction == "none" else ()
         gradient = (NUMBERS[given[self._first][0]], logits.shape, self._first)
+        self._makes = outputs > 1 and call["made"]
         self._made = len(given) - 1 if len(given) > self._first + 2 + len(weights) else -1
         if self._of_gradient:
             self.outputs = [(*gradient[:2], self._first if self._made < 0 else self._made)]
         else:
             self.outputs = [(NUMBERS[np.dtype(loss_dtype(logits.dtype))], value, -1)]
-            self.outputs += [gradient] * (outputs - 1)
+            self.outputs += [gradient if self._makes else (gradient[0], (0,), -1)] * (outputs - 1)
         self._sizes = [math.prod(shape) for _, shape in given]
         self._kept: list[Any] = []
         self.words = self._words(weights)
@@ -143,12 +142,12 @@ class OpPlan:
         names = self.options.WEIGHTS
         places = {name: i for i, name in enumerate(self._names, self._first + 2)}
         plan, value = self._plan, MOST_INPUTS
-        gradient = MOST_INPUTS + 1 if len(self.outputs) > 1 else NOTHING
+        gradient = MOST_INPUTS + 1 if self._makes else NOTHING
         if self._of_gradient:
             if self.options.reduction != "none" or "sample_weight" in weights:
                 return None, []
             plan = cpu.plan_loss(
-                calls.summed(self.options), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]]
+                changed(self.options, reduction="sum"), ArrayMemory, *[_layout(*each) for each in self._given[2:0:-1]]
             )
             weights, places = {**weights, "sample_weight": self._given[0]}, {**places, "sample_weight": 0}
             value, gradient = SPARE, MOST_INPUTS
@@ -185,7 +184,7 @@ class OpPlan:
             return self._gradient(inputs[0], labels, logits, weights, outputs[0])
         arrays = (labels, logits, *[weights.get(name) for name in self.options.WEIGHTS])
         losses = outputs[0] if self.options.reduction == "none" else None
-        gradient = outputs[1] if len(outputs) > 1 else None
+        gradient = outputs[1] if self._makes else None
         value = self._plan.compute(arrays, losses, gradient, None, self._strict)
         if losses is None:
             with np.errstate(over="ignore"):

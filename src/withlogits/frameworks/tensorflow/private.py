@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.eager import record as record_module
+from tensorflow.python.framework import func_graph
 
 from withlogits import errors
 
@@ -65,12 +66,31 @@ def record(name: str, results: list[Any], inputs: list[Any], pull: Any) -> None:
     record_module.record_operation(name, results, inputs, pull)
 
 
+def can_change(op: Any, kind: str) -> bool:
+    """Whether this is a tape asking for the gradient of an operation in the graph that is being traced."""
+    if isinstance(op, tf.Operation):  # someone else asks, who may have run the operation or know the upstream gradient
+        return False
+    graph, made = tf.compat.v1.get_default_graph(), op.outputs[0]
+    return isinstance(graph, func_graph.FuncGraph) and made.graph is graph and made.op.type == kind
+
+
+def is_one(x: Any) -> bool:
+    """Whether a tensor of a graph is nothing but 1, and no tape looks at it."""
+    value = tf.get_static_value(x.op.inputs[1] if x.op.type == "Fill" else x)
+    return value is not None and bool((value == 1).all()) and not is_watched(x)
+
+
 def named_node(name: str, text: str, tensors: list[Any]) -> list[Any]:
     """Return the tensors behind a node of the graph that holds a text; its gradient is registered under the name."""
     with tf.compat.v1.get_default_graph().gradient_override_map({"IdentityN": name}):
         found: list[Any] = tf.identity_n(tensors)
-    found[0].op._set_attr("_call", attr_value_pb2.AttrValue(s=text.encode()))
+    set_text(found[0].op, "_call", text)
     return found
+
+
+def set_text(op: Any, attribute: str, text: str) -> None:
+    """Give an attribute of a node another text."""
+    op._set_attr(attribute, attr_value_pb2.AttrValue(s=text.encode()))
 
 
 def text_of(op: Any) -> str:

@@ -67,9 +67,7 @@ def check_range(family: Family, args: Any) -> None:
     if options.sparse:
         logits, labels, sample_weight = args[0], args[1], args[3]
         weight = None if sample_weight is None else sample_weight.numpy()
-        given = labels.numpy(), logits.shape[options.axis], options.ignore_index, weight
-        if errors.wrong_labels(*given).any():
-            raise errors.label_out_of_range(*given)
+        errors.check_in_range(labels.numpy(), logits.shape[options.axis], options.ignore_index, weight)
 
 
 def _losses(family: Family) -> Callable[..., tuple[Tensor, Tensor]]:

@@ -218,23 +218,22 @@ class Tile:
     def scratch(self, classes: int) -> Value:
         return simd.scratch(classes * self.step)
 
-    def fill(self, tile: Value, address: Value, row_step: Value, n: Value, classes: Value) -> None:
-        """Fill a square from the first `classes` of `n` rows; lanes without a row repeat the last."""
+    def fill(self, tile: Value, address: Value, row_step: Value, n: Value, classes: Lanes) -> None:
+        """Fill a square from the first `classes` of `n` rows (None: all); lanes without a row repeat the last."""
         llvm = simd.vector(self.kind.llvm, self.lanes)
-        at = [simd.smaller(simd.constant(i, n.type), n - 1) * row_step + address for i in range(self.lanes)]
+        at = self._rows(address, row_step, n)
         for a in at:  # the processor does not see by itself that rows under a mask follow one another
             simd.prefetch(a + AHEAD)
         for j, column in enumerate(transposed([load_lanes(a, llvm, classes) for a in at])):
             simd.store(column, tile + j * self.step)
 
-    def empty(self, tile: Value, address: Value, row_step: Value, n: Value, classes: Value) -> None:
-        """Write a square to the first `classes` of `n` rows."""
+    def empty(self, tile: Value, address: Value, row_step: Value, n: Value, classes: Lanes) -> None:
+        """Write a square to the first `classes` of `n` rows; lanes without a row hold what the last does."""
         llvm = simd.vector(self.kind.llvm, self.lanes)
         columns = [simd.load(tile + j * self.step, llvm) for j in range(self.lanes)]
-        for i, row in enumerate(transposed(columns)):
-            there = simd.constant(i, n.type) < n
-            if isinstance(classes.type, ir.VectorType):
-                lanes = classes & simd.splat(there, classes.type)
-            else:
-                lanes = simd.select(there, classes, 0)
-            store_lanes(row, row_step * i + address, lanes)
+        for a, row in zip(self._rows(address, row_step, n), transposed(columns), strict=True):
+            store_lanes(row, a, classes)
+
+    def _rows(self, address: Value, row_step: Value, n: Value) -> list[Value]:
+        """Return where each lane's row begins."""
+        return [simd.smaller(simd.constant(i, n.type), n - 1) * row_step + address for i in range(self.lanes)]

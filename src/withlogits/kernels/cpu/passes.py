@@ -103,16 +103,8 @@ class Label(NamedTuple):
 def finish(spec: SoftmaxSpec, sums: Sums, m: Value, label: Label, z_loss: Value) -> Losses:
     """Return the losses of rows from their sums."""
     precise = spec.x == "float64"
-    tail, lost = functions.two_sum(sums.k - 1.0, sums.s)
-    lost = select(lost + sums.s_low == lost + sums.s_low, lost + sums.s_low, 0.0)
-    tail, lost = functions.two_sum(tail, lost)
     good = m - m == 0.0  # a row of only −inf, or with +inf, has no loss
-    tail = select(good, tail, NAN)
-    whole, missing = functions.two_sum(tail, simd.constant(1.0, tail.type))
-    share = 1.0 / whole
-    r = functions.log1p(tail, lost, share)
-    if precise:  # what the roundings of tail and of tail + 1 lost
-        share = fma(-(missing + lost) * share, share, share)
+    tail, share, r = _tail(sums, good, precise="float64" in (spec.x, spec.label_gradient))
     a, a_low, total, others = sums.a, sums.a_low, sums.total, sums.others
     if label.x is not None:
         total = label.weight
@@ -133,6 +125,22 @@ def finish(spec: SoftmaxSpec, sums: Sums, m: Value, label: Label, z_loss: Value)
     if spec.result == "logsumexp":  # beside +inf, and among nothing but −inf, s is 0 unless there is NaN
         loss = select(good, size, m + sums.s)
     return Losses(loss, r, total, tail * share, share, tail < 1.0, others, m, multiple=total)
+
+
+def _tail(sums: Sums, good: Value, precise: bool) -> tuple[Value, Value, Value]:
+    """Return S = (k − 1) + s, G = 1/(1 + S) and r = log1p(S), to float64's last bit only if that is wanted."""
+    if not precise:
+        tail = select(good, (sums.k - 1.0) + sums.s, NAN)
+        return tail, 1.0 / (tail + 1.0), functions.log1p_single(tail)
+    tail, lost = functions.two_sum(sums.k - 1.0, sums.s)
+    lost = select(lost + sums.s_low == lost + sums.s_low, lost + sums.s_low, 0.0)
+    tail, lost = functions.two_sum(tail, lost)
+    tail = select(good, tail, NAN)
+    whole, missing = functions.two_sum(tail, simd.constant(1.0, tail.type))
+    share = 1.0 / whole
+    r = functions.log1p(tail, lost, share)
+    # what the roundings of tail and of tail + 1 lost
+    return tail, fma(-(missing + lost) * share, share, share), r
 
 
 def kernel_of(spec: SoftmaxSpec, passes: Passes) -> Kernel:

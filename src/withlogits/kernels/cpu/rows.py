@@ -93,10 +93,18 @@ class Array:
         self._squares(self._turned.empty, classes, n)
 
     def _squares(self, turn: Callable[..., None], classes: Value, n: Value) -> None:
+        """Turn square by square: whole ones, of which the last goes back over the one before; or a part of one."""
         lanes, size = self.access.lanes, self.access.kind.size
         assert self.tile is not None
-        with loop(0, classes, lanes) as j:
-            turn(j * self._turned.step + self.tile, j * size + self.first, self.row_step, n, classes - j)
+
+        def square(j: Value, lanes: Lanes) -> None:
+            turn(j * self._turned.step + self.tile, j * size + self.first, self.row_step, n, lanes)
+
+        with if_else(classes >= lanes) as (whole, part):
+            with whole, loop(0, classes, lanes) as j:
+                square(simd.smaller(j, classes - lanes), None)
+            with part, when(classes > 0):
+                square(simd.integer(0), classes)
 
 
 def own_offsets(step: Value, n: Value, lanes: int) -> Value:

@@ -117,8 +117,8 @@ class Passes:
         shift = select(simd.absolute(m) > functions.FAR, m, 0.0)
         near = m - shift
         n = fma(near, functions.LOG2E, functions.ROUNDER) - functions.ROUNDER
-        rest = fma(n, functions.LN2_LOW, fma(n, functions.LN2_HIGH, -near))
-        t = fma(rest * rest, functions.horner(rest, functions.EXP_FULL), rest)
+        rest = fma(n, functions.LN2, -near)
+        t = fma(rest * rest, functions.horner(rest, functions.EXP_FLOAT32), rest)
         # 127 + BIAS: what the exponent's bits of 2^(n_j − N + BIAS) begin with
         entries = simd.target().table_entries
         rounder = simd.convert(functions.ROUNDER_FLOAT32 + entries * ((127.0 + BIAS) - n), F32)
@@ -202,7 +202,8 @@ class Passes:
         factor, beside = losses.factors(rows.job.z_loss)
         assert x_label is not None
         # (T + 2λ(m + r)) p_y − T, in float64
-        at_label = functions.exp(x_label - losses.m) * factor - losses.total
+        scale, t = functions.exp_pair(x_label - losses.m, coefficients=functions.EXP_FLOAT32, to_zero=False)
+        at_label = fma(scale, t, scale) * factor - losses.total
         at_label = select((x_label == losses.m) & losses.most, beside, at_label) * losses.multiple
         rows.numbers.put("at_label", simd.convert(at_label, F32))
         rows.numbers.put("factor", simd.convert(factor * rows.numbers.all("f") * losses.multiple, F32))

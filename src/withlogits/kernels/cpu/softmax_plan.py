@@ -311,9 +311,7 @@ class SoftmaxPlan:
         return errors.label_out_of_range(*self._for_range(labels, sample_weight))
 
     def _check_range(self, labels: Array, sample_weight: Array | None) -> None:
-        given = self._for_range(labels, sample_weight)
-        if errors.wrong_labels(*given).any():
-            raise errors.label_out_of_range(*given)
+        errors.check_in_range(*self._for_range(labels, sample_weight))
 
     def _for_range(self, labels: Array, sample_weight: Array | None) -> tuple[Any, ...]:
         read, fit = self._memory.numpy, self.fit
