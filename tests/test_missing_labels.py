@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mpf
 
 import oracle
 import withlogits
+from test_accuracy import GRADIENT_ULP, LOSS_ULP
 from withlogits.options import sigmoid_options
 
 SIGMOID, WEIGHTED = withlogits.sigmoid_cross_entropy_with_logits, withlogits.weighted_cross_entropy_with_logits
@@ -64,22 +66,26 @@ def test_what_is_missing_is_nothing_whatever_it_holds(engine: Any, dtype: str, m
         )
         for got, want in zip(gradients, expected[reduction][1], strict=True):
             assert not got[hidden].any()
-            np.testing.assert_allclose(got.astype(float), want.astype(float), rtol=2.0**-22 if got.itemsize > 2 else 2.0**-8)
+            np.testing.assert_allclose(
+                got.astype(float), want.astype(float), rtol=2.0**-22 if got.itemsize > 2 else 2.0**-8
+            )
         if reduction == "none":
             assert not value[hidden].any()
 
 
-@pytest.mark.parametrize("dtype", oracle.DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_losses_that_count_are_right_to_their_last_digits(engine: Any, dtype: str) -> None:
-    """As many units in the last place as without missing ones, against 100 digits."""
-    logits = oracle.adversarial(48, np.dtype(oracle.DTYPES[dtype]), np.random.default_rng(2))
-    labels, hidden = with_missing(RNG.integers(0, 2, 48).astype(np.int8), -1)
+    """Against 100 digits, beside missing ones in the same vectors."""
+    rng = np.random.default_rng(2)
+    logits = (10.0 ** rng.uniform(-45, 38, 200) * rng.choice([-1.0, 1.0], 200)).astype(dtype)
+    labels, hidden = with_missing(rng.choice([0.0, 1.0, 0.5], 200).astype(dtype), -1)
     value, (gradient, by_label) = BOTH(labels=labels, logits=logits, ignore_index=-1)
-    for i in np.flatnonzero(~hidden & np.isfinite(logits.astype(float))):
+    for i in np.flatnonzero(~hidden):
         truth = oracle.sigmoid_loss(logits[i], labels[i])
-        assert oracle.ulp_error(value[i], truth.loss, value.dtype) <= 1.0
-        assert oracle.ulp_error(gradient[i], truth.gradient[0], gradient.dtype, truth.scale[0]) <= 2.0
-        assert oracle.ulp_error(by_label[i], truth.by_label[0], by_label.dtype) <= 1.0
+        assert oracle.ulp_error(value[i], truth.loss, dtype) <= LOSS_ULP[dtype]
+        share = 1 if dtype == "float64" else mpf(2) ** -26
+        assert oracle.ulp_error(gradient[i], truth.gradient[0], dtype, truth.scale[0] * share) <= GRADIENT_ULP
+        assert by_label[i] == -logits[i]
 
 
 @settings(deadline=None, max_examples=60)
@@ -330,7 +336,7 @@ def test_arrays_of_jax(wide: bool) -> None:
 
     dtype, close = (np.float64, 1e-14) if wide else (np.float32, 2e-6)
     with x64(wide):
-        for labels, options in CALLS[::4]:
+        for labels, options in CALLS[2::13]:
             labels = labels.astype(dtype) if labels.dtype.kind == "f" else labels
             value, gradient = expected(labels, options, X.astype(dtype))
 
@@ -359,7 +365,7 @@ def test_arrays_of_jax(wide: bool) -> None:
 
 def test_tensors_of_tensorflow() -> None:
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-    for labels, options in CALLS[::4]:
+    for labels, options in CALLS[2::13]:
         value, gradient = expected(labels, options)
 
         def of(x: Any, z: Any, options: Any = options) -> Any:

@@ -183,14 +183,15 @@ def sigmoid_options(given: tuple[Any, ...]) -> SigmoidOptions:
     """Return the options of a sigmoid loss for values in the order of the fields; equal values give the same object."""
     smoothing, ignore_index, reduction = given
     if type(smoothing) is float and (ignore_index is None or type(ignore_index) in NUMBERS) and type(reduction) is str:
-        found = _sigmoid.get(given)
+        found = _sigmoid.get(given if ignore_index == ignore_index else (smoothing, "NaN", reduction))
         if found is not None:
             return found
     return _one_object(_sigmoid, SigmoidOptions.checked(given))
 
 
 def _one_object(memo: dict[tuple[Any, ...], AnyOptions], options: AnyOptions) -> AnyOptions:
-    values = field_values(options)
+    # a text for NaN, which is not equal to itself, and which torch.compile cannot write down as a part of a key
+    values = tuple(["NaN" if value != value else value for value in field_values(options)])
     return memo.get(values) or keep(memo, values, options)
 
 
