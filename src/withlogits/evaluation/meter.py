@@ -179,7 +179,7 @@ class Meter:
         offset = _padded(begin, x.ndim)
         block = self._summary.add(x, z, offset, self._highest.floor)
         if self._kind == "sigmoid":
-            self._scores.add(block.x, block.z)
+            self._scores.add(block.x, block.z, block.weight)
             self._keep_elements(block, x, z, begin, element_shape)
         else:
             self._confusions.add(block)
@@ -250,13 +250,14 @@ class Meter:
         if summary is None:
             raise ValueError("the meter has seen no batch: call update(labels, logits) first")
         pair, figures, fit = summary.pair, summary.figures, summary.pair.sample.fit()
-        mean = pair.loss / pair.counted if pair.counted else 0.0
+        mean = figures.weighted_loss / figures.weight if figures.weight else 0.0
         if pair.nan or pair.infinite:
             mean = math.nan if pair.nan else math.inf
         temperature = 1.0 if fit is None else fit.temperature
         after = np.zeros((3, BINS.confidence))
         if pair.sample.x is not None:
-            after = BINS.reliability(*pair.sample.confidences(temperature))
+            probabilities, right, weight = pair.sample.confidences(temperature)
+            after = BINS.reliability(probabilities, right, weight)
         exclusive = summary.kind != "sigmoid"
         return Evaluation(
             loss_name=summary.kind,
@@ -279,29 +280,34 @@ class Meter:
         )
 
     def _exclusive(self, summary: Summary) -> dict[str, Any]:
-        count, figures = summary.pair.counted, summary.figures
-        within = [_ratio(n, count) for n in np.asarray(figures.within).tolist()]
+        figures = summary.figures
+        within = [_ratio(n, figures.weight) for n in np.asarray(figures.within).tolist()]
         return {
-            "accuracy": _ratio(summary.pair.right, count),
+            "accuracy": within[0],
             "top_k": {k: hit for k, hit in zip(BINS.within, within, strict=True) if k < self._classes or k == 1},
-            "per_class": _per_class(*self._confusions.totals(), figures.class_loss, figures.support),
+            "per_class": _per_class(*self._confusions.totals(), figures.class_loss, figures.class_weight),
             "confusion": self._confusions.result(),
         }
 
     def _independent(self, summary: Summary) -> dict[str, Any]:
         true, said, both = np.asarray(summary.figures.answers)
-        auroc, average = self._scores.figures()
-        one = _per_class(true, said, both, summary.figures.class_loss, summary.logits.rows)
-        elements, wrong = summary.logits.elements, int((true + said - 2 * both).sum())
+        order, figures = self._scores.figures(), summary.figures
+        one = _per_class(true, said, both, figures.class_loss, figures.class_weight)
+        wrong = (true + said - 2 * both).sum()
         return {
-            "accuracy": 1.0 - wrong / elements if elements else math.nan,
+            "accuracy": 1.0 - float(wrong / figures.weight) if figures.weight else math.nan,
             "precision": _ratio(both.sum(), said.sum()),
             "recall": _ratio(both.sum(), true.sum()),
             "f1": _ratio(2 * both.sum(), true.sum() + said.sum()),
             "macro_f1": float(np.nan_to_num(one.f1).mean()) if len(one.f1) else math.nan,
-            "auroc": _mean(auroc),
-            "average_precision": _mean(average),
-            "per_class": replace(one, auroc=auroc, average_precision=average),
+            **{name: _mean(values) for name, values in order._asdict().items() if name != "best_logit"},
+            "per_class": replace(
+                one,
+                auroc=order.auroc,
+                average_precision=order.average_precision,
+                best_f1=order.best_f1,
+                best_logit=order.best_logit,
+            ),
         }
 
 

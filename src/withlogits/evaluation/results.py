@@ -82,6 +82,8 @@ class PerClass(Result):
     f1: Floats  # (K,)
     auroc: Floats | None = None  # (K,) sigmoid only; NaN if one answer never occurs
     average_precision: Floats | None = None  # (K,) sigmoid only
+    best_f1: Floats | None = None  # (K,) sigmoid only: the largest F1 of any threshold
+    best_logit: Floats | None = None  # (K,) sigmoid only: which "yes" from this logit on has
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +128,9 @@ class Evaluation(Result):
     macro_f1: float | None = None  # independent: mean over classes
     auroc: float | None = None  # independent: mean over the classes for which it exists
     average_precision: float | None = None
+    auroc_error: float | None = None  # at most so far from the figure of all scores; 0 up to 2^20 elements
+    average_precision_error: float | None = None
+    best_f1: float | None = None  # independent: mean over classes, each at the threshold that is best for it
     temperature: float  # by which to divide the logits for the smallest loss
     loss_at_temperature: float
     fitted_on: int  # rows that the temperature was found on: all, or a sample
