@@ -2,9 +2,9 @@
 
 Of each class, the EXTREMES smallest and as many largest distinct scores are counted one by one. What lies between is
 counted in bins 2^s wide, at whole multiples of 2^s rounded towards 0, with the smallest s for which the bins reach from
-the one group to the other, and not too many of them are filled. So outliers, infinities and a constant for
-padding do not widen the bins. More scores can only move the groups apart and fill more bins: s grows, and two bins become
-one. Nothing of this depends on the order of the scores or on how they were split: parts merge to the counts of the whole.
+the one group to the other, and not too many of them are filled. So outliers, infinities and a constant for padding do
+not widen the bins. More scores can only move the groups apart and fill more bins: s grows, and two bins become one.
+Nothing of this depends on the order of the scores or on how they were split: parts merge to the counts of the whole.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from withlogits.statistics import arrays, backend
 
 Array = NDArray[Any]
 
-MOST_FILLED, FILLED = 1 << 14, 1 << 12  # bins of a class that may be filled, if it is the only one; if there are several
+MOST_FILLED, FILLED = (
+    1 << 14,
+    1 << 12,
+)  # bins of a class that may be filled, if it is the only one; if there are several
 ALL_FILLED = 1 << 15  # of all classes, if they are few: what caches hold
 ROOM, MOST_ROOM = 1 << 20, 1 << 22  # counters, if classes have more bins than may be filled; if not
 FEWEST_BINS = 64  # of a class
@@ -206,8 +209,8 @@ class ScoreBins:
         self.low[apart], self.high[apart] = each.value[start[apart] + keep - 1], each.value[start[apart + 1] - keep]
         ends = (np.trunc(np.ldexp(end[apart], -self.step[apart])) for end in (self.low, self.high))
         first, last = next(ends), next(ends)
-        wide = (first < self.base[apart]) | (last >= self.base[apart] + self.counts.shape[3]) | (
-            self.step[apart] == LEAST
+        wide = (
+            (first < self.base[apart]) | (last >= self.base[apart] + self.counts.shape[3]) | (self.step[apart] == LEAST)
         )
         self._place(apart[wide], self.step[apart[wide]])
         if inner.any():
@@ -222,7 +225,7 @@ class ScoreBins:
         while True:
             wide = np.trunc(np.ldexp(high, -s)) - np.trunc(np.ldexp(low, -s)) > size - 1
             if not wide.any():
-                return s
+                return np.asarray(s)
             s = s + wide
 
     def _place(self, classes: Array, at_least: Array, only_coarser: bool = False) -> None:
@@ -283,7 +286,7 @@ class ScoreBins:
         for first, many in ((0, no), (size, yes)):
             np.add.at(flat, place + first, many.astype(flat.dtype))
 
-    def ranked(self) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+    def ranked(self) -> Iterator[tuple[Array, ...]]:
         """Yield of each class the rising scores and bins, how many have answer no and yes, and which are bins.
 
         A bin may hold several scores; its value is the smallest that it can have. The last of the arrays says which do,
@@ -304,5 +307,5 @@ class ScoreBins:
             binned[below : below + len(place)] = True
             follows = np.diff(place) == 1
             mixed[below + 1 : below + len(place)] = follows
-            mixed[below : below + len(place) - 1] |= follows
+            mixed[below : below + len(follows)] |= follows
             yield *(np.concatenate((end[:below], inner, end[below:])) for end, inner in parts), binned, mixed

@@ -88,9 +88,7 @@ def element_statistics(
         }
 
 
-def count_scores(
-    x: Array, z: Array, counts: Array, window: tuple[Array, ...], weight: Array | None = None
-) -> Array:
+def count_scores(x: Array, z: Array, counts: Array, window: tuple[Array, ...], weight: Array | None = None) -> Array:
     """Add to `counts` (tables, C, 2, B) how many of (rows, C) elements, without and with the label, have which score.
 
     The tables are added up by who reads them. `window` has four numbers of each class (C,), scale, base, low and high:

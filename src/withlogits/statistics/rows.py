@@ -172,9 +172,11 @@ def _row_figures(
     found["weight"] = len(loss) if w is None else float(w.sum())
     if w is None:
         found["weighted_loss"] = _finite_sum(loss)[0]
-        return found | backend().row_figures(rest, right, loss, bins)
-    found["weighted_loss"] = _finite_sum(np.where(np.isfinite(loss), loss, 0.0) * w)[0]
-    return found | arrays.row_figures(rest, right, loss, bins, w)
+        found |= backend().row_figures(rest, right, loss, bins)
+    else:
+        found["weighted_loss"] = float(np.where(np.isfinite(loss), loss * w, 0.0).sum())
+        found |= arrays.row_figures(rest, right, loss, bins, w)
+    return found
 
 
 def _shares(above: Array, equal: Array, ties: Array, k: int) -> Array:

@@ -104,15 +104,13 @@ class Summary:
         """Take in a block: logits with the classes on `axis`, labels without it (sparse) or in the same shape.
 
         `offset` is where the block lies in the whole, `floor` the loss from which on rows are listed. The weights of
-        the figures, float64, are those of rows, or of elements of independent classes; what has weight 0 does not count.
+        the figures, float64, are those of rows, or of elements of independent classes; weight 0 does not count.
         """
         offset = offset or (0,) * x.ndim
         with np.errstate(invalid="ignore"):
             return (self._add_elements if self.kind == "sigmoid" else self._add_rows)(x, z, offset, floor, weight)
 
-    def _add_rows(
-        self, x: Array, z: Array, offset: tuple[int, ...], floor: float, weight: Array | None
-    ) -> Block:
+    def _add_rows(self, x: Array, z: Array, offset: tuple[int, ...], floor: float, weight: Array | None) -> Block:
         axis, classes, pair = self.axis, self.logits.classes, self.pair
         y, counted = z, None
         known = None if weight is None else weight > 0
@@ -190,9 +188,7 @@ class Summary:
             known = there if known is None else known & there
         return None if known is None or known.all() else known
 
-    def _add_elements(
-        self, x: Array, z: Array, offset: tuple[int, ...], floor: float, weight: Array | None
-    ) -> Block:
+    def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...], floor: float, weight: Array | None) -> Block:
         axis, classes, pair, rows = self.axis, self.logits.classes, self.pair, x.size // self.logits.classes
         known, counted = self._known(z, weight), x.size
         if known is not None:
@@ -223,12 +219,15 @@ class Summary:
 
     def _count_elements(self, block: Block, floor: float, binary: bool) -> dict[str, Any]:
         """The figures of an evaluation; elements lie side by side in the block from then on."""
-        x, z, weight = block.x, block.z, block.weight = tuple(
-            None if a is None else np.ascontiguousarray(np.moveaxis(a, self.axis, -1)).reshape(-1, self.logits.classes)
-            for a in (block.x, block.z, block.weight)
-        )
+
+        def beside(a: Array) -> Array:
+            return np.ascontiguousarray(np.moveaxis(a, self.axis, -1)).reshape(-1, self.logits.classes)
+
         assert self.bins is not None
-        counts = element_counts(x, z, bins=self.bins, floor=floor, binary=binary, weight=weight)
+        x, z = block.x, block.z = beside(block.x), beside(block.z)
+        if block.weight is not None:
+            block.weight = beside(block.weight)
+        counts = element_counts(x, z, bins=self.bins, floor=floor, binary=binary, weight=block.weight)
         self.figures.accumulate(counts | {"weight": counts["class_weight"].sum()})
         block.listed = counts["listed"]
         flat = (a.reshape(-1)[block.listed].astype(np.float64) for a in (z, x))

@@ -23,7 +23,7 @@ from .job import (
 from .memory import KIND_BYTES, KINDS, Access, Lanes, some_lanes
 from .rows import INF
 from .sigmoid import formulas
-from .simd import F32, F64, I1, I32, I64, Value, convert, select
+from .simd import F64, I1, I32, I64, Value, convert, select
 from .target import Target
 
 

@@ -214,9 +214,9 @@ SMALL_JOBS = {
     "elementwise": Fields("kernel count", "x o"),
 }
 ELEMENTS_JOB = Fields("elements grain period", "x z loss listed out answers losses floor.")
-# scale, first, low, high: those of the class of each element of a period; `first` is the entry of a table where bin 0 lies.
-# Each part of `grain` elements counts into `table_step` bytes; each unit of the work lists into `list_step` bytes, and how
-# many it says in `listed`
+# scale, first, low, high: those of the class of each element of a period; `first` is the entry of a table where bin 0
+# lies. Each part of `grain` elements counts into `table_step` bytes; each unit of the work lists into `list_step`
+# bytes, and says in `listed` how many
 SCORES_JOB = Fields(
     "elements grain period classes table_step list_step", "x z scores scale first low high lists listed"
 )

@@ -146,9 +146,7 @@ def count_scores(x: Array, z: Array, counts: Array, window: tuple[Array, ...]) -
 
 
 @lru_cache(maxsize=256)
-def _scores_plan(
-    spec: ScoresSpec, elements: int, classes: int, tables: int, table_step: int
-) -> tuple[Kernel, int]:
+def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int, table_step: int) -> tuple[Kernel, int]:
     units, grain = -(-classes // SCORE_CLASSES), elements
     room = elements // classes * SCORE_CLASSES + LANES
     if units == 1:
