@@ -112,7 +112,7 @@ def calibration_bins(given: object, most: int) -> ValueError:
 
 
 def thresholds(given: object) -> ValueError:
-    return ValueError(f"thresholds is {repr(given):.60}, where probabilities between 0 and 1 are expected: [0.3, 0.5]")
+    return ValueError(f"thresholds is {given!r:.60}, where probabilities between 0 and 1 are expected: [0.3, 0.5]")
 
 
 def thresholds_of_exclusive(loss: str) -> ValueError:

@@ -15,6 +15,7 @@ from sklearn import metrics
 import withlogits
 from withlogits import Meter, evaluate
 from withlogits.evaluation import evaluate as module
+from withlogits.evaluation.files import BadFile
 
 RNG = np.random.default_rng(0)
 N, C = 600, 4
@@ -40,7 +41,7 @@ def check_elements(e: Any, yes: Any, x: Any, weight: Any) -> None:
     p = withlogits.sigmoid(x.astype(np.float64))
     flat = {"y_true": yes.reshape(-1), "sample_weight": weight.reshape(-1)}
     said = p.reshape(-1) > 0.5
-    assert e.loss == pytest.approx(metrics.log_loss(y_pred=p.reshape(-1), **flat), rel=1e-7)
+    assert e.loss == pytest.approx(metrics.log_loss(y_proba=p.reshape(-1), **flat), rel=1e-7)
     assert e.accuracy == pytest.approx(metrics.accuracy_score(y_pred=said, **flat))
     assert e.brier == pytest.approx(metrics.brier_score_loss(y_proba=p.reshape(-1), **flat))
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(y_pred=said, average="binary", **flat)
@@ -137,7 +138,7 @@ def test_weights_of_rows(kind: str) -> None:
 @given(st.data())
 def test_whole_weights_are_repetitions(data: Any) -> None:
     loss = data.draw(st.sampled_from(["sparse", "softmax", "sigmoid"]))
-    many = np.array(data.draw(st.lists(st.integers(0, 3), min_size=40, max_size=40)))
+    many = np.array(data.draw(st.lists(st.integers(0, 3), min_size=40, max_size=40).filter(any)))
     logits = np.array(data.draw(st.lists(st.sampled_from([-2.0, 0.0, 1.0, 1.5]), min_size=80, max_size=80)))
     logits = logits.reshape(40, 2)
     labels = LABELS[:40] % 2 if loss == "sparse" else np.eye(2)[LABELS[:40] % 2]
@@ -195,28 +196,55 @@ def test_weights_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert evaluate(y, x, sample_weight=r).accuracy == pytest.approx(
         evaluate(LABELS, ODDS, sample_weight=ROW_WEIGHTS).accuracy
     )
-    text = f"{w}: sample_weight has shape (600, 4), which does not broadcast to (600,), the shape of the rows"
-    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+    with pytest.raises(BadFile, match=f"^{re.escape(f'{w}: {SHAPES}')}$"):
         evaluate(y, x, sample_weight=w)
 
 
-@pytest.mark.parametrize(
-    ("options", "kind", "text"),
-    [
-        ({"ignore_index": "a"}, TypeError, "ignore_index is 'a', where an integer, NaN or None is expected"),
-        ({"ignore_index": np.nan}, TypeError, "ignore_index is nan, where an integer or None is expected"),
-        ({"thresholds": [0.2, 1.0]}, ValueError, "thresholds is [0.2, 1.0], where probabilities between 0 and 1 are expected: [0.3, 0.5]"),
-        ({"thresholds": 0.2}, ValueError, "thresholds is 0.2, where probabilities between 0 and 1 are expected: [0.3, 0.5]"),
-        ({"thresholds": [0.2]}, ValueError, 'thresholds are of independent classes (loss="sigmoid"), and the loss is sparse, which predicts the largest logit: leave them out'),
-        ({"calibration_bins": 0}, ValueError, "calibration_bins is 0, where an integer from 1 to 1000 is expected"),
-        ({"sample_weight": -ROW_WEIGHTS}, ValueError, "sample_weight[1] is -1.0, where a finite weight of 0 or more is expected"),
-        ({"sample_weight": WEIGHTS}, ValueError, "sample_weight has shape (600, 4), which does not broadcast to (600,), the shape of the rows"),
-    ],
-)  # fmt: skip
+SHAPES = "sample_weight has shape (600, 4), which does not broadcast to (600,), the shape of the rows"
+BETWEEN = "where probabilities between 0 and 1 are expected: [0.3, 0.5]"
+REFUSED = [
+    ({"ignore_index": "a"}, TypeError, "ignore_index is 'a', where an integer, NaN or None is expected"),
+    ({"ignore_index": np.nan}, TypeError, "ignore_index is nan, where an integer or None is expected"),
+    ({"thresholds": [0.2, 1.0]}, ValueError, f"thresholds is [0.2, 1.0], {BETWEEN}"),
+    ({"thresholds": 0.2}, ValueError, f"thresholds is 0.2, {BETWEEN}"),
+    (
+        {"thresholds": [0.2]},
+        ValueError,
+        (
+            'thresholds are of independent classes (loss="sigmoid"), and the loss is sparse, which predicts the '
+            "largest logit: leave them out"
+        ),
+    ),
+    ({"calibration_bins": 0}, ValueError, "calibration_bins is 0, where an integer from 1 to 1000 is expected"),
+    (
+        {"sample_weight": -ROW_WEIGHTS},
+        ValueError,
+        (
+            f"sample_weight[{np.flatnonzero(ROW_WEIGHTS)[0]}] is {-ROW_WEIGHTS[ROW_WEIGHTS > 0][0]}, "
+            "where a finite weight of 0 or more is expected"
+        ),
+    ),
+    ({"sample_weight": WEIGHTS}, ValueError, SHAPES),
+]
+
+
+@pytest.mark.parametrize(("options", "kind", "text"), REFUSED)
 def test_options_that_are_refused(options: dict[str, Any], kind: type[Exception], text: str) -> None:
-    with pytest.raises(kind) as caught:
-        evaluate(LABELS, LOGITS, loss="sparse", **options)
-    assert text in str(caught.value)
+    meter_options = {name: value for name, value in options.items() if name != "sample_weight"}
+    with pytest.raises(kind, match=f"^{re.escape(text)}$"):
+        Meter(loss="sparse", **meter_options).update(LABELS, LOGITS, sample_weight=options.get("sample_weight"))
+
+
+def test_weights_of_nothing() -> None:
+    for labels, logits, loss in (
+        (LABELS, LOGITS, "sparse"),
+        (YES, ODDS, "sigmoid"),
+        (np.eye(C)[LABELS], LOGITS, "softmax"),
+    ):
+        e = evaluate(labels, logits, loss=loss, sample_weight=np.zeros(N), classwise=True)
+        assert (e.count, e.loss, e.calibration.error) == (0, 0.0, 0.0)
+        assert np.isnan(e.accuracy)
+        assert str(e)
 
 
 def test_how_it_reads() -> None:

@@ -157,15 +157,15 @@ class LabelStatistics(Merging):
         """Take in class numbers, of those rows that are known; returns which count and have a class, None if all."""
         if not y.size:
             return None
-        if known is not None and not known.all():
+        self.rows += y.size if known is None else int(np.count_nonzero(known))
+        if known is not None:
             y = np.where(known, y, y.dtype.type(0))
-        self.rows += y.size
         low, high = int(y.min()), int(y.max())
         self.low, self.top = min(self.low, low), max(self.top, high)
         counted = None
         if ignore is not None and low <= ignore <= high:
             counted = y != ignore
-            self.ignored += y.size - int(np.count_nonzero(counted))
+            self.ignored += int(np.count_nonzero(~counted if known is None else ~counted & known))
         if self.classes and (low < 0 or high >= self.classes):
             inside = (y >= 0) & (y < self.classes)
             wrong = ~inside if counted is None else ~inside & counted
