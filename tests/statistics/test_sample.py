@@ -63,7 +63,7 @@ def test_a_full_sample_takes_smaller_keys_alone() -> None:
     sample.add(x, z, 1, np.arange(64, dtype=np.uint64) + np.uint64(5))
     sample.add(x[:3] * 2, z[:3], 1, np.array([1, 2, 68], np.uint64))
     assert sorted(sample.keys.tolist()) == [1, 2, *range(5, 67)]
-    rows, _ = sample.rows()
+    rows, _, _ = sample.rows()
     assert rows[:3, 0].tolist() == [2.0, 2.0, 1.0]
 
 

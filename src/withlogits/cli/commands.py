@@ -28,6 +28,7 @@ from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.output import StrPath, check_output, npy_writer
 from withlogits.evaluation.results import Evaluation, plain
 from withlogits.guide import Diagnosis, DiagnosisError, Finding
+from withlogits.statistics.bins import BINS
 
 P = ParamSpec("P")
 
@@ -296,9 +297,19 @@ def evaluate(
     loss: Annotated[Loss, typer.Option(help="auto goes by the labels.")] = Loss.AUTO,
     axis: Axis = -1,
     ignore_index: IgnoredLabel = None,
+    sample_weight: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Weights of examples, or of elements; as LOGITS.")
+    ] = None,
     class_names: Annotated[Path | None, typer.Option(help="A text file with the name of a class a line.")] = None,
     report: Annotated[Path | None, typer.Option(help="An HTML page with figures, in one file.")] = None,
     language: Annotated[Language, typer.Option(help="Of the report.")] = Language.EN,
+    thresholds: Annotated[
+        str | None, typer.Option(metavar="P,P,…", help="Decide at these probabilities too (sigmoid): 0.3,0.5.")
+    ] = None,
+    calibration_bins: Annotated[int, typer.Option(help="Bins of the calibration error.")] = BINS.confidence,
+    classwise: Annotated[
+        bool, typer.Option("--classwise", help="The Brier score and the class-wise calibration error too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """How good the logits in one file are for the labels in another, and first what is wrong with them.
@@ -307,7 +318,7 @@ def evaluate(
     or a warning.
     """
     if report is not None:
-        checked("--report", report, logits, labels, class_names)
+        checked("--report", report, logits, labels, class_names, sample_weight)
         from withlogits.evaluation.report import ready
 
         try:
@@ -315,7 +326,15 @@ def evaluate(
         except ImportError as error:
             usage(str(error))
     names = None if class_names is None else lines_of(class_names, "--class-names")
-    meter, interrupted = counted(logits, labels, loss, axis, ignore_index, names)
+    options = {
+        "axis": axis,
+        "ignore_index": ignore_index,
+        "class_names": names,
+        "thresholds": None if thresholds is None else thresholds.split(","),
+        "calibration_bins": calibration_bins,
+        "classwise": classwise,
+    }
+    meter, interrupted = counted(logits, labels, loss, options, sample_weight)
     try:
         result = meter.compute()
     except DiagnosisError as error:
@@ -345,7 +364,7 @@ def doctor(
 
     The exit code is 1 if there is an error or a warning.
     """
-    meter, interrupted = counted(logits, labels, loss, axis, ignore_index, None)
+    meter, interrupted = counted(logits, labels, loss, {"axis": axis, "ignore_index": ignore_index})
     diagnosis = for_command(meter.diagnose())
     show_result(diagnosis, as_json)
     end(diagnosis, interrupted)
@@ -369,18 +388,22 @@ def told(found: Finding, logits: str, labels: str) -> str:
 
 
 def counted(
-    logits: str, labels: str, loss: Loss, axis: int, ignore_index: float | None, names: list[str] | None
+    logits: str, labels: str, loss: Loss, options: dict[str, Any], sample_weight: str | None = None
 ) -> tuple[Meter, bool]:
     """Return the meter, and whether an interrupt ended the counting; one before the first block ends the command."""
     x, z = files.open_array(logits), files.open_array(labels)
-    chosen = None if loss is Loss.AUTO else loss.value
-    meter = Meter(loss=chosen, axis=axis, ignore_index=ignore_index, class_names=names)
+    weights = None if sample_weight is None else files.open_array(sample_weight)
+    try:
+        meter = Meter(loss=None if loss is Loss.AUTO else loss.value, **options)
+    except ValueError as error:
+        usage("--" + str(error).replace("calibration_bins", "calibration-bins"))
+    names, axis = options.get("class_names"), options["axis"]
     if names is not None and -len(x.shape) <= axis < len(x.shape) and len(names) != x.shape[axis]:
         usage(f"--class-names has {len(names)} names, and the logits {x.shape[axis]} classes")
     seen = 0
     try:
         with progress_of(math.prod(x.shape)) as progress, naming(labels):
-            for size in counting(meter, x, z, say):
+            for size in counting(meter, x, z, weights, say):
                 seen += size
                 if progress is not None:
                     progress(size)

@@ -153,5 +153,5 @@ def summarized(pair: Pair, ignore: float | None, options: dict[str, Any], kept: 
         rows = tile[:axis] + tile[axis + 1 :]
         some = None if kept is None else kept[tile if pair.kind == "sigmoid" else rows]
         labels = z[tile if z.ndim == x.ndim else rows]
-        summary.add(x[tile], labels, tuple(part.start for part in tile), kept=some)
+        summary.add(x[tile], labels, tuple(part.start for part in tile), weight=some)
     return summary

@@ -304,14 +304,19 @@ class PairStatistics(Merging):
 
 @dataclass
 class Figures(Merging):
-    """What an evaluation counts besides, of all classes (C) and in the bins of `bins`."""
+    """What an evaluation counts besides, of all classes (C) and in the bins of `bins`.
+
+    All but the histogram is weighted. Without weights, what is counted are integers.
+    """
 
     class_loss: Array  # (C,) Σ of the losses of each class
-    support: Array  # (C,) exclusive classes: rows of each class
+    class_weight: Array  # (C,) exclusive classes: rows of each class; independent: elements
     within: Array  # exclusive classes: rows whose class is among the k largest
     answers: Array  # (3, C) independent classes: label yes, logit yes, both
     confidence: Array  # (3, B) how many probabilities, their sum, what came true
     histogram: Array  # of losses
+    weight: float = 0  # of all that counts
+    weighted_loss: float = 0.0  # Σ of the finite losses
 
     @classmethod
     def empty(cls, classes: int, bins: Bins) -> Figures:

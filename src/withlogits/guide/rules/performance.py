@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits.guide.findings import Performance
+from withlogits.statistics.sample import Sample
 from withlogits.statistics.summary import Summary
 
 Array = NDArray[Any]
@@ -22,8 +23,7 @@ def performance_of(summary: Summary) -> Performance | None:
     loss = math.nan if pair.nan else math.inf if pair.infinite else pair.loss / pair.counted
     right = pair.right / pair.counted
     if summary.kind == "sigmoid":
-        x, z = pair.sample.x, pair.sample.z
-        right = math.nan if x is None or z is None else _share_right(x, z)
+        right = _share_right(pair.sample)
     shares = class_shares(summary)
     if shares is None:
         return Performance(pair.counted, loss, right, None, None)
@@ -31,10 +31,13 @@ def performance_of(summary: Summary) -> Performance | None:
     return Performance(pair.counted, loss, right, guessing_loss(shares, summary.options), guessed)
 
 
-def _share_right(x: Array, z: Array) -> float:
-    """How many of the elements with a label are right at probability 1/2."""
-    known = np.count_nonzero(z == z)
-    return np.count_nonzero(((x > 0.0) == (z > 0.5)) & (z == z)) / known if known else math.nan
+def _share_right(sample: Sample) -> float:
+    """How many elements of the sample that count are right at probability 1/2."""
+    if sample.x is None or sample.z is None:
+        return math.nan
+    known = np.True_ if sample.w is None else sample.w > 0
+    right = ((sample.x > 0.0) == (sample.z > 0.5)) & known
+    return np.count_nonzero(right) / np.count_nonzero(np.broadcast_to(known, right.shape))
 
 
 def class_shares(summary: Summary) -> Array | None:
