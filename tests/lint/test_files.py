@@ -196,6 +196,14 @@ def test_sarif(command: Command) -> None:
         assert (region["startLine"], region["startColumn"]) < (region["endLine"], region["endColumn"])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
+@pytest.mark.parametrize("form", [[], ["--json"], ["--sarif"], ["--fix"]])
+def test_a_name_that_is_no_text(command: Command, form: list[str]) -> None:
+    Path(os.fsdecode(b"\xff\n.py")).write_text(WRONG + FIXABLE)
+    code, out, err = command(".", *form)
+    assert (code, "\n.py" in out, err.count("\n")) == (1, False, 1)
+
+
 # ---------------------------------------------------------------------------------------------------------- bad input
 
 NO_SOURCE = "it is no source of Python 3: "  # and Python's reason, which depends on its version

@@ -168,6 +168,10 @@ CORRECTIONS = {
         ("torch.log(torch.softmax(x, 1))", "torch.log_softmax(x, 1)"),
         ("torch.softmax(x, 1).log()", "torch.log_softmax(x, 1)"),
         ("x.softmax(-1).log()", "x.log_softmax(-1)"),
+        ("(x + w).softmax(-1).log()", "(x + w).log_softmax(-1)"),
+        ("(-x).sigmoid().log()", "F.logsigmoid(-x)"),
+        ("torch.log((x + w).softmax(-1))", "(x + w).log_softmax(-1)"),
+        ("(x\n.softmax(-1)\n.log())", "(x.log_softmax(-1))"),
         ("torch.log(f(a)[0].softmax(dim=-1))", "f(a)[0].log_softmax(dim=-1)"),
         ("torch.log(torch.sigmoid(x + 1))", "F.logsigmoid(x + 1)"),
         ("x.sigmoid().log()", "F.logsigmoid(x)"),
@@ -227,12 +231,58 @@ def test_a_correction_keeps_the_value(wrong: str, right: str) -> None:
     x, a, w = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 3), (2, 5, 3), (5, 3)))
     y = torch.arange(5) % 3 if "nll" in wrong else torch.rand(5, 3, generator=generator, dtype=torch.float64)
     names = {"x": x, "y": y, "w": w.abs(), "a": a, "f": lambda a: a}
+    same_value(wrong.removeprefix("loss = "), right.removeprefix("loss = "), names)
+
+
+def same_value(wrong: str, right: str, names: dict[str, object]) -> None:
+    import torch
+
     values = []
     for source in (wrong, right):
         scope = dict(names)
-        exec(f"{IMPORTS['torch']}value = {source.removeprefix('loss = ')}", scope)
+        exec(f"{IMPORTS['torch']}value = {source}", scope)
         values.append(scope["value"])
     torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
+
+
+OPERANDS = [
+    "x",
+    "(x)",
+    "x + w",
+    "-x",
+    "x if y else w",
+    "(lambda: x)()",
+    "x[:5]",
+    "x.T.T",
+    "not_x or x",
+    "(x,\n)[0]",
+]
+FORMS = [
+    "torch.log(F.softmax({}, dim=1))",
+    "torch.log(torch.softmax(dim=-1, input=({})))",
+    "F.softmax({}, 1).log()",
+    "({}).softmax(-1).log()",
+    "-({}).softmax(-1).log() ** 2",
+    "({}).sigmoid().log()",
+    "torch.log(torch.sigmoid({}))",
+    "F.binary_cross_entropy(torch.sigmoid({}), p)",
+    "F.binary_cross_entropy(target=p, input=({}).sigmoid(), reduction='sum')",
+    "F.cross_entropy(F.log_softmax({}, dim=1), p)",
+    "nn.CrossEntropyLoss()(({}).log_softmax(1), p)",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("operand", OPERANDS)
+def test_a_correction_of_any_operand_keeps_the_value(form: str, operand: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
+    wrong = form.format(operand)
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(5, 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    names = {"x": x, "w": w, "p": torch.rand(5, 3, generator=generator, dtype=torch.float64), "y": 1, "not_x": 0}
+    right = corrected(IMPORTS["torch"] + wrong)[0].removeprefix(IMPORTS["torch"])
+    assert right != wrong
+    same_value(wrong, right, names)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +305,8 @@ def test_a_correction_keeps_the_value(wrong: str, right: str) -> None:
         "F.binary_cross_entropy(torch.clamp(torch.sigmoid(x), 0.1), y)",
         "from torch.nn.functional import softmax\ndef f(F, torch, nn):\n    return softmax(x, 1).log()",  # no name
         "import withlogits as wl\nwl.softmax_cross_entropy_with_logits(y, x)",  # which is which?
+        "import withlogits as wl\nwl.softmax_cross_entropy_with_logits((labels), logits)",
+        "import withlogits as wl\nwl.softmax_cross_entropy_with_logits(labels, # ,\n logits)",
         "import withlogits as wl\nwl.softmax_cross_entropy_with_logits(labels, logits, labels=3)",
         "import numpy as np\nnp.log(F.softmax(x, 1))",  # an array would become a tensor
     ],

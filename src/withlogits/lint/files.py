@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from withlogits.evaluation.files.errors import one_line
+from withlogits.evaluation.files.errors import one_line, printable
 from withlogits.evaluation.output import open_output
 from withlogits.guide.findings import CODES, Finding
 from withlogits.lint.reader import Reader
@@ -79,7 +79,7 @@ class SourceFinding:
 
     def __str__(self) -> str:
         found = self.finding
-        return f"{self.path}:{self.line}:{self.column}: {found.code} {found.evidence}; fix: {found.fix}"
+        return f"{printable(self.path)}:{self.line}:{self.column}: {found.code} {found.evidence}; fix: {found.fix}"
 
 
 @dataclass

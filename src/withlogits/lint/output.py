@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -50,7 +51,7 @@ def as_sarif(report: Report) -> dict[str, Any]:
 
 def _result(found: SourceFinding) -> dict[str, Any]:
     finding = found.finding
-    uri = PurePath(found.path).as_posix()
+    uri = quote(os.fsencode(PurePath(found.path).as_posix()), safe="/.:")  # the bytes of a name need not be UTF-8
     region = {
         "startLine": found.line,
         "startColumn": found.column,
@@ -62,5 +63,5 @@ def _result(found: SourceFinding) -> dict[str, Any]:
         "ruleIndex": SOURCE_CODES.index(finding.code),
         "level": finding.severity,
         "message": {"text": f"{finding.title}: {finding.evidence}; fix: {finding.fix}"},
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": quote(uri, safe="/.:")}, "region": region}}],
+        "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri}, "region": region}}],
     }

@@ -75,7 +75,8 @@ def log_call(node: ast.Call, use: Use, text: Text) -> str:
     elif owner is None:
         return ""
     elif isinstance(node.func, ast.Attribute) and node.func.attr == "softmax":
-        function = f"{text.of(owner)}.log_softmax"
+        atom = isinstance(owner, ast.Name | ast.Attribute | ast.Call | ast.Subscript)
+        function = f"{text.of(owner)}.log_softmax" if atom else f"({text.of(owner)}).log_softmax"
     else:
         function, arguments = spelled(table.LOG_SIGMOIDS["torch"], use), [text.of(owner), *arguments]
     return f"{function}({', '.join(arguments)})" if function else ""
@@ -92,7 +93,9 @@ def by_name(use: Use, loss: LossFunction, name: str, text: Text) -> Located:
     roles = [role(Argument(node, None)) for node in use.node.args]
     fix = f"write `{text.of(use.node.func)}(labels=..., logits=...)`"
     edits: tuple[Edit, ...] = ()
-    if sorted(roles) == ["labels", "predictions"] and not {k.arg for k in use.node.keywords} & {*loss.row.order, None}:
+    named = {keyword.arg for keyword in use.node.keywords}
+    plain = text.separators(use.node.func, *use.node.args) == [b"(", b","]  # no other parentheses, no comments
+    if sorted(roles) == ["labels", "predictions"] and plain and not named & {*loss.row.order, None}:
         words = [{"labels": "labels", "predictions": "logits"}[each] for each in roles]
         edits = tuple(text.insert(node, f"{word}=") for node, word in zip(use.node.args, words, strict=True))
     evidence = f"{name} takes its arguments by name only, and gets {len(use.node.args)} without"

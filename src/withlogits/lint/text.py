@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 SHOWN = 60  # characters of an expression
@@ -66,6 +67,11 @@ class Text:
         for kept in sorted(map(self.span, keeps)):
             lost, place = lost + self.bytes[place : kept[0]], kept[1]
         return () if b"#" in lost + self.bytes[place:end] else (Edit(start, end, new),)
+
+    def separators(self, *nodes: ast.expr) -> list[bytes]:
+        """Return what stands between nodes that follow each other, without white space."""
+        spans = [self.span(node) for node in nodes]
+        return [self.bytes[left:right].strip() for (_, left), (right, _) in pairwise(spans)]
 
     def insert(self, node: ast.expr, new: str) -> Edit:
         """Return the edit that puts a text before a node."""
