@@ -85,7 +85,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         both(weighted_loss, pos_weight=1.0, reduction="mean"),
         (
             "value_and_grad(weighted_cross_entropy_with_logits) has no argument 'reduction'; its arguments are "
-            "labels, logits, pos_weight, name, out"
+            "labels, logits, pos_weight, name, ignore_index, out"
         ),
     ),
     "torch's name of an argument": (
@@ -100,14 +100,14 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: sigmoid_loss(y_true=Z, logits=X),
         (
             f"{SIGMOID} has no argument 'y_true', which is called labels here; its arguments are labels, logits, name, "
-            "pos_weight, label_smoothing, sample_weight, reduction"
+            "pos_weight, label_smoothing, ignore_index, sample_weight, reduction"
         ),
     ),
     "a name that nobody has": (
         lambda: weighted_loss(labels=Z, logits=X, pos_weight=1.0, wait=True),
         (
             "weighted_cross_entropy_with_logits has no argument 'wait'; its arguments are labels, logits, pos_weight, "
-            "name"
+            "name, ignore_index"
         ),
     ),
     "an older name that the sparse loss never had": (
@@ -721,10 +721,11 @@ def test_a_missing_argument_is_named(loss: Any) -> None:
 def test_the_signatures_are_the_announced_ones() -> None:
     assert str(inspect.signature(sigmoid_loss)).startswith(
         "(*, labels: 'Any', logits: 'Any', name: 'str | None' = None, pos_weight: 'Any' = None, "
-        "label_smoothing: 'float' = 0.0, sample_weight: 'Any' = None, reduction: 'Reduction' = 'none')"
+        "label_smoothing: 'float' = 0.0, ignore_index: 'float | None' = None, sample_weight: 'Any' = None, "
+        "reduction: 'Reduction' = 'none')"
     )
     names = {loss: list(inspect.signature(loss).parameters) for loss in (weighted_loss, softmax_loss, sparse_loss)}
-    assert names[weighted_loss] == ["labels", "logits", "pos_weight", "name"]
+    assert names[weighted_loss] == ["labels", "logits", "pos_weight", "name", "ignore_index"]
     common = [
         "class_weight",
         "class_offset",

@@ -37,7 +37,7 @@ CASES: dict[str, tuple[Any, Any, Any, dict[str, Any]]] = {
         wl.sigmoid_cross_entropy_with_logits,
         Z.T,
         S,
-        {"pos_weight": W[:, None], "label_smoothing": 0.1, "reduction": "mean"},
+        {"pos_weight": W[:, None], "label_smoothing": 0.1, "ignore_index": 1, "reduction": "mean"},
     ),
     "SoftmaxCrossEntropy": (wl.softmax_cross_entropy_with_logits, Z.T, S, SOFTMAX),
     "SparseSoftmaxCrossEntropy": (

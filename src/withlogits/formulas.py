@@ -120,18 +120,22 @@ def rounded(xp: Any, x: Array, dtype: Any) -> Array:
     return xp.astype(x if dtype == xp.float64 else xp.astype(x, xp.float32), dtype)
 
 
-def row_factors(xp: Any, arrays: SoftmaxArrays, options: Any, rows: Array) -> Array:
-    """Return what each loss is multiplied by, in the shape of `rows`; 0 masks a row."""
+def row_factors(xp: Any, arrays: SoftmaxArrays | SigmoidArrays, options: Any, rows: Array) -> Array:
+    """Return what each loss, of a row or an element, is multiplied by, in the shape of `rows`; 0 masks it."""
     factor = xp.wide(xp.ones_like(rows) if arrays.sample_weight is None else arrays.sample_weight)
-    if options.sparse and options.ignore_index is not None:
-        factor = xp.where(xp.equal(xp.as_index(arrays.labels), options.ignore_index), 0.0, factor)
-    return factor
+    elements = isinstance(arrays, SigmoidArrays)
+    if not (elements or options.sparse) or options.ignore_index is None:
+        return factor
+    ignored = options.ignore_index
+    labels = xp.wide(arrays.labels) if elements else xp.as_index(arrays.labels)
+    missing = xp.equal(labels, ignored) if ignored == ignored else ~xp.equal(labels, labels)
+    return xp.where(missing, 0.0, factor)
 
 
-def row_weights(xp: Any, arrays: SoftmaxArrays, options: Any, rows: Array) -> Array:
-    """Return sᵢ Wᵢ of each row, of which a mean's denominator is the sum; W is the class weight of the labels."""
+def row_weights(xp: Any, arrays: SoftmaxArrays | SigmoidArrays, options: Any, rows: Array) -> Array:
+    """Return sᵢ Wᵢ of each loss, of which a mean's denominator is the sum; W is the class weight of the labels."""
     factor = row_factors(xp, arrays, options, rows)
-    if arrays.class_weight is None:
+    if isinstance(arrays, SigmoidArrays) or arrays.class_weight is None:
         return factor
     w = xp.wide(arrays.class_weight)
     if options.sparse:
@@ -342,7 +346,7 @@ class Sigmoid(_Loss):
 
     def __init__(self, xp: Any, arrays: SigmoidArrays, options: Any) -> None:
         self.xp, self.arrays, smoothing = xp, arrays, options.label_smoothing
-        self.factor = xp.wide(xp.ones_like(arrays.logits) if arrays.sample_weight is None else arrays.sample_weight)
+        self.factor = row_factors(xp, arrays, options, arrays.logits)
         self.valid = ~xp.equal(self.factor, 0.0)
         self.x, z = (xp.where(self.valid, xp.wide(array), 0.0) for array in (arrays.logits, arrays.labels))
         self.q = 1.0 if arrays.pos_weight is None else xp.wide(arrays.pos_weight)

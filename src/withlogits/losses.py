@@ -66,6 +66,7 @@ def sigmoid_cross_entropy_with_logits(
     name: str | None = None,
     pos_weight: Any = None,
     label_smoothing: float = 0.0,
+    ignore_index: float | None = None,
     sample_weight: Any = None,
     reduction: Reduction = "none",
     **unknown: Any,
@@ -89,6 +90,8 @@ def sigmoid_cross_entropy_with_logits(
         Factor of the loss of what is true, broadcastable to the logits; above 1, a missed "yes" costs more.
     label_smoothing : float
         Moves the labels this far from 0 and 1 towards 1/2; from 0 to 1.
+    ignore_index : int or NaN, optional
+        Elements with this label do not count; with NaN, a NaN label is a missing one.
     sample_weight : array, optional
         Factor of each element's loss, broadcastable to the logits.
     reduction : {"none", "sum", "mean"}
@@ -118,11 +121,14 @@ def sigmoid_cross_entropy_with_logits(
     >>> logits = np.array([[2.0, -1.0, 20.0]])
     >>> withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)  # shape (1, 3)
     array([[1.26928011e-01, 3.13261688e-01, 2.06115362e-09]])
+    >>> labels[0, 1] = np.nan  # not known
+    >>> withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits, ignore_index=np.nan)
+    array([[1.26928011e-01, 0.00000000e+00, 2.06115362e-09]])
     """
     if positional or unknown or labels is REQUIRED or logits is REQUIRED:
         raise _wrong_call(sigmoid_cross_entropy_with_logits, positional, locals())
     weights = () if pos_weight is None and sample_weight is None else (pos_weight, sample_weight)
-    options = sigmoid_options((label_smoothing, reduction))
+    options = sigmoid_options((label_smoothing, ignore_index, reduction))
     return adapters[type(logits)].loss(options, labels, logits, weights, (), None, name)[0]
 
 
@@ -141,12 +147,13 @@ def weighted_cross_entropy_with_logits(
     logits: Any = REQUIRED,
     pos_weight: Any = REQUIRED,
     name: str | None = None,
+    ignore_index: float | None = None,
     **unknown: Any,
 ) -> Any:
     """Return the sigmoid loss in which "yes" weighs `pos_weight` times: TensorFlow's name for it.
 
     ``loss = q z softplus(−x) + (1 − z) softplus(x)``, elementwise, with q = `pos_weight`: the same as
-    `sigmoid_cross_entropy_with_logits` with that argument, where everything is described.
+    `sigmoid_cross_entropy_with_logits` with that argument, where everything is described, `ignore_index` too.
 
     References
     ----------
@@ -164,7 +171,8 @@ def weighted_cross_entropy_with_logits(
     if positional or unknown or labels is REQUIRED or logits is REQUIRED or pos_weight is REQUIRED:
         raise _wrong_call(weighted_cross_entropy_with_logits, positional, locals())
     weights = () if pos_weight is None else (pos_weight, None)
-    return adapters[type(logits)].loss(sigmoid_options((0.0, "none")), labels, logits, weights, (), None, name)[0]
+    options = sigmoid_options((0.0, ignore_index, "none"))
+    return adapters[type(logits)].loss(options, labels, logits, weights, (), None, name)[0]
 
 
 @overload

@@ -38,6 +38,7 @@ Tensor = TypeVar("Tensor", bound=_Tensor)
 
 FEW = 64  # up to so many numbers, a Python loop is faster than a NumPy call
 NUMBERS, EXACT = frozenset((int, float)), 2.0**53  # Python's, which below so much are float64 numbers
+EXACT_LABELS = 2.0**24  # below, a whole number is no other label's value, in whichever type labels are read
 SUFFIX = {"int": "int", "bool": "bool", "float": "float", "int | None": "int?", "float | None": "float?"}
 
 
@@ -79,6 +80,7 @@ class SigmoidOptions:
     """The validated options of a sigmoid loss."""
 
     label_smoothing: float = 0.0
+    ignore_index: float | None = None  # a whole number, or `math.nan`
     reduction: Reduction = "none"
 
     WEIGHTS: ClassVar = ("pos_weight", "sample_weight")
@@ -86,8 +88,12 @@ class SigmoidOptions:
     @classmethod
     def checked(cls, given: tuple[Any, ...]) -> SigmoidOptions:
         """Return the options of these values, in the order of the fields."""
-        smoothing, reduction = given
-        return cls(fraction("label_smoothing", smoothing), known_reduction(reduction))
+        smoothing, ignore_index, reduction = given
+        return cls(
+            fraction("label_smoothing", smoothing),
+            None if ignore_index is None else label_to_ignore(ignore_index),
+            known_reduction(reduction),
+        )
 
 
 class SigmoidSettings(TypedDict, total=False):
@@ -95,6 +101,7 @@ class SigmoidSettings(TypedDict, total=False):
 
     pos_weight: Any
     label_smoothing: float
+    ignore_index: float | None
 
 
 class SoftmaxSettings(TypedDict, total=False):
@@ -125,6 +132,7 @@ class WeightedKeywords(TypedDict, total=False):
 
     name: str | None
     pos_weight: Any
+    ignore_index: float | None
 
 
 class SigmoidKeywords(SigmoidSettings, _AtCalls, total=False):
@@ -173,15 +181,17 @@ def softmax_options(given: tuple[Any, ...]) -> SoftmaxOptions:
 
 def sigmoid_options(given: tuple[Any, ...]) -> SigmoidOptions:
     """Return the options of a sigmoid loss for values in the order of the fields; equal values give the same object."""
-    if type(given[0]) is float and type(given[1]) is str:
-        found = _sigmoid.get(given)
+    smoothing, ignore_index, reduction = given
+    if type(smoothing) is float and (ignore_index is None or type(ignore_index) in NUMBERS) and type(reduction) is str:
+        found = _sigmoid.get(given if ignore_index == ignore_index else (smoothing, "NaN", reduction))
         if found is not None:
             return found
     return _one_object(_sigmoid, SigmoidOptions.checked(given))
 
 
 def _one_object(memo: dict[tuple[Any, ...], AnyOptions], options: AnyOptions) -> AnyOptions:
-    values = field_values(options)
+    # a text for NaN, which is not equal to itself, and which torch.compile cannot write down as a part of a key
+    values = tuple(["NaN" if value != value else value for value in field_values(options)])
     return memo.get(values) or keep(memo, values, options)
 
 
@@ -280,6 +290,13 @@ def index_to_ignore(x: Any) -> int:
         return operator.index(x)
     except TypeError:
         raise errors.ignore_index(x) from None
+
+
+def label_to_ignore(x: Any) -> float:
+    """Return the whole number, as an int, or NaN, which is `math.nan`; it need not be a value that labels can have."""
+    expected = "a whole number between -2^24 and 2^24, NaN or None"
+    number = _within("ignore_index", x, lambda n: n != n or (abs(n) < EXACT_LABELS and n == math.floor(n)), expected)
+    return math.nan if number != number else int(number)
 
 
 def integer_if_possible(axis: Any) -> Any:

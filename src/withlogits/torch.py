@@ -152,6 +152,8 @@ class SigmoidCrossEntropy(_Loss):
         Factor of the loss of what is true, broadcastable to the logits; a buffer.
     label_smoothing : float
         Moves the labels this far from 0 and 1 towards 1/2; from 0 to 1.
+    ignore_index : int or NaN, optional
+        Elements with this label do not count; with NaN, a NaN label is a missing one.
     reduction : {"none", "sum", "mean"}
         "mean" is over elements, weighted by `sample_weight`.
 

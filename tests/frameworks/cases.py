@@ -6,6 +6,7 @@ A case holds NumPy arrays, so that the same numbers go to withlogits on NumPy, w
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -67,7 +68,10 @@ class Case:
                 labels.flat[1] = self.options["ignore_index"]
             return (np.expand_dims(labels, self.axis) if self.labels == "kept" else labels), logits
         if self.loss != "softmax":
-            return rng.random(self.shape).astype(dtype), logits
+            labels = rng.random(self.shape).astype(dtype)
+            if "ignore_index" in self.options:
+                labels.flat[1] = self.options["ignore_index"]
+            return labels, logits
         labels = rng.dirichlet(np.ones(classes), (1,) if self.labels == "row" else rows)
         labels = labels[0] if self.labels == "row" else np.moveaxis(labels, -1, self.axis)
         return np.ascontiguousarray(labels.astype(dtype)), logits
@@ -123,9 +127,14 @@ CASES = [
     Case("sigmoid", "sample-weighted mean", {"sample_weight": SAMPLE_WEIGHT[:, None], "reduction": "mean"}),
     Case("sigmoid", "weights of each element", {"sample_weight": SAMPLE_WEIGHT[:, None] * [[1.0, 0.0, 0.3]]}),
     Case("sigmoid", "all", SIGMOID_ALL),
+    # NaN stays what it is under the steps of finite differences
+    Case("sigmoid", "ignored", {"ignore_index": math.nan}),
+    Case("sigmoid", "ignored mean", {"ignore_index": math.nan, "reduction": "mean"}),
+    Case("sigmoid", "ignored, all", {**SIGMOID_ALL, "ignore_index": math.nan}),
     Case("sigmoid", "a single number", {"pos_weight": 2.0}, ()),
     Case("weighted", "weighted", {"pos_weight": 3.0}),
     Case("weighted", "weights of each class", {"pos_weight": CLASS_WEIGHT}),
+    Case("weighted", "ignored", {"pos_weight": 3.0, "ignore_index": math.nan}),
 ]
 # each with every reduction
 REDUCTIONS = ("none", "sum", "mean")

@@ -337,7 +337,7 @@ def _of_answers(
         pos_weight = pos_weight[None]  # for torch the last axis is meant
     by_number = weight is not None and reduction == "mean"  # of the elements, whatever they weigh
     how = "sum" if by_number else reduction
-    options = sigmoid_options((0.0, how))
+    options = sigmoid_options((0.0, None, how))
     try:
         weights = () if weight is None and pos_weight is None else (pos_weight, weight)
         loss = front.loss(options, target, logits, weights)[0]

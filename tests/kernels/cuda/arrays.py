@@ -239,15 +239,15 @@ def same(got: Any, expected: Any) -> bool:
 
 
 def sigmoid(
-    x: Any, z: Any, *, q: Any = None, s: Any = None, u: Any = None, label_smoothing: float = 0.0, dx: Any = None,
-    label_gradient: Any = None,
+    x: Any, z: Any, *, q: Any = None, s: Any = None, u: Any = None, label_smoothing: float = 0.0,
+    ignore_index: float | None = None, dx: Any = None, label_gradient: Any = None,
 ) -> tuple[Any, Any, Any]:  # fmt: skip
     """Loss and gradients of tensors of one shape, as tensors; `dx` is where the gradient goes, if it is to lie so."""
     loss = torch.full(x.shape, UNWRITTEN, device=DEVICE)
     u = torch.ones((), device=DEVICE).expand(x.shape) if u is None else u
     dx = torch.full_like(x, UNWRITTEN, memory_format=torch.contiguous_format) if dx is None else dx
     dz = torch.full(x.shape, UNWRITTEN, device=DEVICE, dtype=label_gradient or torch.float32)
-    options, inputs = SigmoidOptions(label_smoothing), cuda.Inputs(x, z, (q, s))
+    options, inputs = SigmoidOptions(label_smoothing, ignore_index), cuda.Inputs(x, z, (q, s))
     cuda.sigmoid_forward(options, inputs, loss)
     cuda.sigmoid_backward(options, inputs, u, dx, dz)
     return loss, dx, dz

@@ -75,8 +75,8 @@ def losses():
     softmax((4, 100, 64), bf16, z=fp32, softcap=30.0)
     x = torch.empty((64, 100))
     q = torch.empty(100).expand(64, 100)
-    cuda.sigmoid_forward(SigmoidOptions(0.1), cuda.Inputs(x.to(bf16), x > 0, (q, x)), x)
-    cuda.sigmoid_backward(SigmoidOptions(0.1), cuda.Inputs(x, x.double(), (q, x)), x, x, x)
+    cuda.sigmoid_forward(SigmoidOptions(0.1, -1), cuda.Inputs(x.to(bf16), x > 0, (q, x)), x)
+    cuda.sigmoid_backward(SigmoidOptions(0.1, -1), cuda.Inputs(x, x.double(), (q, x)), x, x, x)
 
 def transposed():
     for rows in (64, 63):

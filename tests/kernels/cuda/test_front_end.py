@@ -60,7 +60,8 @@ def test_softmax(options: Any, shape: tuple[int, ...], last: bool, offsets: bool
 def test_sigmoid(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     logits = (torch.randn(shape[::-1]) * 3).permute(*reversed(range(len(shape))))
-    given = (logits, torch.rand(shape), torch.rand(shape[-1:]).expand(shape), torch.rand(shape), 0.1)
+    labels = torch.rand(shape).round(decimals=1)  # a 20th of them 1, and ignored
+    given = (logits, labels, torch.rand(shape[-1:]).expand(shape), torch.rand(shape), 0.1, 1.0)
     there = tuple(t.to(DEVICE) if isinstance(t, torch.Tensor) else t for t in given)
     loss, expected_loss = cuda.KERNELS["sigmoid_elements"](*there)[0], cpu.KERNELS["sigmoid_elements"](*given)[0]
     assert loss.stride() == expected_loss.stride()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -71,6 +72,31 @@ def spread(options: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
 def test_every_option(dtype: str, name: str) -> None:
     for shape in ((40,), (7, 11), (3, 5, 2, 4)):
         check_sigmoid(logits(shape, dtype), labels(shape), **spread(OPTIONS[name], shape))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "missing"),
+    [("float32", -1), ("float64", -1), ("float16", math.nan), ("float32", math.nan), ("int64", -1), ("uint8", 255)],
+)
+@pytest.mark.parametrize("name", ["plain", "all"])
+def test_missing_labels(name: str, dtype: str, missing: float) -> None:
+    """Results of 0 in their places, and for the others the bits of a call without them."""
+    shape = (7, 11)
+    x, z, options = logits(shape), labels(shape).round().to(getattr(torch, dtype)), spread(OPTIONS[name], shape)
+    expected = sigmoid(x, z, **options)
+    hidden = torch.arange(77, device=DEVICE).reshape(shape) % 3 == 0
+    z[hidden] = missing
+    got = sigmoid(x, z, ignore_index=missing, **options)
+    for one, other in zip(got, expected, strict=True):
+        assert same(one, torch.where(hidden, 0.0, other))
+
+
+def test_a_label_beside_the_missing_one_counts() -> None:
+    x = logits((3,))
+    for z in (torch.tensor([-1.0 - 2.0**-52, 1.0, math.nan], dtype=torch.float64), torch.tensor([2**24 + 1, 0, 1])):
+        z = z.to(DEVICE)
+        for missing in (-1, 2**24 - 1):
+            assert all(same(*pair) for pair in zip(sigmoid(x, z, ignore_index=missing), sigmoid(x, z), strict=True))
 
 
 def test_arrays_of_any_layout() -> None:

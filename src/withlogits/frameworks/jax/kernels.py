@@ -18,7 +18,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from withlogits import engine, formulas, shapes
-from withlogits.formulas import SoftmaxArrays
+from withlogits.formulas import SigmoidArrays, SoftmaxArrays
 from withlogits.frameworks.jax import checks, namespace
 from withlogits.options import Options, SoftmaxOptions, field_values
 
@@ -168,11 +168,11 @@ def _of_some_rows(
     call: Call, over: tuple[str, ...], count: int, x: Array, z: Array, *weights: Array
 ) -> tuple[Array, ...]:
     """A sum or mean of `count` rows, of which some lie here and some elsewhere along axes of the mesh."""
-    from withlogits.kernels.cpu.softmax_plan import by_weights
+    from withlogits.kernels.cpu.plan import by_weights
 
     options, given = call.options, dict(zip(call.names, weights, strict=True))
     divisor = float(count) if options.reduction == "mean" else None
-    if isinstance(options, SoftmaxOptions) and by_weights(options, "class_weight" in given, "sample_weight" in given):
+    if by_weights(options, "class_weight" in given, "sample_weight" in given):
         parts = row_weights(options, x, z, given)
         found = jax.lax.psum(total(parts, call.batch), over)  # type: ignore[no-untyped-call]
         share = jnp.expand_dims(1.0 / jnp.where(found == 0.0, 1.0, found), tuple(range(call.batch, parts.ndim)))
@@ -185,11 +185,16 @@ def _of_some_rows(
     return jax.lax.psum(value, over), *gradients  # type: ignore[no-untyped-call]
 
 
-def row_weights(options: SoftmaxOptions, logits: Array, labels: Array, weights: dict[str, Array]) -> Array:
-    """What each row adds to the divisor of a mean, by the formulas."""
-    options, labels = checks.indexed(options, labels, logits.shape[options.axis])
-    like = jnp.zeros(shapes.rows(logits.shape, options.axis % logits.ndim), namespace.wide_dtype())
-    found: Array = formulas.row_weights(namespace, SoftmaxArrays(logits, labels, **weights), options, like)
+def row_weights(options: Options, logits: Array, labels: Array, weights: dict[str, Array]) -> Array:
+    """What each loss adds to the divisor of a mean, by the formulas."""
+    arrays: SoftmaxArrays | SigmoidArrays
+    if isinstance(options, SoftmaxOptions):
+        options, labels = checks.indexed(options, labels, logits.shape[options.axis])
+        shape = shapes.rows(logits.shape, options.axis % logits.ndim)
+        arrays = SoftmaxArrays(logits, labels, **weights)
+    else:
+        shape, arrays = logits.shape, SigmoidArrays(logits, labels, **weights)
+    found: Array = formulas.row_weights(namespace, arrays, options, jnp.zeros(shape, namespace.wide_dtype()))
     return found
 
 

@@ -140,17 +140,12 @@ def _reduced(options: Options, logits: Array, labels: Array, weights: Weights, l
     if options.reduction != "none":
         losses = kernels.total(losses)
     if options.reduction == "mean":
-        divisor = kernels.total(_parts(options, logits, labels, weights))
+        divisor = kernels.total(
+            kernels.row_weights(options, logits, labels, dict(zip(options.WEIGHTS, weights, strict=True)))
+        )
         divisor = jnp.where(divisor == 0.0, 1.0, divisor)
         losses, share = losses / divisor, 1.0 / divisor
     return formulas.rounded(namespace, losses, formulas.loss_dtype(namespace, logits)), share
-
-
-def _parts(options: Options, logits: Array, labels: Array, weights: Weights) -> Array:
-    """What each loss adds to the divisor of a mean."""
-    if isinstance(options, SoftmaxOptions):
-        return kernels.row_weights(options, logits, labels, dict(zip(options.WEIGHTS, weights, strict=True)))
-    return jnp.ones(logits.shape, namespace.wide_dtype()) if weights[1] is None else weights[1]
 
 
 def _made(options: Options, logits: Array, labels: Array, weights: Weights) -> Any:

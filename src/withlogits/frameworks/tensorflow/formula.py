@@ -55,9 +55,7 @@ def check_range(fit: SoftmaxFit | None, labels: Tensor, logits: Tensor, weights:
 
 def _parts(arrays: Any, options: Any, losses: Tensor) -> Tensor:
     """What each loss adds to the divisor of a mean."""
-    if isinstance(arrays, SoftmaxArrays):
-        return formulas.row_weights(namespace, arrays, options, losses)
-    return wide(tf.ones_like(losses)) if arrays.sample_weight is None else arrays.sample_weight
+    return formulas.row_weights(namespace, arrays, options, losses)
 
 
 def _adapted(

@@ -54,7 +54,7 @@ class Family(NamedTuple):
         There an index to ignore has 64 signed bits, whatever the labels' dtype.
         """
         options = self.checked((*args[self.operands :], "none"))
-        ignored = getattr(options, "ignore_index", None)
+        ignored = options.ignore_index if self.kind is SoftmaxOptions else None
         if ignored is not None and ignored < 0 and args[1].dtype == torch.uint64:
             options = self.checked(field_values(replace(options, ignore_index=ignored + 2**64)))
         return options

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from withlogits import formulas
-from withlogits.formulas import SoftmaxArrays
 from withlogits.frameworks.torch import namespace
 from withlogits.frameworks.torch.families import family_of
 from withlogits.frameworks.torch.namespace import wide, wide_dtype
@@ -63,12 +62,11 @@ def loss(options: Options, labels: Tensor, logits: Tensor, *weights: Tensor | No
 
 def _divisor(options: Options, losses: Tensor, labels: Tensor, *weights: Tensor | None) -> Any:
     """What a mean divides by."""
-    if isinstance(options, SoftmaxOptions):
-        if all(weight is None for weight in weights) and options.ignore_index is None:
-            return losses.numel()
-        arrays = SoftmaxArrays(losses, labels, *weights)
-        return _summed(formulas.row_weights(namespace, arrays, options, losses))
-    return losses.numel() if weights[-1] is None else _summed(weights[-1])
+    arrays = family_of(options).arrays(losses, labels, *weights)
+    weighing = arrays.sample_weight, getattr(arrays, "class_weight", None)
+    if options.ignore_index is None and all(weight is None for weight in weighing):
+        return losses.numel()
+    return _summed(formulas.row_weights(namespace, arrays, options, losses))
 
 
 def _summed(x: Tensor) -> Tensor:

@@ -72,7 +72,10 @@ class SigmoidSpec:
 
     x: str
     z: str = ""  # kind of the labels
-    result: str = "loss"  # or "gradient" (no loss), "sigmoid", "log_sigmoid", "softplus", "logit"
+    # or "gradient" (no loss), "weights" (what elements add to the divisor of a mean), "sigmoid", "log_sigmoid",
+    # "softplus", "logit"
+    result: str = "loss"
+    ignored: str = ""  # which label does not count: "", "number" or "nan"
     strided: bool = False  # some array's elements do not lie side by side
     q: str = ""  # pos_weight: "", "one" (a number) or "many" (float64, any strides)
     s: str = ""  # kind of the sample weights, any strides
@@ -196,7 +199,7 @@ ROW_WEIGHTS_JOB = Fields("classes inner z_outer z_row z_class s_outer s_row igno
 # o the elements' results, sums those of the blocks; q pos_weight, s sample weights
 SIGMOID_JOB = Fields(
     "columns x_row x_column z_row z_column o_row o_column g_row g_column h_row h_column q_row q_column s_row s_column "
-    "smoothing.",
+    "smoothing. ignore.",
     "x z o g h q s sums pos_weight. grad_scale.",
 )
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from withlogits.options import Options
+
 from . import compiler, pool
 from .job import TotalSpec
 from .layout import Layout, Strides, address
@@ -123,6 +125,11 @@ def loss_dtype(logits: str) -> str:
 def label_gradient_dtype(labels: str, logits: str) -> str:
     """The dtype of a gradient of labels; that of integers has the dtype of the loss."""
     return loss_dtype(logits) if labels.startswith(("bool", "int", "uint")) else labels
+
+
+def by_weights(options: Options, class_weight: bool = False, sample_weight: bool = False) -> bool:
+    """Whether a mean divides by a sum of weights, or of what counts, and not by the number of losses."""
+    return options.reduction == "mean" and (class_weight or sample_weight or options.ignore_index is not None)
 
 
 @cache

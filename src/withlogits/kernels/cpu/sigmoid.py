@@ -14,6 +14,9 @@ half the time: e and u are kept as pairs of which the second part is what roundi
 within 1 ulp. Other labels take float64 arithmetic. An element's result depends on its own label alone, not on those
 beside it; a step whose labels are all of one sort takes that arithmetic only.
 
+A label that is ignored takes the place of a 0, so that it takes the arithmetic of those beside it, and its element's
+results become 0 whatever came out.
+
 A job is cut into blocks of BLOCK columns of one row; each block's sum is kept apart, so that sums do not depend on the
 number of threads.
 """
@@ -137,14 +140,18 @@ class _Elements:
             for letter, kind in kinds.items()
             if kind
         }
-        self._summed = spec.result == "loss" and not spec.kept
-        # sums of losses, and of what their roundings to float32 lost
-        self._sums = (["sum", "sum_low"] if self._float32 else ["sum"]) if self._summed else []
+        self._summed = spec.result in ("loss", "weights") and not spec.kept
+        # sums of losses, and of what their roundings to float32 lost; or of weights
+        self._sums = ["sum"] if self._summed else []
+        if self._float32 and self._summed and spec.result == "loss":
+            self._sums.append("sum_low")
 
     def block(self, job: Job, row: Value, begin: Value, end: Value, sum_at: Value) -> None:
         spec, lanes = self._spec, self._lanes
         starts = {name: row * getattr(job, f"{name}_row") + getattr(job, name) for name in self._arrays}
-        total = {name: Variable(simd.constant(0.0, simd.vector(ELEMENT[name], lanes))) for name in self._sums}
+        counting = spec.result == "weights" and not spec.s  # to at most BLOCK
+        kinds = {"sum": F32} if counting else ELEMENT
+        total = {name: Variable(simd.constant(0.0, simd.vector(kinds[name], lanes))) for name in self._sums}
         whole = begin if spec.strided else begin + (end - begin) / lanes * lanes
         if spec.streaming:
             aligned = [(starts[name] & 63) == 0 for name in WRITTEN if name in starts]
@@ -199,6 +206,20 @@ class _Elements:
         spec = self._spec
         if not spec.z:
             return {"o": activation(spec, read["x"])}
+        if not spec.ignored:
+            return self._of_labels(job, read)
+        z = read["z"]
+        missing = z != z if spec.ignored == "nan" else z == simd.convert(job.ignore, z.type.element)
+        if spec.result == "weights":
+            one = simd.constant(1.0, simd.vector(F32, self._lanes))
+            found = {"sum": simd.convert(read["s"], F64) if "s" in read else one}
+        else:
+            found = self._of_labels(job, {**read, "z": select(missing, 0.0, z)})
+        return {name: select(missing, 0.0, value) for name, value in found.items()}
+
+    def _of_labels(self, job: Job, read: dict[str, Value]) -> dict[str, Value]:
+        """Return the same for labels that count."""
+        spec = self._spec
         wide = {name: simd.convert(value, F64) for name, value in read.items()}
         if spec.q == "one":
             wide["q"] = simd.splat(job.pos_weight, self._full)

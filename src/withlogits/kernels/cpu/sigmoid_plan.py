@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from withlogits.options import SigmoidOptions
 from . import compiler
 from .job import BLOCK, SIGMOID_JOB, SMALL_JOBS, STREAM, SigmoidSpec, SmallSpec
 from .layout import Layout, address, dense_strides, two_levels
-from .plan import Array, Kernel, Memory, Outcome, Quick, label_gradient_dtype, loss_dtype, total
+from .plan import Array, Kernel, Memory, Outcome, Quick, by_weights, label_gradient_dtype, loss_dtype, total
 from .small_plan import FEWEST, Limits, Small, Weights
 
 
@@ -31,19 +32,23 @@ class Parts(NamedTuple):
     sample_weight: Layout | None = None
 
 
-def sigmoid_kernel(result: str, smoothing: float, parts: Parts, one_pos_weight: bool = False) -> Kernel:
+def sigmoid_kernel(result: str, options: SigmoidOptions, parts: Parts, one_pos_weight: bool = False) -> Kernel:
     """The kernel for arrays like these.
 
-    `result` is "loss" or, of kernels that make no loss, "gradient"; or the name of a function of each element.
+    `result` is "loss" or, of kernels that make no loss, "gradient" or "weights" (what a mean divides by, in the blocks
+    of the loss of the same parts, and with its job); or the name of a function of each element.
     """
     x, z, _, g, h, q, s = parts
     zeros = (0,) * len(x.shape)
     rows, columns, steps, offsets = two_levels(x.shape, [zeros if part is None else part.strides for part in parts])
     strided = any(part is not None and steps[i][1] != part.itemsize for i, part in enumerate(parts[:5]))
+    ignored = options.ignore_index
+    missing = ignored is not None and ignored != ignored
     spec = SigmoidSpec(
-        x=x.dtype,
+        x="" if result == "weights" else x.dtype,
         z="" if z is None else z.dtype,
         result=result,
+        ignored="" if ignored is None else "nan" if missing else "number",
         strided=strided and columns > 1,
         q="one" if one_pos_weight else "" if q is None else "many",
         s="" if s is None else s.dtype,
@@ -53,7 +58,10 @@ def sigmoid_kernel(result: str, smoothing: float, parts: Parts, one_pos_weight: 
         label_gradient="" if h is None else h.dtype,
         streaming=not strided and rows * columns * x.itemsize >= STREAM,
     )
-    slots = {"columns": columns, "smoothing": smoothing}
+    if result == "weights":
+        spec = replace(spec, q="", kept=False, gradient=False, label_gradient="", streaming=False)
+    ignore = 0.0 if ignored is None or missing else float(ignored)
+    slots = {"columns": columns, "smoothing": options.label_smoothing, "ignore": ignore}
     for letter, (row_step, column_step) in zip("xzoghqs", steps, strict=True):
         slots |= {f"{letter}_row": row_step, f"{letter}_column": column_step}
     head = SIGMOID_JOB.head(slots)
@@ -123,8 +131,10 @@ class SigmoidPlan:
         self._run(arrays, "gradient", None, gradient, label_gradient, scale)
 
     def divisor(self, arrays: tuple[Array, ...]) -> float:
-        """What a mean divides by: the sum of the sample weights."""
-        sample_weight = arrays[3]
+        """What a mean divides by: the sum of the sample weights of what counts."""
+        labels, logits, _, sample_weight = arrays
+        if self._options.ignore_index is not None:
+            return self._run((labels, logits, None, sample_weight), "weights", None, None, None, 1.0)
         if sample_weight is None:
             return float(self.size)
         weights = self._memory.numpy(sample_weight)
@@ -166,9 +176,7 @@ class SigmoidPlan:
         found = self._kernels.get(key)
         if found is None:
             parts = [None if a is None else memory.layout(a).broadcast_to(shape) for a in given]
-            kernel = sigmoid_kernel(
-                result, self._options.label_smoothing, Parts(self._logits, self._labels, *parts), one_pos_weight
-            )
+            kernel = sigmoid_kernel(result, self._options, Parts(self._logits, self._labels, *parts), one_pos_weight)
             found = keep(self._kernels, key, kernel)
         return found
 
@@ -194,10 +202,14 @@ class SigmoidPlan:
             None if one else self._copied(pos_weight),
             self._copied(sample_weight),
         )
-        kernel = sigmoid_kernel("loss", self._options.label_smoothing, parts, one)
+        kernel, weights_kernel = sigmoid_kernel("loss", self._options, parts, one), None
+        if by_weights(self._options):
+            weights_kernel = sigmoid_kernel("weights", self._options, parts, one)
         value = self._memory.allocator((), self.losses.layout.dtype) if reduced else self.losses
         divisor = -float(self.size) / of_elements.length if of_elements.length else float(self.size)
-        small = Small("sigmoid", self._options, kernel, value, gradient, (read, of_elements), divisor)
+        if weights_kernel is not None:
+            divisor = 1.0
+        small = Small("sigmoid", self._options, kernel, value, gradient, (read, of_elements), divisor, weights_kernel)
         return small if small.fits(limits) else None
 
     def label_out_of_range(self, labels: Array, sample_weight: Array | None = None) -> AssertionError:
@@ -218,7 +230,7 @@ def elementwise_map(kind: str, memory: Memory, x: Layout) -> Callable[[Array], A
     address, empty = memory.address, results.empty
     if not math.prod(x.shape):
         return lambda x: empty()
-    kernel = sigmoid_kernel(kind, 0.0, Parts(x, result=results.layout))
+    kernel = sigmoid_kernel(kind, SigmoidOptions(), Parts(x, result=results.layout))
 
     if not kernel.at_once:
 

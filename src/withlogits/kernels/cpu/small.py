@@ -1,7 +1,7 @@
 """A small call as a whole: the kernel of its family, and all that is done before and after it.
 
     weights    checked and copied: float64, side by side
-    divisor    of a mean, from the weights of the rows or elements
+    divisor    of a mean, from the weights of the rows or elements that count
     kernel     the losses, and the gradients of the reduced loss
     value      the sum of the losses by the divisor, rounded once
 
@@ -30,24 +30,26 @@ def build(spec: SmallSpec, target: Target) -> Kernel:
     softmax = spec.family == "softmax"
     names = SoftmaxOptions.WEIGHTS if softmax else SigmoidOptions.WEIGHTS
     fields, sums = (SOFTMAX_JOB, "loss") if softmax else (SIGMOID_JOB, "sums")
-    own = 8 * (len(fields.planned) + len(ROW_WEIGHTS_JOB.planned))
+    own = 8 * (len(fields.planned) + (len(ROW_WEIGHTS_JOB.planned) if softmax else 0))
 
     def computed(address: Value, job: Job, weights: dict[str, Value]) -> Value:
         divisor, partial = Variable(job.divisor), _space(job, FEW, job.count)
         sample = weights["sample_weight"]
-        if softmax:
-            with when(job.weights_kernel != 0):
+        zeros = dict.fromkeys((name.rstrip(".") for name in fields.filled), simd.integer(0))
+        with when(job.weights_kernel != 0):
+            if softmax:
                 slots = {"z": job.z, "s": sample, "out": partial, "class_weight": weights["class_weight"]}
                 at = _filled(ROW_WEIGHTS_JOB, address + 8 * len(fields.planned), slots)
-                simd.call(job.weights_kernel, at, simd.integer(0), job.count)
-                divisor.value = summed(partial, job.count)
-        else:
+            else:
+                at = _filled(fields, address, {**zeros, "z": job.z, "s": sample, "sums": partial})
+            simd.call(job.weights_kernel, at, simd.integer(0), job.count)
+            divisor.value = summed(partial, job.count)
+        if not softmax:
             with when(job.divisor < 0.0):
                 divisor.value = -job.divisor * summed(sample, job.sample_weight_length)
         nothing = divisor.value == 0.0
         losses = select(job.reduced != 0, partial, job.value)
-        slots = dict.fromkeys((name.rstrip(".") for name in fields.filled), simd.integer(0))
-        slots |= {"x": job.x, "z": job.z, "g": job.g, "grad_scale": select(nothing, 0.0, 1.0 / divisor.value)}
+        slots = zeros | {"x": job.x, "z": job.z, "g": job.g, "grad_scale": select(nothing, 0.0, 1.0 / divisor.value)}
         slots |= {sums: losses, "o": losses, "s": sample}
         if softmax:
             slots |= {name: weights[name] for name in SoftmaxOptions.PER_CLASS}

@@ -78,8 +78,8 @@ class Small(NamedTuple):
         for name, weights in zip(self.options.WEIGHTS, self.weights, strict=True):
             least = RANGES.get(name, (0.0, ""))[0] if weights.least is None else weights.least
             slots |= {f"{name}_{what}": number for what, number in weights._replace(least=least)._asdict().items()}
-        unused = bytes(8 * len(ROW_WEIGHTS_JOB.planned))
-        return kernel.head + (unused if of_rows is None else of_rows.head) + SMALL_JOBS[self.family].head(slots)
+        second = bytes(8 * len(ROW_WEIGHTS_JOB.planned)) if of_rows is None else of_rows.head
+        return kernel.head + (second if self.family == "softmax" else b"") + SMALL_JOBS[self.family].head(slots)
 
     def call(self, memory: Memory, out_of_range: Callable[[Array, Any], Exception]) -> Quick:
         """Return the function; `out_of_range` makes an error of labels and sample weights, for a label that is."""

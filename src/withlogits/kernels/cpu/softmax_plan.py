@@ -18,7 +18,19 @@ from withlogits.options import FEW, SoftmaxOptions
 
 from .job import ROW_WEIGHTS_JOB, SOFTMAX_JOB, STREAM, RowWeightsSpec, SoftmaxSpec
 from .layout import Layout, Strides, address, broadcast_strides, dense_strides, two_levels, without
-from .plan import ONE_AT, Array, Kernel, Memory, Outcome, Quick, heap, label_gradient_dtype, loss_dtype, total
+from .plan import (
+    ONE_AT,
+    Array,
+    Kernel,
+    Memory,
+    Outcome,
+    Quick,
+    by_weights,
+    heap,
+    label_gradient_dtype,
+    loss_dtype,
+    total,
+)
 from .small_plan import FEWEST, Limits, Small, Weights
 
 
@@ -110,11 +122,6 @@ def weights_kernel(
     spec = RowWeightsSpec(labels.dtype, options.sparse, weighted)
     work = outer * inner * (classes if weighted and not options.sparse else 1)
     return Kernel(spec, head, outer * inner, work, 1, offsets)
-
-
-def by_weights(options: SoftmaxOptions, class_weight: bool, sample_weight: bool) -> bool:
-    """Whether a mean divides by a sum of weights, and not by the number of rows."""
-    return options.reduction == "mean" and (class_weight or sample_weight or options.ignore_index is not None)
 
 
 def _per_class(arrays: tuple[Array, ...]) -> tuple[Array | None, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import ctypes
 import hashlib
+import json
 import math
 import threading
 from functools import cache
@@ -31,11 +31,11 @@ from .job import (
     XlaSpec,
 )
 from .layout import ITEM_SIZES, Layout, dense_strides, without
-from .plan import ONE_AT, SMALL, Kernel, heap, loss_dtype
+from .plan import ONE_AT, SMALL, Kernel, by_weights, heap, loss_dtype
 from .sigmoid_plan import Parts as SigmoidParts
 from .sigmoid_plan import sigmoid_kernel
 from .softmax_plan import Parts as SoftmaxParts
-from .softmax_plan import by_weights, softmax_kernel, weights_kernel
+from .softmax_plan import softmax_kernel, weights_kernel
 from .target import host
 from .xla import HEAD
 
@@ -44,7 +44,7 @@ _lock = threading.Lock()
 
 
 class Recipe(NamedTuple):
-    """A call of a kernel on arrays that lie side by side, in literals: what a program that was compiled carries."""
+    """A call of a kernel on arrays that lie side by side, as JSON: what a program that was compiled carries."""
 
     family: str  # "softmax" or "sigmoid"
     options: tuple[Any, ...]  # their fields; an axis is counted from the end
@@ -80,7 +80,7 @@ def handler() -> int:
 
 def prepare(recipe: Recipe) -> tuple[int, str]:
     """Make the record of a call; return its key and its text."""
-    text = repr(tuple(recipe))
+    text = json.dumps(recipe)
     _record(text)
     return key_of(text), text
 
@@ -104,11 +104,15 @@ def _table() -> Any:
 @cache
 def _record(text: str) -> int:
     """Return the address of the record of a recipe, which stays for good."""
-    recipe = Recipe(*ast.literal_eval(text))
+    recipe = Recipe(*_tuples(json.loads(text)))
     content = (_softmax if recipe.family == "softmax" else _sigmoid)(recipe).content()
     record = ctypes.addressof(compiler.for_ever(ctypes.create_string_buffer(content, len(content))))
     _publish(key_of(text), record)
     return record
+
+
+def _tuples(x: Any) -> Any:
+    return tuple(map(_tuples, x)) if isinstance(x, list) else x
 
 
 def _publish(key: int, record: int) -> None:
@@ -260,23 +264,30 @@ def _sigmoid(recipe: Recipe) -> Steps:
     runs, logits = math.prod(recipe.shape[:run_axes]), _dense(recipe.shape[run_axes:], recipe.dtype)
     loss, size = loss_dtype(recipe.dtype), math.prod(logits.shape)
     labels, losses = _dense(logits.shape, recipe.labels), None if reduced else _dense(logits.shape, loss)
-    parts = SigmoidParts(logits, labels, losses, logits if recipe.gradient else None)
-    kernel, arrays = sigmoid_kernel("loss", options.label_smoothing, parts), _Arrays(recipe, run_axes)
+    weight = dict(recipe.weights).get("sample_weight")
+    sample = None if weight is None else _dense(logits.shape, weight)
+    parts = SigmoidParts(logits, labels, losses, logits if recipe.gradient else None, sample_weight=sample)
+    kernel, arrays = sigmoid_kernel("loss", options, parts), _Arrays(recipe, run_axes)
     slots: dict[str, Any] = {
         "x": arrays.patch(ARGUMENT, 0, size, recipe.dtype),
         "z": arrays.patch(ARGUMENT, 1, size, recipe.labels),
         "pos_weight": 1.0,
         "grad_scale": Patch(SCALE),
     }
+    if weight is not None:
+        slots["s"] = arrays.patch(ARGUMENT, 2, size, weight)
+    weights = None
     if reduced:
         slots["sums"] = arrays.own(kernel.count)
+        if recipe.divisor is None and by_weights(options):
+            weights = Step(sigmoid_kernel("weights", options, parts), SIGMOID_JOB, {**slots, "x": 0, "grad_scale": 0.0})
     else:
         slots["o"] = arrays.patch(RESULT, 0, size, loss)
     if recipe.gradient:
         slots["g"] = arrays.patch(RESULT, 1, size, recipe.dtype)
     divisor = recipe.divisor or float(size) if options.reduction == "mean" else 1.0
     terms = kernel.count if reduced else 0
-    return Steps(Step(kernel, SIGMOID_JOB, slots), None, runs, 1, terms, loss == "float64", divisor, arrays.numbers)
+    return Steps(Step(kernel, SIGMOID_JOB, slots), weights, runs, 1, terms, loss == "float64", divisor, arrays.numbers)
 
 
 def _dense(shape: tuple[int, ...], dtype: str) -> Layout:

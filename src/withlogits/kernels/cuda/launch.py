@@ -129,8 +129,9 @@ def _launch_sigmoid(kernel: Any, options: SigmoidOptions, inputs: Inputs, others
         return
     named = dict(zip(options.WEIGHTS, weights, strict=True))
     smoothing = (to_float32(1.0 - options.label_smoothing), to_float32(options.label_smoothing / 2.0))
+    ignore = None if options.ignore_index is None else float(options.ignore_index)
     kernel[(layout.programs,)](
-        x=x, z=z, **named, **others, sizes=layout.sizes, strides=layout.strides, smoothing=smoothing,
+        x=x, z=z, **named, **others, sizes=layout.sizes, strides=layout.strides, smoothing=smoothing, ignore=ignore,
         ROWS=layout.rows, COLUMNS=layout.columns, num_warps=4,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ loads them one by one.
 Logits are of fp16, bf16 or fp32, labels of any type, arithmetic is float32. The loss is within 4 ulp; the gradients
 are within 4 ulp of float32 of their larger term, before they are rounded to the dtype of the result. Nothing overflows,
 and results below the normal numbers are rounded like others. An infinite logit costs nothing where its weight is 0;
-NaN gives NaN. Elements of weight 0 (and gradients of upstream 0) are 0 whatever they hold.
+NaN gives NaN. Elements of weight 0 or an ignored label (and gradients of upstream 0) are 0 whatever they hold.
 """
 
 from __future__ import annotations
@@ -60,10 +60,20 @@ def target_weights(z, pos_weight, smoothing):
 
 
 @triton.jit
+def is_ignored(z, ignore):
+    """Whether labels are the number `ignore`, or NaN if that is; a whole number that float32 rounds is another one."""
+    label = z if z.dtype == tl.float64 else z.to(tl.float32)
+    return (label == ignore) | ((label != label) & (ignore != ignore))
+
+
+@triton.jit
 def sigmoid_forward(
-    x, z, pos_weight, sample_weight, loss, sizes, strides, smoothing, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+    x, z, pos_weight, sample_weight, loss, sizes, strides, smoothing, ignore, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Write s times the loss of each element. `strides` are those of the arrays, in order; smoothing = (1 − ε, ε/2)."""
+    """Write s times the loss of each element. `strides` are those of the arrays, in order; smoothing = (1 − ε, ε/2).
+
+    Elements with the label `ignore`, unless it is None, have loss and gradient 0.
+    """
     at, mask = element_indices(sizes, ROWS, COLUMNS)
     value = tl.load(x + offset(at, strides[0]), mask=mask, other=0.0).to(tl.float32)
     label = tl.load(z + offset(at, strides[1]), mask=mask, other=0)
@@ -78,13 +88,16 @@ def sigmoid_forward(
     if sample_weight is not None:
         sample = tl.load(sample_weight + offset(at, strides[3]), mask=mask, other=0.0)
         result = tl.where(sample == 0.0, 0.0, result * sample)
+    if ignore is not None:
+        result = tl.where(is_ignored(label, ignore), 0.0, result)
     tl.store(loss + offset(at, strides[4]), result, mask=mask)
 
 
 @triton.jit
 def sigmoid_backward(
-    x, z, pos_weight, sample_weight, u, dx, dz, sizes, strides, smoothing, ROWS: tl.constexpr, COLUMNS: tl.constexpr
-):
+    x, z, pos_weight, sample_weight, u, dx, dz, sizes, strides, smoothing, ignore,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
     """Write u s dL/dx and u s dL/dz, rounded once, after the product; either may be None."""
     at, mask = element_indices(sizes, ROWS, COLUMNS)
     value = tl.load(x + offset(at, strides[0]), mask=mask, other=0.0).to(tl.float32)
@@ -94,6 +107,8 @@ def sigmoid_backward(
         sample = tl.load(sample_weight + offset(at, strides[3]), mask=mask, other=0.0)
         active = active & (sample != 0.0)
         factor *= sample
+    if ignore is not None:
+        active = active & ~is_ignored(tl.load(z + offset(at, strides[1]), mask=mask, other=0), ignore)
     q = pos_weight
     if pos_weight is not None:
         q = tl.load(pos_weight + offset(at, strides[2]), mask=mask, other=0.0)
