@@ -91,16 +91,23 @@ def gradient_of_indices() -> ValueError:
 # ----------------------------------------------------------------------------------------------------------- options
 
 
-def number(name: str, given: object) -> TypeError:
-    return TypeError(f"{name} is {described(given)}, where a number is expected")
+def number(name: str, given: object, expected: str = "a number") -> TypeError:
+    text = f"{name} is {described(given)}, where {expected} is expected"
+    if hasattr(given, "dtype") and not isinstance(given, (np.ndarray, np.generic)):  # traced, or with a gradient
+        text += (
+            ": options are Python numbers, which stay the same while a function is traced and have no gradient; pass "
+            "one, in jax.jit by static_argnames"
+        )
+        text += ", or divide the logits by the array instead" if name == "temperature" else ""
+    return TypeError(text)
 
 
 def integer(name: str, given: object) -> TypeError:
-    return TypeError(f"{name} is {described(given)}, where an integer is expected")
+    return number(name, given, "an integer")
 
 
 def ignore_index(given: object) -> TypeError:
-    return TypeError(f"ignore_index is {described(given)}, where an integer or None is expected")
+    return number("ignore_index", given, "an integer or None")
 
 
 def out_of_range(name: str, given: float, expected: str) -> ValueError:

@@ -272,12 +272,13 @@ def not_negative(name: str, x: Any) -> float:
 
 def _within(name: str, x: Any, allowed: Callable[[float], bool], expected: str) -> float:
     try:
-        if isinstance(x, (str, bytes)) or getattr(x, "ndim", 0) != 0:  # torch.compile does not follow np.ndim
+        # torch.compile does not follow np.ndim; of a tensor whose gradient is wanted, that would be lost
+        if isinstance(x, (str, bytes)) or getattr(x, "ndim", 0) != 0 or getattr(x, "requires_grad", False):
             raise TypeError
         number = float(x)
     except OverflowError:  # an integer beyond the largest float
         number = math.inf if x > 0 else -math.inf
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # the last of torch.func.vmap
         raise errors.number(name, x) from None
     if not allowed(number):
         raise errors.out_of_range(name, number, expected)

@@ -193,3 +193,41 @@ def test_errors_are_those_of_numpy(framework: str, loss: str, changes: dict[str,
     for theirs, ours in WORDS[framework].items():
         text = text.replace(theirs, ours)
     assert text == str(right.value)
+
+
+TRACES: dict[str, list[Any]] = {
+    "torch": [
+        lambda torch, loss: loss(torch.tensor(2.0, requires_grad=True)),
+        lambda torch, loss: torch.func.grad(loss)(torch.tensor(2.0)),
+        lambda torch, loss: torch.func.vmap(loss)(torch.ones(3)),
+    ],
+    "jax": [
+        lambda jax, loss: jax.jit(loss)(2.0),
+        lambda jax, loss: jax.grad(loss)(2.0),
+        lambda jax, loss: jax.vmap(loss)(jax.numpy.ones(3)),
+    ],
+    "tensorflow": [lambda tf, loss: tf.function(loss)(tf.constant(2.0))],
+}
+
+
+@pytest.mark.parametrize("option", ["temperature", "z_loss", "ignore_index", "axis"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_options_are_no_arrays_that_are_traced(framework: str, option: str) -> None:
+    """Nor tensors whose gradient is wanted, which there is none of; but a number in an array is one."""
+    this, module = side(framework), pytest.importorskip(framework)
+    labels, logits = this.tensor(np.array([0, 1])), this.tensor(np.zeros((2, 3), np.float32))
+
+    def loss(value: Any) -> Any:
+        return LOSSES["sparse"](labels=labels, logits=logits, reduction="sum", **{option: value})
+
+    expected = {"ignore_index": "an integer or None", "axis": "an integer"}.get(option, "a number")
+    instead = ", or divide the logits by the array instead" if option == "temperature" else ""
+    text = (
+        f"{option} is an object of type \\w+, where {expected} is expected: options are Python numbers, which stay the "
+        f"same while a function is traced and have no gradient; pass one, in jax.jit by static_argnames{instead}"
+    )
+    for traced in TRACES[framework]:
+        with pytest.raises(TypeError, match=text):
+            traced(module, loss)
+    if expected == "a number":
+        assert float(loss(this.tensor(np.array(2.0)))) == float(loss(2.0))
