@@ -352,10 +352,12 @@ def test_derivatives_where_elements_are_left_out(name: str) -> None:
     with jax.enable_x64(True):
         x, z = jnp.asarray(X, jnp.float64), jnp.asarray(Z, jnp.float64)
         v, h, weight = rng.normal(0.0, 0.3, x.shape), rng.normal(0.0, 0.05, z.shape), rng.random(loss(x, z).shape)
-        found = derivatives(lambda t: (weight * loss(x + t * v, z)).sum(), 2)
+        found = derivatives(lambda t: (weight * loss(x + t * v, z + t * h)).sum(), 2)
         program = jax.jit(jax.value_and_grad(lambda z: (weight * loss(x, z)).sum()))
         (low, gradient), (high, _) = program(z), program(z + h)
         np.testing.assert_allclose((gradient * h).sum(), high - low, 1e-12)
+        along = jax.jit(lambda z, h: jax.jvp(lambda z: (weight * loss(x, z)).sum(), (z,), (h,))[1])(z, h)
+        np.testing.assert_allclose(along, high - low, 1e-12)  # NaN, if a label that is left out had a slope of inf
     assert min(map(abs, found)) > 1e-6
 
 

@@ -18,6 +18,7 @@ What differs, since optax has no answer there or a wrong one:
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 from withlogits import errors
@@ -30,6 +31,7 @@ except ModuleNotFoundError as error:
     raise errors.not_installed(__name__, "JAX", "jax") from None
 
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from withlogits import formulas, shapes
 from withlogits.activations import log_softmax, sigmoid, softmax
@@ -374,9 +376,36 @@ def _distributions(logits: Array, labels: Array, axis: Axis, where: Array | None
 
 
 def _dense(rows: _Rows, labels: Array) -> Array:
-    return softmax_cross_entropy_with_logits(
-        labels=labels, logits=rows.logits, axis=rows.axis, sample_weight=rows.included
-    )
+    if rows.mask is None:
+        return softmax_cross_entropy_with_logits(
+            labels=labels, logits=rows.logits, axis=rows.axis, sample_weight=rows.included
+        )
+    return _of_some(rows.axis, rows.logits, labels, rows.included, rows.mask)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _of_some(axis: int, x: Array, t: Array, included: Array, mask: Array) -> Array:
+    """Return the loss of classes of which some take no part.
+
+    Its derivative in the labels of those is 0, and not the inf of a logit of −inf, which times a tangent of 0 were NaN.
+    """
+    return softmax_cross_entropy_with_logits(labels=t, logits=x, axis=axis, sample_weight=included)
+
+
+@partial(_of_some.defjvp, symbolic_zeros=True)
+def _(axis: int, primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    x, t, included, mask = primals
+    v, h = (jnp.zeros(d.shape, d.dtype) if isinstance(d, SymbolicZero) else d for d in tangents[:2])
+
+    def loss(x: Array) -> Array:
+        return softmax_cross_entropy_with_logits(labels=t, logits=x, axis=axis, sample_weight=included)
+
+    value, along = jax.jvp(loss, (x,), (v,))
+    if namespace.is_floating(t):
+        x = namespace.wide(jnp.where(jnp.expand_dims(included, axis), x, 0.0))
+        slope = jnp.where(mask, -log_softmax(x, axis=axis), 0.0)
+        along = along + jnp.sum(slope * h, axis).astype(along.dtype)
+    return value, along
 
 
 def _one_axis(x: Array, axes: tuple[int, ...]) -> Array:
