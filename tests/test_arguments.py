@@ -721,7 +721,8 @@ def test_a_missing_argument_is_named(loss: Any) -> None:
 def test_the_signatures_are_the_announced_ones() -> None:
     assert str(inspect.signature(sigmoid_loss)).startswith(
         "(*, labels: 'Any', logits: 'Any', name: 'str | None' = None, pos_weight: 'Any' = None, "
-        "label_smoothing: 'float' = 0.0, sample_weight: 'Any' = None, reduction: 'Reduction' = 'none')"
+        "label_smoothing: 'float' = 0.0, ignore_index: 'float | None' = None, sample_weight: 'Any' = None, "
+        "reduction: 'Reduction' = 'none')"
     )
     names = {loss: list(inspect.signature(loss).parameters) for loss in (weighted_loss, softmax_loss, sparse_loss)}
     assert names[weighted_loss] == ["labels", "logits", "pos_weight", "name", "ignore_index"]

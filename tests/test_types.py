@@ -35,6 +35,7 @@ assert_type(
     wl.sparse_softmax_cross_entropy_with_logits(labels=y, logits=x, reduction="mean", ignore_index=-1),
     np.floating[Any],
 )
+assert_type(wl.sigmoid_cross_entropy_with_logits(labels=x, logits=x, ignore_index=float("nan")), NDArray[Any])
 assert_type(wl.weighted_cross_entropy_with_logits(labels=x, logits=x, pos_weight=2.0), NDArray[Any])
 
 both = wl.value_and_grad(wl.sparse_softmax_cross_entropy_with_logits)

@@ -111,7 +111,7 @@ def ignore_index(given: object) -> TypeError:
 
 
 def label_to_ignore(given: object) -> TypeError:
-    return TypeError(f"ignore_index is {described(given)}, where an integer, NaN or None is expected")
+    return number("ignore_index", given, "an integer, NaN or None")
 
 
 def calibration_bins(given: object, most: int) -> ValueError:

@@ -123,9 +123,10 @@ def rounded(xp: Any, x: Array, dtype: Any) -> Array:
 def row_factors(xp: Any, arrays: SoftmaxArrays | SigmoidArrays, options: Any, rows: Array) -> Array:
     """Return what each loss, of a row or an element, is multiplied by, in the shape of `rows`; 0 masks it."""
     factor = xp.wide(xp.ones_like(rows) if arrays.sample_weight is None else arrays.sample_weight)
-    ignored, elements = options.ignore_index, isinstance(arrays, SigmoidArrays)
-    if ignored is None or not (elements or options.sparse):
+    elements = isinstance(arrays, SigmoidArrays)
+    if not (elements or options.sparse) or options.ignore_index is None:
         return factor
+    ignored = options.ignore_index
     labels = xp.wide(arrays.labels) if elements else xp.as_index(arrays.labels)
     missing = xp.equal(labels, ignored) if ignored == ignored else ~xp.equal(labels, labels)
     return xp.where(missing, 0.0, factor)

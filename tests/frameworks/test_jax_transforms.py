@@ -209,12 +209,15 @@ DEVICES = """
             labels=y, logits=jnp.moveaxis(x, 2, 1), ignore_index=7, class_weight=w, reduction="mean", axis=1),
         "dense": lambda x, y, z, s: dense(labels=z, logits=x, class_weight=w, reduction="mean"),
         "sigmoid": lambda x, y, z, s: sigmoid(labels=z, logits=x, reduction="mean"),
+        "missing": lambda x, y, z, s: sigmoid(
+            labels=jnp.where(z < 0.3, jnp.nan, z), logits=x, ignore_index=float("nan"), reduction="mean"),
         "mapped": lambda x, y, z, s: jax.vmap(
             lambda x, y: sparse(labels=y, logits=x, ignore_index=7, reduction="mean"))(x, y).sum(),
         "mapped over rows": lambda x, y, z, s: jax.vmap(
             lambda x, y: sparse(labels=y, logits=x, z_loss=0.1, reduction="mean"), 1)(x, y).sum(),
         "mapped sigmoid": lambda x, y, z, s: jax.vmap(
-            lambda x, z: sigmoid(labels=z, logits=x, reduction="mean"), 1)(x, z).sum(),
+            lambda x, z: sigmoid(labels=jnp.where(z < 0.3, -1, z), logits=x, ignore_index=-1, reduction="mean"), 1)(
+                x, z).sum(),
     }
     mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("a", "b"))
     explicit = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Explicit,) * 2)

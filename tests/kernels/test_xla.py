@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import struct
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_a_call_fills_the_buffers(made: bool, reduction: str) -> None:
     if not made and reduction == "mean":
         given = given._replace(divisor=7.0)
     loss, gradient = np.zeros(300 if reduction == "none" else (), np.float32), np.zeros_like(LOGITS)
-    text = repr(tuple(given))
+    text = json.dumps(given)
     key = xla_plan.prepare(given)[0] if made else xla_plan.key_of(text)
     frame = Frame([LOGITS, LABELS, *weights.values()], [loss, gradient], key, text)
     assert frame.run() == 0

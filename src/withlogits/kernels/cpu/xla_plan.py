@@ -44,7 +44,7 @@ _lock = threading.Lock()
 
 
 class Recipe(NamedTuple):
-    """A call of a kernel on arrays that lie side by side, in literals: what a program that was compiled carries."""
+    """A call of a kernel on arrays that lie side by side, as JSON: what a program that was compiled carries."""
 
     family: str  # "softmax" or "sigmoid"
     options: tuple[Any, ...]  # their fields; an axis is counted from the end
