@@ -19,6 +19,8 @@ EYE = np.eye(4)[[0, 3, 2, 2, 1]]
         (np.array([3, 0, 2, 2]), None, "sparse", "exactly one class"),
         (np.array([[3, 0], [2, -100]]), None, "sparse", "1 negative ones look like padding"),
         (np.array([0, 1, 1, 0]), None, "sigmoid", "2 of 4 are yes"),
+        (np.array(1), None, "sigmoid", "1 of 1 are yes"),
+        (np.array(7), None, "sparse", "8 classes in 1 label"),
         (np.array([0, 1, 1, 0]), 2, "sparse", "exactly one class"),
         (np.array([True, False]), None, "sigmoid", "one yes or no"),
         (np.array([0.2, 0.9]), None, "sigmoid", "one yes or no"),

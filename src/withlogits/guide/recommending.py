@@ -140,7 +140,7 @@ def _for_numbers(z: Given, classes: int | None) -> Recommendation:
 
 def _yes_or_no(z: Given, array: Array, nan: int, two_logits: bool) -> Recommendation | None:
     """Labels of two values, as they are or as they are written: 0 and 1, -1 and 1, 0 and 255; some may be missing."""
-    values = np.unique(array[:VALUES]).astype(np.float64).tolist()
+    values = np.unique(array.reshape(-1)[:VALUES]).astype(np.float64).tolist()
     if len(values) > 3 and values[0] >= 0.0 and values[-1] > 1.0:
         return None
     low, high = float(array.min()), float(array.max())
