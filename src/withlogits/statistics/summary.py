@@ -141,6 +141,7 @@ class Summary:
             counts["saturated"] = 0
         if self.kind == "softmax":
             self.labels.add_rows(z, axis, counts, seen=seen)
+            self.labels.ignored += 0 if seen is None else seen.size - int(np.count_nonzero(seen))
             y = counts["labels"]
             if counts["counted"] < len(y):  # rows that want no class are no mistake of the logits
                 counted = np.asarray(z.max(axis=axis) > 0).reshape(-1)
@@ -206,6 +207,7 @@ class Summary:
             total = counts["total"] if where is None else float(x.sum(where=where, dtype=np.float64))
             pair.accumulate({"zx": _product(x, z), "x": total, "z": counts["label_total"]})
         self.labels.add_rows(z, axis, counts, yes, seen)
+        self.labels.ignored += x.size - elements
         pair.sample.add(x, z if where is None else np.where(where, z, np.nan), axis, counts["keys"])
         self.logits.add(x, axis, counts, offset, where)
         return block
