@@ -310,7 +310,7 @@ class Meter:
             exclusive=exclusive,
             classes=summary.logits.classes,
             count=pair.counted,
-            ignored=summary.labels.ignored * (1 if exclusive else self._classes) + summary.logits.masked,
+            ignored=summary.labels.ignored,
             loss=mean,
             temperature=temperature,
             loss_at_temperature=mean if fit is None else fit.loss_at_temperature,

@@ -239,7 +239,6 @@ class LabelStatistics(Merging):
         """
         rows = z.size // self.classes
         self.rows += rows if seen is None else int(np.count_nonzero(seen))
-        self.ignored += 0 if seen is None else rows - int(np.count_nonzero(seen))
         self.accumulate(counts | {"label_odd": 0}, "label_")
         if counts["label_odd"]:
             self.odd += int(np.count_nonzero(~np.isfinite(z)))

@@ -148,6 +148,7 @@ class Summary:
             counts["saturated"] = 0
         if self.kind == "softmax":
             self.labels.add_rows(z, axis, counts, seen=seen)
+            self.labels.ignored += 0 if seen is None else seen.size - int(np.count_nonzero(seen))
             y = counts["labels"]
             if counted is None and counts["counted"] < len(y):  # rows that want no class are no mistake of the logits
                 counted = np.asarray(z.max(axis=axis) > 0).reshape(-1)
@@ -216,6 +217,7 @@ class Summary:
             total = counts["total"] if where is None else float(x.sum(where=where, dtype=np.float64))
             pair.accumulate({"zx": _product(x, z), "x": total, "z": counts["label_total"]})
         self.labels.add_rows(z, axis, counts, yes, seen)
+        self.labels.ignored += x.size - counted
         pair.sample.add(x, z, axis, counts["keys"], weight)
         self.logits.add(x, axis, counts, offset, where)
         return block
