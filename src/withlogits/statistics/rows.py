@@ -66,9 +66,11 @@ def row_statistics(
             keys = row_keys(s["total"], np.zeros(len(y)) if z is None else z["total"])
             return found | {"keys": np.where(known, keys, NEVER)}
         live = z["top"] > 0.0 if counted is None and z is not None else counted
-        found |= _exclusive_counts(s, y, live, loss, size)
+        loss = loss.astype(np.float64, copy=False)
+        rest = _surprisal(s, loss, size)
+        found |= _exclusive_counts(s, y, live, loss, rest, size is not None)
         if bins is not None:
-            found |= _row_figures(s, live, loss, size, bins, weight)
+            found |= _row_figures(s, live, loss, rest, bins, weight)
     return found | {"first": s["first"], "labels": y}
 
 
@@ -132,13 +134,11 @@ def _logit_counts(s: dict[str, Array], close: float) -> dict[str, Any]:
 
 
 def _exclusive_counts(
-    s: dict[str, Array], y: Array, live: Array | None, losses: Array, size: Array | None
+    s: dict[str, Array], y: Array, live: Array | None, loss: Array, rest: Array, sized: bool
 ) -> dict[str, Any]:
     """Count rows of which one class is right; `live` ones contribute (None: all)."""
-    loss = losses.astype(np.float64, copy=False)
     known, right, keys = live, s["first"] == y, row_keys(loss, s["total"])
-    rest = _surprisal(s, loss, size)
-    saturated = rest <= (np.abs(loss) * 2.0**-22 if size is None else 0.0) + 2.0**-24
+    saturated = rest <= (0.0 if sized else np.abs(loss) * 2.0**-22) + 2.0**-24
     if live is not None:
         right, saturated = right & live, saturated & live
     total, finite = _finite_sum(loss)
@@ -163,11 +163,10 @@ def _surprisal(s: dict[str, Array], loss: Array, size: Array | None) -> Array:
 
 
 def _row_figures(
-    s: dict[str, Array], live: Array | None, losses: Array, size: Array | None, bins: Bins, weight: Array | None
+    s: dict[str, Array], live: Array | None, losses: Array, surprisal: Array, bins: Bins, weight: Array | None
 ) -> dict[str, Any]:
     """Return the figures of an evaluation, of the live rows."""
-    loss = losses.astype(np.float64, copy=False)
-    parts = (s["above"], s["equal"], _surprisal(s, loss, size), loss)
+    parts = (s["above"], s["equal"], surprisal, losses)
     above, equal, rest, loss = parts if live is None else (part[live] for part in parts)
     w = weight if weight is None or live is None else weight[live]
     tied = equal != 1.0
