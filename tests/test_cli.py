@@ -406,6 +406,43 @@ def test_evaluate_as_json(command, pair):
     assert json.dumps(found, allow_nan=False)
 
 
+def test_evaluate_with_weights_and_thresholds_of_missing_labels(command):
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random((100, 10)) < 0.2, np.nan, np.load("several.npy"))
+    np.save("missing.npy", labels)
+    np.save("weights.npy", rng.random(100))
+    arguments = ("logits.npy", "missing.npy", "--loss", "sigmoid", "--ignore-index")
+    extra = ("--sample-weight", "weights.npy", "--thresholds", "0.3,0.5", "--calibration-bins", "7", "--classwise")
+    code, out, err = command("evaluate", *arguments, "nan", *extra, "--json")
+    options = {"thresholds": [0.3, 0.5], "calibration_bins": 7, "classwise": True}
+    weights = np.load("weights.npy")
+    expected = withlogits.evaluate(
+        labels, np.load("logits.npy"), loss="sigmoid", ignore_index=np.nan, sample_weight=weights, **options
+    )
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["sources"].pop("sample_weight") == "weights.npy"
+    names = ("loss", "ignored", "auroc", "brier", "thresholds", "calibration", "classwise_calibration_error")
+    assert {name: found[name] for name in names} == {name: expected.to_dict()[name] for name in names}
+    assert command("doctor", *arguments, "nan")[0] == 0
+    assert command("doctor", *arguments, "-7")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--ignore-index", "x"), "--ignore-index is 'x', where a whole number or nan is expected"),
+        (("--thresholds", "0.3,2"), "--thresholds is ['0.3', '2'], where probabilities between 0 and 1 are expected"),
+        (("--calibration-bins", "0"), "--calibration-bins is 0, where an integer from 1 to 1000 is expected"),
+        (("--sample-weight", "nowhere.npy"), "nowhere.npy"),
+    ],
+)
+def test_options_of_an_evaluation_that_are_wrong(command, arguments, words):
+    code, out, err = command("evaluate", "logits.npy", "several.npy", "--loss", "sigmoid", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
 def test_evaluate_with_names_and_a_report(command, pair):
     Path("names.txt").write_text("ant\nbee\ncow\ndog\neel\nfox\n")
     code, out, err = command("evaluate", "x.npy", "y.npy", "--class-names", "names.txt", "--report", "r.html")

@@ -103,6 +103,25 @@ def ignore_index(given: object) -> TypeError:
     return TypeError(f"ignore_index is {described(given)}, where an integer or None is expected")
 
 
+def label_to_ignore(given: object) -> TypeError:
+    return TypeError(f"ignore_index is {described(given)}, where an integer, NaN or None is expected")
+
+
+def calibration_bins(given: object, most: int) -> ValueError:
+    return ValueError(f"calibration_bins is {described(given)}, where an integer from 1 to {most} is expected")
+
+
+def thresholds(given: object) -> ValueError:
+    return ValueError(f"thresholds is {given!r:.60}, where probabilities between 0 and 1 are expected: [0.3, 0.5]")
+
+
+def thresholds_of_exclusive(loss: str) -> ValueError:
+    return ValueError(
+        f'thresholds are of independent classes (loss="sigmoid"), and the loss is {loss}, which predicts the largest '
+        "logit: leave them out"
+    )
+
+
 def out_of_range(name: str, given: float, expected: str) -> ValueError:
     return ValueError(f"{name} is {given!r}, where {expected} is expected")
 

@@ -15,7 +15,6 @@ from sklearn import metrics
 
 import withlogits
 from withlogits import Meter
-from withlogits.evaluation import scores
 from withlogits.guide import DiagnosisError
 
 RNG = np.random.default_rng(0)
@@ -141,30 +140,14 @@ def test_independent_classes_as_scikit_learn_has_them() -> None:
     assert e.per_class.auroc is not None
     np.testing.assert_allclose(e.per_class.auroc, metrics.roc_auc_score(SEVERAL, ODDS, average=None))
     assert (e.perplexity, e.top_k, e.confusion) == (None, None, None)
-
-
-def test_binned_scores_are_near_the_exact_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = metered(SEVERAL, ODDS, loss="sigmoid")[0].compute()
-    monkeypatch.setattr(scores, "EXACT", 100)
-    binned = metered(SEVERAL, ODDS, loss="sigmoid")[0].compute()
-    assert binned.auroc == pytest.approx(exact.auroc, abs=1e-4)
-    assert binned.average_precision == pytest.approx(exact.average_precision, abs=1e-3)
-    parts = metered(SEVERAL, ODDS, (4, 900), loss="sigmoid")  # the first of which keeps its scores
-    for part in parts[1:]:
-        parts[0].merge(part)
-    same(binned, parts[0].compute())
-
-
-def test_counters_of_scores_widen_before_they_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores, "EXACT", 100)
-    narrow = metered(SEVERAL, ODDS, (300,), loss="sigmoid")
-    monkeypatch.setattr(scores, "NARROW", 500)  # elements of a class
-    wide = metered(SEVERAL, ODDS, (300,), loss="sigmoid")
-    assert [meter._scores.bins.dtype for meter in wide] == [np.int32, np.int64]
-    wide[0].merge(wide[1])
-    narrow[0].merge(narrow[1])
-    assert wide[0]._scores.bins.dtype == np.int64
-    same(narrow[0].compute(), wide[0].compute())
+    assert (e.auroc_error, e.average_precision_error) == (0.0, 0.0)
+    for c in range(C):
+        precision, recall, thresholds = metrics.precision_recall_curve(SEVERAL[:, c], ODDS[:, c])
+        f1 = 2 * precision * recall / (precision + recall)
+        assert e.per_class.best_f1 is not None
+        assert e.per_class.best_logit is not None
+        assert e.per_class.best_f1[c] == pytest.approx(f1.max())
+        assert e.per_class.best_logit[c] == thresholds[f1.argmax()]
 
 
 def test_ignored_rows_do_not_count() -> None:

@@ -173,14 +173,15 @@ def test_every_number_of_threads_counts_the_same() -> None:
     try:
         for n in (1, 2, 5):
             withlogits.set_num_threads(n)
-            counts = np.zeros((2, 10, 2, BINS.scores(5)), np.int64)
-            compiled.count_scores(x, z, counts, bins=BINS, fraction=5)
+            counts = np.zeros((2, 10, 2, 512), np.int64)
+            listed = compiled.count_scores(x, z, counts, window(10, 512, 2.0**-6))
             found.append(
                 [
                     counted_by(compiled, x, 1, y, close=0.0, loss=loss, bins=BINS),
                     counted_by(compiled, x, 1, z, close=0.0),
                     compiled.element_statistics(x, z, bins=BINS, floor=2.0),
-                    counts,
+                    counts.sum(axis=0),
+                    np.sort(listed),
                 ]
             )
     finally:
@@ -233,29 +234,46 @@ def test_any_elements(data: st.DataObject) -> None:
 # ------------------------------------------------------------------------------------------------------------ scores
 
 
+def window(classes: int, bins: int, width: float, first: float = -100.0) -> tuple[Any, ...]:
+    """Bins of this width from `first` on, of which the middle half takes scores; one further for each class."""
+    base = first + np.arange(classes)
+    return np.full(classes, 1 / width), base, (base + bins // 4) * width, (base + 3 * bins // 4) * width
+
+
 @pytest.mark.parametrize("shape", [*SHAPES, (300, SCORE_CLASSES), (300, SCORE_CLASSES + 1), (9000, 3)])
-@pytest.mark.parametrize("fraction", [3, 9])
-def test_scores(shape: tuple[int, int], fraction: int) -> None:
+@pytest.mark.parametrize("bins", [64, 1000])
+def test_scores(shape: tuple[int, int], bins: int) -> None:
     x, z = logits(*shape), np.random.default_rng(3).random(shape).astype(np.float32)
-    mine = np.zeros((2 if shape[1] <= SCORE_CLASSES else 1, shape[1], 2, BINS.scores(fraction)), np.int64)
-    truth, narrow = mine.copy(), mine.astype(np.int32)
+    mine = np.zeros((2 if shape[1] <= SCORE_CLASSES else 1, shape[1], 2, bins), np.int64)
+    truth, narrow, given = mine.copy(), mine.astype(np.int32), window(shape[1], bins, 2.0**-4)
     for _ in range(2):  # they are added to
-        compiled.count_scores(x, z, narrow, bins=BINS, fraction=fraction)
-        compiled.count_scores(x, z, mine, bins=BINS, fraction=fraction)
-        arrays.count_scores(x, z, truth, bins=BINS, fraction=fraction)
+        listed = compiled.count_scores(x, z, narrow, given)
+        np.testing.assert_array_equal(listed, compiled.count_scores(x, z, mine, given))
+        np.testing.assert_array_equal(np.sort(listed), arrays.count_scores(x, z, truth, given))
     np.testing.assert_array_equal(mine.sum(axis=0), truth.sum(axis=0))
     np.testing.assert_array_equal(mine, narrow)
-    assert mine.sum() == 2 * x.size
+    assert mine.sum() == 2 * (x.size - len(listed))
 
 
 @settings(max_examples=40, deadline=None)
-@given(x=hnp.arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 40)), elements=st.floats()))
-def test_any_scores(x: Any) -> None:
-    mine = np.zeros((1, x.shape[1], 2, BINS.scores(4)), np.int64)
-    truth = mine.copy()
-    compiled.count_scores(x, x > 0, mine, bins=BINS, fraction=4)
-    arrays.count_scores(x, x > 0, truth, bins=BINS, fraction=4)
+@given(
+    x=hnp.arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 40)), elements=st.floats()),
+    octave=st.integers(-60, 60),
+)
+def test_any_scores(x: Any, octave: int) -> None:
+    mine = np.zeros((1, x.shape[1], 2, 256), np.int64)
+    truth, given = mine.copy(), window(x.shape[1], 256, 2.0**octave, -128.0)
+    with np.errstate(over="ignore"):
+        listed = arrays.count_scores(x, x > 0, truth, given)
+    np.testing.assert_array_equal(np.sort(compiled.count_scores(x, x > 0, mine, given)), listed)
     np.testing.assert_array_equal(mine, truth)
+
+
+def test_scores_are_weighted() -> None:
+    x, weight = logits(50, 3), np.random.default_rng(1).random((50, 3))
+    counts = np.zeros((1, 3, 2, 64))
+    listed = arrays.count_scores(x, x > 0, counts, window(3, 64, 2.0**-4), weight)
+    assert counts.sum() == pytest.approx(np.delete(weight.reshape(-1), listed).sum())
 
 
 # -------------------------------------------------------------------------------------------------------------- bins

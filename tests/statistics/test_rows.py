@@ -99,8 +99,28 @@ def test_counts_of_exclusive_classes(counted: Any, sized: bool) -> None:
     saturated = np.log1p(rest) <= 2.0**-24
     assert found["saturated"] == (saturated & live).sum() > 0
     assert not saturated[2]
-    above = np.array([(row > row[label]).sum() for row, label in zip(x, y, strict=True)])
-    assert found["within"].tolist() == [((above < k) & live).sum() for k in BINS.within]
+    pairs = [(int((row > row[label]).sum()), int((row == row[label]).sum())) for row, label in zip(x, y, strict=True)]
+
+    def share(k: int, above: int, equal: int) -> Fraction:
+        """Of equal logits, as many are among the k largest as there is room for; NaN is not."""
+        return min(max(Fraction(k - above, equal), Fraction(0)), Fraction(1)) if equal else Fraction(0)
+
+    shares = {
+        k: [share(k, *pair) if counts else Fraction(0) for pair, counts in zip(pairs, live, strict=True)]
+        for k in BINS.within
+    }
+    assert found["within"].tolist() == [pytest.approx(float(sum(shares[k]))) for k in BINS.within]
+    assert found["within"][0] % 1 != 0  # of the ties
+    weight = np.arange(10.0) / 4
+    weighted = rows.row_statistics(
+        x, 1, y, close=CLOSE, loss=loss, size=size, counted=counted, bins=BINS, weight=weight
+    )
+    assert weighted["within"].tolist() == [
+        pytest.approx(float(sum(w * hit for w, hit in zip(map(Fraction, weight), shares[k], strict=True))))
+        for k in BINS.within
+    ]
+    assert weighted["weight"] == weight[live].sum()
+    assert weighted["weighted_loss"] == pytest.approx((loss * weight)[live & finite].sum())
     assert (found["keys"] == rows.NEVER).tolist() == (~(finite & live)).tolist()
 
 

@@ -27,6 +27,7 @@ from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.output import StrPath, check_output, npy_writer
 from withlogits.evaluation.results import Evaluation, plain
 from withlogits.guide import Diagnosis, DiagnosisError, Finding
+from withlogits.statistics.bins import BINS
 
 P = ParamSpec("P")
 
@@ -56,6 +57,9 @@ Logits = Annotated[
 Labels = Annotated[str, typer.Argument(metavar="LABELS", help="The same; class numbers, distributions or 0/1.")]
 Axis = Annotated[int, typer.Option(help="The axis of the classes.")]
 IgnoreIndex = Annotated[int | None, typer.Option(help="Rows with this label do not count (sparse).")]
+IgnoreLabel = Annotated[
+    str | None, typer.Option("--ignore-index", help="What has this label does not count; nan: labels that are NaN.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as one JSON object.")]
 
 
@@ -255,10 +259,20 @@ def evaluate(
     labels: Labels,
     loss: Annotated[Loss, typer.Option(help="auto goes by the labels.")] = Loss.AUTO,
     axis: Axis = -1,
-    ignore_index: IgnoreIndex = None,
+    ignore_index: IgnoreLabel = None,
+    sample_weight: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Weights of examples, or of elements; as LOGITS.")
+    ] = None,
     class_names: Annotated[Path | None, typer.Option(help="A text file with the name of a class a line.")] = None,
     report: Annotated[Path | None, typer.Option(help="An HTML page with figures, in one file.")] = None,
     language: Annotated[Language, typer.Option(help="Of the report.")] = Language.EN,
+    thresholds: Annotated[
+        str | None, typer.Option(metavar="P,P,…", help="Decide at these probabilities too (sigmoid): 0.3,0.5.")
+    ] = None,
+    calibration_bins: Annotated[int, typer.Option(help="Bins of the calibration error.")] = BINS.confidence,
+    classwise: Annotated[
+        bool, typer.Option("--classwise", help="The Brier score and the class-wise calibration error too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """How good the logits in one file are for the labels in another, and first what is wrong with them.
@@ -267,7 +281,7 @@ def evaluate(
     or a warning.
     """
     if report is not None:
-        checked("--report", report, logits, labels, class_names)
+        checked("--report", report, logits, labels, class_names, sample_weight)
         from withlogits.evaluation.report import ready
 
         try:
@@ -275,7 +289,15 @@ def evaluate(
         except ImportError as error:
             usage(str(error))
     names = None if class_names is None else lines_of(class_names, "--class-names")
-    meter, interrupted = counted(logits, labels, loss, axis, ignore_index, names)
+    options = {
+        "axis": axis,
+        "ignore_index": label_to_ignore(ignore_index),
+        "class_names": names,
+        "thresholds": None if thresholds is None else thresholds.split(","),
+        "calibration_bins": calibration_bins,
+        "classwise": classwise,
+    }
+    meter, interrupted = counted(logits, labels, loss, options, sample_weight)
     try:
         result = meter.compute()
     except DiagnosisError as error:
@@ -298,14 +320,15 @@ def doctor(
     labels: Labels,
     loss: Annotated[Loss, typer.Option(help="The loss that is meant; auto goes by the labels.")] = Loss.AUTO,
     axis: Axis = -1,
-    ignore_index: IgnoreIndex = None,
+    ignore_index: IgnoreLabel = None,
     as_json: AsJson = False,
 ) -> None:
     """What is wrong with logits and labels in files, and how to mend it.
 
     The exit code is 1 if there is an error or a warning.
     """
-    meter, interrupted = counted(logits, labels, loss, axis, ignore_index, None)
+    options = {"axis": axis, "ignore_index": label_to_ignore(ignore_index)}
+    meter, interrupted = counted(logits, labels, loss, options)
     diagnosis = meter.diagnose()
     show_result(diagnosis, as_json)
     end(diagnosis, interrupted)
@@ -328,19 +351,33 @@ def told(found: Finding, logits: str, labels: str) -> str:
     return f"{name}: {found.code}, {found.title}: {found.evidence}"
 
 
+def label_to_ignore(text: str | None) -> float | None:
+    """Return the label that `--ignore-index` names."""
+    if text is None or text.lower() == "nan":
+        return None if text is None else math.nan
+    try:
+        return int(text)
+    except ValueError:
+        usage(f"--ignore-index is {text!r}, where a whole number or nan is expected")
+
+
 def counted(
-    logits: str, labels: str, loss: Loss, axis: int, ignore_index: int | None, names: list[str] | None
+    logits: str, labels: str, loss: Loss, options: dict[str, Any], sample_weight: str | None = None
 ) -> tuple[Meter, bool]:
     """Return the meter, and whether an interrupt ended the counting; one before the first block ends the command."""
     x, z = files.open_array(logits), files.open_array(labels)
-    chosen = None if loss is Loss.AUTO else loss.value
-    meter = Meter(loss=chosen, axis=axis, ignore_index=ignore_index, class_names=names)
+    weights = None if sample_weight is None else files.open_array(sample_weight)
+    try:
+        meter = Meter(loss=None if loss is Loss.AUTO else loss.value, **options)
+    except ValueError as error:
+        usage("--" + str(error).replace("calibration_bins", "calibration-bins"))
+    names, axis = options.get("class_names"), options["axis"]
     if names is not None and -len(x.shape) <= axis < len(x.shape) and len(names) != x.shape[axis]:
         usage(f"--class-names has {len(names)} names, and the logits {x.shape[axis]} classes")
     seen = 0
     try:
         with progress_of(math.prod(x.shape)) as progress, naming(labels):
-            for size in counting(meter, x, z, say):
+            for size in counting(meter, x, z, weights, say):
                 seen += size
                 if progress is not None:
                     progress(size)

@@ -29,9 +29,13 @@ class Confusions:
 
     def add(self, block: Block) -> None:
         """Take in some rows."""
-        if block.matrix is not None:
+        if block.matrix is not None and block.weight is None:
             codes = np.flatnonzero(block.matrix)
             self._add_counts(codes, block.matrix.reshape(-1)[codes])
+            return
+        if block.weights is not None:
+            codes, place = np.unique(block.codes(self.classes), return_inverse=True)
+            self._add_counts(codes, np.bincount(place, block.weights, len(codes)))
             return
         self.waiting.append(block.codes(self.classes))
         if sum(map(len, self.waiting)) >= WAITING:
@@ -52,7 +56,7 @@ class Confusions:
             self.counts = self.counts + counts
             return
         both, place = np.unique(np.concatenate((self.codes, codes)), return_inverse=True)
-        sums = np.zeros(len(both), np.int64)
+        sums = np.zeros(len(both), np.result_type(self.counts, counts))
         np.add.at(sums, place, np.concatenate((self.counts, counts)))
         if len(both) > PAIRS:
             kept = np.sort(np.argsort(-sums, kind="stable")[:PAIRS])
@@ -64,18 +68,18 @@ class Confusions:
         self._flush()
         true, predicted = np.divmod(self.codes, self.classes)
         right = true == predicted
-        return (
-            np.bincount(true, self.counts, self.classes).astype(np.int64),
-            np.bincount(predicted, self.counts, self.classes).astype(np.int64),
-            np.bincount(true[right], self.counts[right], self.classes).astype(np.int64),
+        pairs = ((true, self.counts), (predicted, self.counts), (true[right], self.counts[right]))
+        of_true, of_predicted, both = (
+            np.bincount(codes, counts, self.classes).astype(self.counts.dtype, copy=False) for codes, counts in pairs
         )
+        return of_true, of_predicted, both
 
     def result(self) -> Confusion:
         self._flush()
         true, predicted = np.divmod(self.codes, self.classes)
         wrong = np.flatnonzero(true != predicted)
         order = wrong[np.argsort(-self.counts[wrong], kind="stable")]
-        common = tuple((int(true[i]), int(predicted[i]), int(self.counts[i])) for i in order[: 2 * SHOWN])
+        common = tuple((int(true[i]), int(predicted[i]), self.counts[i].item()) for i in order[: 2 * SHOWN])
         if self.classes <= SHOWN:
             classes = np.arange(self.classes)
         else:
@@ -84,7 +88,7 @@ class Confusions:
             classes = np.sort(np.argsort(-errors, kind="stable")[:SHOWN])
         place = np.full(self.classes, -1)
         place[classes] = np.arange(len(classes))
-        matrix = np.zeros((len(classes), len(classes)), np.int64)
+        matrix = np.zeros((len(classes), len(classes)), self.counts.dtype)
         inside = (place[true] >= 0) & (place[predicted] >= 0)
         matrix[place[true[inside]], place[predicted[inside]]] = self.counts[inside]
         return Confusion(classes.astype(np.int64), matrix, common)

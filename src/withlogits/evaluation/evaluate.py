@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import shapes
+from withlogits import errors, shapes
 from withlogits.evaluation.files import ArrayFile, open_array
 from withlogits.evaluation.files.array import Lend
 from withlogits.evaluation.files.errors import naming
@@ -19,6 +20,7 @@ from withlogits.evaluation.meter import Meter
 from withlogits.evaluation.prefetch import prefetch
 from withlogits.evaluation.results import Evaluation
 from withlogits.guide.arrays import given
+from withlogits.statistics.bins import BINS
 from withlogits.tiles import Tiling, Turn, cut
 
 Array = NDArray[Any]
@@ -58,8 +60,12 @@ def evaluate(
     *,
     loss: str | Callable[..., Any] | None = None,
     axis: int = -1,
-    ignore_index: int | None = None,
+    ignore_index: float | None = None,
+    sample_weight: Any = None,
     class_names: Sequence[str] | None = None,
+    thresholds: Sequence[float] | None = None,
+    calibration_bins: int = BINS.confidence,
+    classwise: bool = False,
 ) -> Evaluation:
     """How good logits are for labels: loss, accuracy, calibration, what is confused, and first what is wrong.
 
@@ -74,10 +80,21 @@ def evaluate(
         The loss that is meant; without it the one that fits the labels.
     axis : int
         The axis of the classes.
-    ignore_index : int, optional
-        Rows with this label do not count (sparse).
+    ignore_index : int or NaN, optional
+        Rows with this label do not count (sparse); of independent classes, elements with this label: −1, 255, or NaN,
+        which takes labels that are NaN for missing ones.
+    sample_weight : array, or str or path, optional
+        Weights of examples, in the shape of the logits without their classes, or of elements of independent classes in
+        the shape of the logits. All figures but the costliest examples and the histogram are weighted.
     class_names : sequence of str, optional
         What the report calls the classes.
+    thresholds : sequence of float, optional
+        Probabilities between 0 and 1: precision, recall and F1 of independent classes where "yes" is what is above.
+    calibration_bins : int
+        The number of bins of equal width over [0, 1] for calibration errors.
+    classwise : bool
+        Whether the Brier score and the class-wise calibration error are wanted, which need the probability of every
+        class: an evaluation of exclusive classes takes several times as long.
 
     Returns
     -------
@@ -100,8 +117,17 @@ def evaluate(
     >>> round(evaluation.loss, 4), round(evaluation.perplexity, 4), evaluation.top_k[1]
     (0.6739, 1.9619, 0.6666666666666666)
     """
-    meter = Meter(loss=loss, axis=axis, ignore_index=ignore_index, class_names=class_names)
-    for _ in counting(meter, source("logits", logits), source("labels", labels)):
+    meter = Meter(
+        loss=loss,
+        axis=axis,
+        ignore_index=ignore_index,
+        class_names=class_names,
+        thresholds=thresholds,
+        calibration_bins=calibration_bins,
+        classwise=classwise,
+    )
+    weights = None if sample_weight is None else source("sample_weight", sample_weight)
+    for _ in counting(meter, source("logits", logits), source("labels", labels), weights):
         pass
     return meter.compute()
 
@@ -111,10 +137,14 @@ def source(name: str, x: Any) -> Source:
     return open_array(os.fspath(x)) if isinstance(x, (str, os.PathLike)) else InMemory(name, x)
 
 
-def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | None = None) -> Iterator[int]:
+def counting(
+    meter: Meter, logits: Source, labels: Source, weights: Source | None = None, announce: Announce | None = None
+) -> Iterator[int]:
     """Let the meter count all blocks; yields how many logits each had, after it was counted."""
     meter.sources = {
-        role: s.name for role, s in (("logits", logits), ("labels", labels)) if not isinstance(s, InMemory)
+        role: s.name
+        for role, s in (("logits", logits), ("labels", labels), ("sample_weight", weights))
+        if s is not None and not isinstance(s, InMemory)
     }
     if logits.dtype.kind in "biu" and labels.shape:  # swapped, or predictions: the first few tell as much as all
         meter._count(first_of(labels, announce), first_of(logits, announce), (0,))
@@ -123,12 +153,15 @@ def counting(meter: Meter, logits: Source, labels: Source, announce: Announce | 
     if not math.prod(tiling.shape):
         meter._count(np.zeros(labels.shape, labels.dtype), np.zeros(logits.shape, logits.dtype), (0,))
         return
-    with (
-        closing(reading(logits, tiling, announce)) as xs,
-        closing(reading(labels, tiling.turned(turn), announce)) as zs,
-    ):
-        for tile, x, z in zip(tiling, xs, zs, strict=True):
-            meter._count(z, x, tuple(part.start for part in tile))
+    with ExitStack() as stack:
+        xs = stack.enter_context(closing(reading(logits, tiling, announce)))
+        zs = stack.enter_context(closing(reading(labels, tiling.turned(turn), announce)))
+        ws: Iterable[Array | None] = itertools.repeat(None)
+        if weights is not None:
+            of_weights = tiling.turned(weight_turn(weights, logits.shape, turn, meter.axis))
+            ws = stack.enter_context(closing(reading(weights, of_weights, announce)))
+        for tile, x, z, w in zip(tiling, xs, zs, ws, strict=weights is not None):
+            meter._count(z, x, tuple(part.start for part in tile), w)
             yield x.size
 
 
@@ -170,6 +203,20 @@ def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[T
     elements = ELEMENTS if not missing and loss != "softmax" else BUDGET
     rows = ROWS * max(1, x[classes])
     return cut(x, classes if len(x) > 1 or loss != "sigmoid" else None, min(elements, rows), logits.fortran), turn
+
+
+def weight_turn(weights: Source, logits: Shape, labels: Turn, axis: int) -> Turn:
+    """Which axis of the logits each axis of the weights is: of all elements, or of rows without their classes."""
+    axes = tuple(range(len(logits)))
+    missing = set(axes) - {a for a in labels if a is not None}
+    if weights.shape == logits and not missing:
+        return axes
+    classes = missing.pop() if len(missing) == 1 else shapes.class_axis(axis, logits)
+    rows = shapes.rows(logits, classes)
+    with naming(weights.name):
+        if weights.shape != rows:
+            raise errors.weight_shape("sample_weight", weights.shape, rows, "rows")
+    return shapes.rows(axes, classes)
 
 
 def matched(labels: Shape, logits: Shape, axis: int) -> Turn | None:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import shapes
+from withlogits import errors, shapes
 from withlogits.activations import sigmoid, softmax
+from withlogits.evaluation import checks
 from withlogits.evaluation.confusions import Confusions
 from withlogits.evaluation.highest_losses import HighestLosses
+from withlogits.evaluation.probabilities import ClassProbabilities, Decisions
 from withlogits.evaluation.results import Calibration, Evaluation, Example, Histogram, PerClass
 from withlogits.evaluation.scores import Scores
 from withlogits.guide.arrays import Given, given, silent
@@ -42,10 +44,18 @@ class Meter:
         The loss that is meant; without it the one that fits the first batch.
     axis : int
         The axis of the classes.
-    ignore_index : int, optional
-        Rows with this label do not count (sparse).
+    ignore_index : int or NaN, optional
+        Rows with this label do not count (sparse); of independent classes, elements with this label. With NaN, labels
+        that are NaN are missing.
     class_names : sequence of str, optional
         What the report calls the classes.
+    thresholds : sequence of float, optional
+        Probabilities between 0 and 1: precision, recall and F1 of independent classes where "yes" is what is above.
+    calibration_bins : int
+        The number of bins of equal width over [0, 1] for calibration errors.
+    classwise : bool
+        Whether the Brier score and the class-wise calibration error are wanted, which need the probability of every
+        class: an evaluation of exclusive classes takes several times as long.
 
     Raises
     ------
@@ -70,12 +80,18 @@ class Meter:
         *,
         loss: str | Callable[..., Any] | None = None,
         axis: int = -1,
-        ignore_index: int | None = None,
+        ignore_index: float | None = None,
         class_names: Sequence[str] | None = None,
+        thresholds: Sequence[float] | None = None,
+        calibration_bins: int = BINS.confidence,
+        classwise: bool = False,
     ) -> None:
         self.loss = loss_name(loss)
         self.axis = axis
-        self.ignore_index = ignore_index
+        self.ignore_index = checks.label_to_ignore(ignore_index)
+        self._thresholds = checks.probabilities(thresholds)
+        self._bins = replace(BINS, confidence=checks.number_of_bins(calibration_bins))
+        self._classwise = classwise
         self.class_names = None if class_names is None else tuple(map(str, class_names))
         self.sources: dict[str, str] = {}
         self._findings: list[Finding] = []
@@ -92,17 +108,22 @@ class Meter:
         self._highest = HighestLosses()
         self._scores = Scores(0)  # independent classes
         self._confusions = Confusions(0)  # exclusive classes
+        self._decisions = Decisions.empty(0, 0)  # independent classes
+        self._probabilities = ClassProbabilities.empty(0, BINS)
 
-    def update(self, labels: Any, logits: Any, *, first: int | None = None) -> None:
+    def update(self, labels: Any, logits: Any, *, sample_weight: Any = None, first: int | None = None) -> None:
         """Count a batch.
+
+        `sample_weight` are weights of examples, in the shape of the logits without their classes, or of elements of
+        independent classes in the shape of the logits; what has weight 0 does not count.
 
         `first` is where it begins on the first axis of the whole; without it, behind the last batch of this meter.
         The costliest examples are named by it.
         """
-        self._count(labels, logits, (self._seen if first is None else first,))
+        self._count(labels, logits, (self._seen if first is None else first,), sample_weight)
 
     @silent
-    def _count(self, labels: Any, logits: Any, begin: tuple[int, ...]) -> None:
+    def _count(self, labels: Any, logits: Any, begin: tuple[int, ...], weight: Any = None) -> None:
         """A block that begins there on the axes of the logits; on those that are not named at 0."""
         x, z = given("logits", logits), given("labels", labels)
         if self._kind is None and not self._hopeless:
@@ -111,7 +132,7 @@ class Meter:
             arrays = {"logits": x.array, "labels": z.array}
             for name, turned in self._recipe:
                 arrays[name] = turned(arrays[name])
-            self._add(arrays["logits"], arrays["labels"], begin)
+            self._add(arrays["logits"], arrays["labels"], begin, weight)
         self._seen = max(self._seen, sum(begin[:1]) + (x.shape[0] if x.shape else 1))
 
     def merge(self, other: Meter) -> None:
@@ -125,6 +146,11 @@ class Meter:
             self.__dict__.update(copy.deepcopy(other).__dict__)
             self.class_names, self.sources, self._seen = names, sources, max(seen, other._seen)
             return
+        mine, others = ((meter._thresholds, meter._bins, meter._classwise) for meter in (self, other))
+        if mine != others:
+            raise ValueError(
+                "meters with other thresholds, calibration_bins or classwise do not merge: give all the same"
+            )
         if (self._kind, self._class_axis) != (other._kind, other._class_axis) or self._classes != other._classes:
             raise ValueError(
                 f"a meter of {self._kind} with {self._classes} classes does not merge with one of {other._kind} with "
@@ -135,7 +161,7 @@ class Meter:
         self._seen = max(self._seen, other._seen)
         if self._summary is None or other._summary is None:
             return
-        for name in ("_summary", "_highest", "_scores", "_confusions"):
+        for name in ("_summary", "_highest", "_scores", "_confusions", "_decisions", "_probabilities"):
             getattr(self, name).merge(getattr(other, name))
 
     # ---------------------------------------------------------------------------------------------------- counting
@@ -159,12 +185,18 @@ class Meter:
             raise ValueError(
                 f"class_names has {len(self.class_names)} names, where logits {x.shape} have {classes} classes"
             )
+        if self._thresholds and pair.kind != "sigmoid":
+            raise errors.thresholds_of_exclusive(pair.kind)
+        if pair.kind != "sigmoid" and self.ignore_index != self.ignore_index:
+            raise errors.ignore_index(self.ignore_index)
         self._kind = pair.kind
         dtypes = pair.logits.dtype, pair.labels.dtype
-        self._summary = Summary.begin(pair.kind, self._class_axis, classes, dtypes, self.ignore_index, bins=BINS)
+        self._summary = Summary.begin(pair.kind, self._class_axis, classes, dtypes, self.ignore_index, bins=self._bins)
         self._scores, self._confusions = Scores(classes), Confusions(classes)
+        self._decisions = Decisions.empty(len(self._thresholds), classes)
+        self._probabilities = ClassProbabilities.empty(classes if self._classwise else 0, self._bins)
 
-    def _add(self, x: Array, z: Array, begin: tuple[int, ...]) -> None:
+    def _add(self, x: Array, z: Array, begin: tuple[int, ...], given_weight: Any) -> None:
         assert self._summary is not None
         if not x.size:
             return
@@ -176,10 +208,19 @@ class Meter:
         wanted = rows if self._kind == "sparse" else x.shape
         if z.shape != wanted:
             raise _changed("labels", z.shape, wanted)
-        offset = _padded(begin, x.ndim)
-        block = self._summary.add(x, z, offset, self._highest.floor)
+        offset, weight = _padded(begin, x.ndim), None
+        if given_weight is not None:
+            independent = self._kind == "sigmoid"
+            weight = checks.weights(
+                given_weight, element_shape, rows if len(element_shape) > 1 else (), axis, independent
+            )
+            weight = weight.reshape(x.shape if independent else rows)
+        block = self._summary.add(x, z, offset, self._highest.floor, weight)
+        if self._classwise:
+            self._probabilities.add(block, axis, self._bins)
         if self._kind == "sigmoid":
-            self._scores.add(block.x, block.z)
+            self._decisions.add(block.x, block.z, block.weight, self._thresholds)
+            self._scores.add(block.x, block.z, block.weight)
             self._keep_elements(block, x, z, begin, element_shape)
         else:
             self._confusions.add(block)
@@ -250,14 +291,18 @@ class Meter:
         if summary is None:
             raise ValueError("the meter has seen no batch: call update(labels, logits) first")
         pair, figures, fit = summary.pair, summary.figures, summary.pair.sample.fit()
-        mean = pair.loss / pair.counted if pair.counted else 0.0
+        mean = figures.weighted_loss / figures.weight if figures.weight else 0.0
         if pair.nan or pair.infinite:
             mean = math.nan if pair.nan else math.inf
         temperature = 1.0 if fit is None else fit.temperature
-        after = np.zeros((3, BINS.confidence))
+        after = np.zeros((3, self._bins.confidence))
         if pair.sample.x is not None:
-            after = BINS.reliability(*pair.sample.confidences(temperature))
+            probabilities, right, weight = pair.sample.confidences(temperature)
+            after = self._bins.reliability(probabilities, right, weight)
         exclusive = summary.kind != "sigmoid"
+        found = self._exclusive(summary) if exclusive else self._independent(summary)
+        if self._classwise:
+            found |= self._classwise_figures(found["per_class"], exclusive)
         return Evaluation(
             loss_name=summary.kind,
             exclusive=exclusive,
@@ -275,40 +320,57 @@ class Meter:
             diagnosis=diagnosis,
             class_names=self.class_names,
             sources=dict(self.sources),
-            **(self._exclusive(summary) if exclusive else self._independent(summary)),
+            **found,
         )
 
-    def _exclusive(self, summary: Summary) -> dict[str, Any]:
-        count, figures = summary.pair.counted, summary.figures
-        within = [_ratio(n, count) for n in np.asarray(figures.within).tolist()]
+    def _classwise_figures(self, per_class: PerClass, exclusive: bool) -> dict[str, Any]:
+        sums = self._probabilities
+        errors_of_classes, squares = sums.calibration_errors(), sums.squares.sum()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            brier = sums.squares / sums.weight
         return {
-            "accuracy": _ratio(summary.pair.right, count),
+            "brier": _ratio(squares, sums.weight[0] if exclusive else sums.weight.sum()),
+            "classwise_calibration_error": _mean(errors_of_classes),
+            "per_class": replace(per_class, brier=brier, calibration_error=errors_of_classes),
+        }
+
+    def _exclusive(self, summary: Summary) -> dict[str, Any]:
+        figures = summary.figures
+        within = [_ratio(n, figures.weight) for n in np.asarray(figures.within).tolist()]
+        return {
+            "accuracy": within[0],
             "top_k": {k: hit for k, hit in zip(BINS.within, within, strict=True) if k < self._classes or k == 1},
-            "per_class": _per_class(*self._confusions.totals(), figures.class_loss, figures.support),
+            "per_class": _per_class(*self._confusions.totals(), figures.class_loss, figures.class_weight),
             "confusion": self._confusions.result(),
         }
 
     def _independent(self, summary: Summary) -> dict[str, Any]:
         true, said, both = np.asarray(summary.figures.answers)
-        auroc, average = self._scores.figures()
-        one = _per_class(true, said, both, summary.figures.class_loss, summary.logits.rows)
-        elements, wrong = summary.logits.elements, int((true + said - 2 * both).sum())
+        order, figures = self._scores.figures(), summary.figures
+        one = _per_class(true, said, both, figures.class_loss, figures.class_weight)
+        wrong = (true + said - 2 * both).sum()
         return {
-            "accuracy": 1.0 - wrong / elements if elements else math.nan,
+            "accuracy": 1.0 - float(wrong / figures.weight) if figures.weight else math.nan,
             "precision": _ratio(both.sum(), said.sum()),
             "recall": _ratio(both.sum(), true.sum()),
             "f1": _ratio(2 * both.sum(), true.sum() + said.sum()),
+            "thresholds": self._decisions.result(self._thresholds, true) if self._thresholds else None,
             "macro_f1": float(np.nan_to_num(one.f1).mean()) if len(one.f1) else math.nan,
-            "auroc": _mean(auroc),
-            "average_precision": _mean(average),
-            "per_class": replace(one, auroc=auroc, average_precision=average),
+            **{name: _mean(values) for name, values in order._asdict().items() if name != "best_logit"},
+            "per_class": replace(
+                one,
+                auroc=order.auroc,
+                average_precision=order.average_precision,
+                best_f1=order.best_f1,
+                best_logit=order.best_logit,
+            ),
         }
 
 
 def _per_class(true: Array, said: Array, both: Array, loss: Any, count: Any) -> PerClass:
     with np.errstate(invalid="ignore", divide="ignore"):
         f1 = 2 * both / (true + said)
-        return PerClass(np.arange(len(true)), true.astype(np.int64), loss / count, both / true, both / said, f1)
+        return PerClass(np.arange(len(true)), true, loss / count, both / true, both / said, f1)
 
 
 def _ratio(part: Any, whole: Any) -> float:

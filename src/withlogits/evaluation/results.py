@@ -47,7 +47,7 @@ class Calibration(Result):
     """A reliability diagram: what was claimed and what came true, in bins of equal width over [0, 1]."""
 
     edges: Floats  # (B + 1,)
-    counts: Counts  # (B,)
+    counts: Counts | Floats  # (B,) sums of weights, if there are weights
     confidence: Floats  # (B,) mean claimed probability; NaN in an empty bin
     accuracy: Floats  # (B,) share that came true; NaN in an empty bin
     error: float  # expected calibration error: Σ counts/total · |accuracy − confidence|
@@ -59,7 +59,8 @@ class Calibration(Result):
         with np.errstate(invalid="ignore", divide="ignore"):
             confidence, accuracy = claimed / counts, true / counts
         error = float(np.abs(true - claimed).sum() / counts.sum()) if counts.sum() else 0.0
-        return cls(np.linspace(0.0, 1.0, len(counts) + 1), counts.astype(np.int64), confidence, accuracy, error)
+        counts = counts if (counts % 1.0).any() else counts.astype(np.int64)
+        return cls(np.linspace(0.0, 1.0, len(counts) + 1), counts, confidence, accuracy, error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +76,17 @@ class PerClass(Result):
     """One entry a class."""
 
     classes: Counts  # (K,) the numbers of the classes
-    support: Counts  # (K,) rows of that class; sigmoid: elements that are "yes"
+    support: Counts | Floats  # (K,) rows of that class; sigmoid: elements that are "yes"; their weights, if there are
     loss: Floats  # (K,) mean loss of those rows; sigmoid: of all elements of the class; NaN without any
     recall: Floats  # (K,)
     precision: Floats  # (K,) NaN where never predicted
     f1: Floats  # (K,)
     auroc: Floats | None = None  # (K,) sigmoid only; NaN if one answer never occurs
     average_precision: Floats | None = None  # (K,) sigmoid only
+    best_f1: Floats | None = None  # (K,) sigmoid only: the largest F1 of any threshold
+    best_logit: Floats | None = None  # (K,) sigmoid only: which "yes" from this logit on has
+    brier: Floats | None = None  # (K,) with `classwise`: mean of (probability − label)²
+    calibration_error: Floats | None = None  # (K,) with `classwise`: that of the class's probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +94,23 @@ class Confusion(Result):
     """Who was taken for whom, for the classes with most confusions (all, if they are few)."""
 
     classes: Counts  # (K,) rows and columns of the matrix
-    matrix: Counts  # (K, K): matrix[i, j] rows of classes[i] were taken for classes[j]
-    common: tuple[tuple[int, int, int], ...]  # (true, predicted, how often), the commonest first, without the diagonal
+    matrix: Counts | Floats  # (K, K): matrix[i, j] rows of classes[i] were taken for classes[j]; their weights
+    common: tuple[
+        tuple[int, int, float], ...
+    ]  # (true, predicted, how often), the commonest first, without the diagonal
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds(Result):
+    """Decisions of independent classes: "yes" where the probability is above a threshold. NaN of nothing."""
+
+    thresholds: Floats  # (T,)
+    precision: Floats  # (T,) micro-averaged
+    recall: Floats
+    f1: Floats
+    class_precision: Floats  # (T, K)
+    class_recall: Floats
+    class_f1: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +146,14 @@ class Evaluation(Result):
     macro_f1: float | None = None  # independent: mean over classes
     auroc: float | None = None  # independent: mean over the classes for which it exists
     average_precision: float | None = None
+    auroc_error: float | None = None  # at most so far from the figure of all scores; 0 up to 2^20 elements
+    average_precision_error: float | None = None
+    best_f1: float | None = None  # independent: mean over classes, each at the threshold that is best for it
+    thresholds: Thresholds | None = None  # independent, if asked for
+    brier: float | None = (
+        None  # with `classwise`: exclusive: mean of Σ (probability − label)²; independent: of one term
+    )
+    classwise_calibration_error: float | None = None  # with `classwise`: mean of the classes' calibration errors
     temperature: float  # by which to divide the logits for the smallest loss
     loss_at_temperature: float
     fitted_on: int  # rows that the temperature was found on: all, or a sample

@@ -1,30 +1,44 @@
-"""How well scores order yes before no: AUROC and average precision, one class after another, exactly or from bins.
+"""How well scores order yes before no: AUROC, average precision and the best F1, of one class after another.
 
-Up to EXACT elements in all, every score is kept and the figures are exact. Beyond, scores are counted in bins: 2^-12
-wide around 0, 2^-9 of a score from 1/8 on (2^-6 and coarser where the classes are many), and all alike from 2^10 on.
-Scores of one bin count as equal, so that the AUROC is off by at most half the share of pairs that share a bin. Which of
+Up to EXACT elements in all, every score is kept and the figures are exact. Beyond, scores are counted in the bins of
+`score_bins.py`, and those of one bin count as equal; how far off that can make a figure is computed beside it. Which of
 the two it is depends on how many elements there were, not on how they came; so parts merge exactly.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits.statistics import backend
-from withlogits.statistics.bins import BINS
+from withlogits.evaluation.score_bins import ScoreBins, ranking
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 EXACT = 1 << 20
-ROOM = 1 << 22  # bins in all
-NARROW = (1 << 31) - 1  # elements of a class that counters of 4 bytes hold; they take half the room in the caches
-FEW = 16  # of so few classes, threads count parts of the rows; of more, some of the classes
-TABLES = 2  # parts of the rows
+
+
+class ScoreFigures(NamedTuple):
+    """(C,) each; NaN where one of the answers never occurs."""
+
+    auroc: Floats
+    average_precision: Floats
+    auroc_error: Floats  # at most so far from the figures of the scores themselves
+    average_precision_error: Floats
+    best_f1: Floats
+    best_logit: Floats  # "yes" from this logit on has the largest F1
+
+
+class Kept(NamedTuple):
+    """Elements of a block, (rows, C) each."""
+
+    scores: Array
+    yes: Array
+    weight: Array | None  # booleans say which elements count
 
 
 @dataclass
@@ -33,83 +47,115 @@ class Scores:
 
     classes: int
     count: int = 0
-    kept: list[tuple[Array, Array]] = field(default_factory=list)  # (rows, C) scores and answers
-    # (TABLES, C, 2, B): how many of each class with answer no, yes, in parts to be added
-    bins: Array | None = None
+    kept: list[Kept] = field(default_factory=list)
+    bins: ScoreBins | None = None
 
-    @property
-    def fraction(self) -> int:
-        """Bits of a bin's fraction: 9, or fewer where the classes are many."""
-        bits = 9
-        while bits > 3 and 2 * self.classes * BINS.scores(bits) > ROOM:
-            bits -= 1
-        return bits
-
-    def add(self, scores: Array, labels: Array) -> None:
+    def add(self, scores: Array, labels: Array, weight: Array | None = None) -> None:
         """(rows, C) each, side by side."""
         self.count += scores.size
         if self.count <= EXACT:
-            kept = np.where(scores == scores, scores, -np.inf)  # NaN ranks nowhere; the diagnosis speaks of it
-            self.kept.append((kept.astype(np.float64 if scores.dtype == np.float64 else np.float32), labels > 0.5))
+            self.kept.append(
+                Kept(
+                    scores.astype(np.float64 if scores.dtype == np.float64 else np.float32),
+                    labels > 0.5,
+                    None if weight is None else weight.copy(),
+                )
+            )
         else:
-            self._bin(scores, labels)
+            self._binned.add(scores, labels, self._of_class, weight)
 
     def merge(self, other: Scores) -> None:
         self.count += other.count
         self.kept += other.kept
         if self.count > EXACT:
-            self._fold()
+            binned = self._binned
             if other.bins is not None:
-                table = self._table
-                table += other.bins.astype(table.dtype, copy=False)
+                binned.merge(other.bins, self._of_class)
 
     @property
-    def _table(self) -> Array:
-        counter = np.int32 if self.count // self.classes <= NARROW else np.int64
+    def _of_class(self) -> int:
+        return self.count // max(1, self.classes)
+
+    @property
+    def _binned(self) -> ScoreBins:
+        """The bins, with what was kept."""
         if self.bins is None:
-            tables = TABLES if self.classes <= FEW else 1
-            self.bins = np.zeros((tables, self.classes, 2, BINS.scores(self.fraction)), counter)
-        self.bins = self.bins.astype(counter, copy=False)
+            self.bins = ScoreBins(self.classes)
+        kept, self.kept = self.kept, []
+        for each in kept:
+            self.bins.add(each.scores, each.yes, self._of_class, each.weight)
         return self.bins
 
-    def _fold(self) -> None:
-        """Bin what was kept."""
-        kept, self.kept = self.kept, []
-        for scores, yes in kept:
-            self._bin(scores, yes)
+    def figures(self) -> ScoreFigures:
+        """The figures of each class."""
+        found = np.full((len(ScoreFigures._fields), self.classes), np.nan)
+        ranked = self._kept_ranked() if self.bins is None else self.bins.ranked()
+        for c, each in enumerate(ranked):
+            found[:, c] = _of_counts(*each)
+        return ScoreFigures(*found)
 
-    def _bin(self, scores: Array, labels: Array) -> None:
-        if self.kept:
-            self._fold()
-        backend().count_scores(scores, labels, self._table, bins=BINS, fraction=self.fraction)
-
-    def figures(self) -> tuple[Floats, Floats]:
-        """(C,) AUROC and average precision; NaN where one of the answers never occurs."""
-        auroc, precision = np.full(self.classes, np.nan), np.full(self.classes, np.nan)
-        if self.bins is None and self.kept:
-            scores = np.concatenate([part for part, _ in self.kept])
-            answers = np.concatenate([part for _, part in self.kept])
-            for c in range(self.classes):
-                values, place = np.unique(scores[:, c], return_inverse=True)
-                yes = np.bincount(place[answers[:, c]], minlength=len(values))
-                no = np.bincount(place[~answers[:, c]], minlength=len(values))
-                auroc[c], precision[c] = _of_counts(no, yes)
-        elif self.bins is not None:
-            for c, (no, yes) in enumerate(self.bins.sum(axis=0)):
-                auroc[c], precision[c] = _of_counts(no, yes)
-        return auroc, precision
+    def _kept_ranked(self) -> Iterator[tuple[Array, ...]]:
+        """Yield of each class the rising scores, and how many have answer no and yes."""
+        if not self.kept:
+            return
+        scores, yes = (np.concatenate(parts) for parts in list(zip(*self.kept, strict=True))[:2])
+        weight = None
+        if any(part.weight is not None for part in self.kept):
+            weight = np.concatenate([_weights(part) for part in self.kept])
+        for c in range(self.classes):
+            of, said, w = scores[:, c], yes[:, c], None if weight is None else weight[:, c]
+            if w is not None:
+                of, said, w = of[w > 0], said[w > 0], w[w > 0]
+            value, place = np.unique(ranking(of), return_inverse=True)
+            answers = ((place[a], None if w is None else w[a]) for a in (~said, said))
+            yield value, *(np.bincount(*each, minlength=len(value)) for each in answers)
 
 
-def _of_counts(no: Array, yes: Array) -> tuple[float, float]:
-    """From how many had each score, the scores rising; equal scores count half (AUROC), or together (precision)."""
-    all_no, all_yes = int(no.sum()), int(yes.sum())
+def _weights(part: Kept) -> Array:
+    return np.ones(part.scores.shape, np.int64) if part.weight is None else part.weight * 1
+
+
+def _of_counts(
+    value: Floats, no: Array, yes: Array, binned: Array | None = None, mixed: Array | None = None
+) -> tuple[float, ...]:
+    """From how many had each score, the scores rising; equal scores count half (AUROC), or together (precision).
+
+    Some may be the scores of bins, of which some are mixed: then precision is that in their middle.
+    """
+    one = 0.0 if yes.dtype.kind == "f" else 1.0  # an element, if none is weighted
+    all_no, all_yes = float(no.sum()), float(yes.sum())
     if not all_no or not all_yes:
-        return np.nan, np.nan
-    below = np.cumsum(no) - no
-    wins = float((yes.astype(np.float64) * (below + 0.5 * no)).sum())
-    true = np.cumsum(yes[::-1])
-    said = true + np.cumsum(no[::-1])
-    gained = yes[::-1] / all_yes
-    there = said > 0
-    average = float((gained[there] * (true[there] / said[there])).sum())
-    return wins / (all_yes * all_no), average
+        return (np.nan,) * len(ScoreFigures._fields)
+    at = np.flatnonzero(yes)
+    below = np.cumsum(no)[at]
+    no, yes = no[at].astype(np.float64), yes[at].astype(np.float64)
+    wins = _dot(yes, below) - 0.5 * _dot(yes, no)
+    true = all_yes - np.cumsum(yes) + yes  # what "yes" from this score on gets right
+    said = true + (all_no - below + no)
+    precision = true / said
+    best = int(np.argmax(true / (said + all_yes)))
+    f1 = 2.0 * float(true[best] / (said[best] + all_yes))
+    pairs, off = 0.0, 0.0
+    if binned is not None and mixed is not None:
+        middle = (true - 0.5 * (yes - one)) / (said - 0.5 * (yes - one + no))
+        precision = np.where(mixed[at], middle, precision)
+        part = binned[at]
+        false, right, true, said, taken = (a[part] for a in (no, yes, true, said, precision))
+        pairs = _dot(false, right)
+        # Within a bin, the precision at each yes lies between that of all no first, and of all yes first.
+        before = said - right
+        least = np.where(before > 0, (true - right) / np.maximum(before, 1e-300), 1.0)
+        off = max(_dot(right, taken - least), _dot(right, true / (said - false) - taken))
+    return (
+        wins / (all_yes * all_no),
+        _dot(yes, precision) / all_yes,
+        0.5 * pairs / (all_yes * all_no),
+        off / all_yes,
+        f1,
+        float(value[at[best]]),
+    )
+
+
+def _dot(a: Floats, b: Floats) -> float:
+    """Return Σ a·b in this thread, and the same to the bit on every machine."""
+    return float((a * b).sum())

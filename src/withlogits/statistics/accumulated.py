@@ -151,17 +151,21 @@ class LabelStatistics(Merging):
         """Rows of 0 and 1 with two or more ones."""
         return self.binary - self.none - self.one
 
-    def add_indices(self, y: Array, ignore: int | None, offset: tuple[int, ...] = ()) -> Array | None:
-        """Take in class numbers; returns which rows count and have a class, None if all."""
+    def add_indices(
+        self, y: Array, ignore: float | None, offset: tuple[int, ...] = (), known: Array | None = None
+    ) -> Array | None:
+        """Take in class numbers, of those rows that are known; returns which count and have a class, None if all."""
         if not y.size:
             return None
-        self.rows += y.size
+        self.rows += y.size if known is None else int(np.count_nonzero(known))
+        if known is not None:
+            y = np.where(known, y, y.dtype.type(0))
         low, high = int(y.min()), int(y.max())
         self.low, self.top = min(self.low, low), max(self.top, high)
         counted = None
         if ignore is not None and low <= ignore <= high:
             counted = y != ignore
-            self.ignored += y.size - int(np.count_nonzero(counted))
+            self.ignored += int(np.count_nonzero(~counted if known is None else ~counted & known))
         if self.classes and (low < 0 or high >= self.classes):
             inside = (y >= 0) & (y < self.classes)
             wrong = ~inside if counted is None else ~inside & counted
@@ -173,6 +177,8 @@ class LabelStatistics(Merging):
                     at = np.unravel_index(int(np.argmax(wrong)), y.shape)
                     self.first_outside = first_place(wrong, offset), int(y[at])
             counted = inside if counted is None else inside & counted
+        if known is not None:
+            counted = known if counted is None else known & counted
         return None if counted is None or counted.all() else counted.reshape(-1)
 
     def add_rows(self, z: Array, axis: int, counts: dict[str, Any], sums: Array | None = None) -> None:
@@ -237,14 +243,19 @@ class PairStatistics(Merging):
 
 @dataclass
 class Figures(Merging):
-    """What an evaluation counts besides, of all classes (C) and in the bins of `bins`."""
+    """What an evaluation counts besides, of all classes (C) and in the bins of `bins`.
+
+    All but the histogram is weighted. Without weights, what is counted are integers.
+    """
 
     class_loss: Array  # (C,) Σ of the losses of each class
-    support: Array  # (C,) exclusive classes: rows of each class
+    class_weight: Array  # (C,) exclusive classes: rows of each class; independent: elements
     within: Array  # exclusive classes: rows whose class is among the k largest
     answers: Array  # (3, C) independent classes: label yes, logit yes, both
     confidence: Array  # (3, B) how many probabilities, their sum, what came true
     histogram: Array  # of losses
+    weight: float = 0  # of all that counts
+    weighted_loss: float = 0.0  # Σ of the finite losses
 
     @classmethod
     def empty(cls, classes: int, bins: Bins) -> Figures:

@@ -20,8 +20,6 @@ class Bins:
     lowest: int = -20
     octaves: int = 30
     within: tuple[int, ...] = (1, 3, 5, 10)  # is the class among the k largest
-    score_lowest: int = -3  # below 2^-3 bins of scores are equally wide, from 2^10 on scores are alike
-    score_octaves: int = 13
 
     @property
     def losses(self) -> int:
@@ -34,17 +32,21 @@ class Bins:
         octaves = 2.0 ** np.arange(self.lowest, self.lowest + self.octaves)[:, None] * [1.0, 1.5]
         return np.concatenate(([0.0], octaves.reshape(-1), [np.inf]))
 
-    def scores(self, fraction: int) -> int:
-        """The number of bins of scores that are told apart by so many bits behind their exponent."""
-        return 2 * ((self.score_octaves << fraction) + 1)
+    def places(self, probabilities: NDArray[Any]) -> NDArray[np.intp]:
+        """Return the bin over [0, 1] of each probability."""
+        return np.minimum((probabilities * self.confidence).astype(np.intp), self.confidence - 1)
 
-    def reliability(self, probabilities: NDArray[Any], true: NDArray[Any]) -> NDArray[np.float64]:
-        """(3, B): how many probabilities lie in each of the bins over [0, 1], their sum, what came true."""
+    def reliability(
+        self, probabilities: NDArray[Any], true: NDArray[Any], weight: NDArray[Any] | None = None
+    ) -> NDArray[np.float64]:
+        """(3, B): how many probabilities lie in each of the bins over [0, 1], their sum, what came true; weighted."""
         known = ~np.isnan(probabilities)
         if not known.all():
             probabilities, true = probabilities[known], true[known]
-        place = np.minimum((probabilities * self.confidence).astype(np.intp), self.confidence - 1)
-        return np.array([np.bincount(place, weights, self.confidence) for weights in (None, probabilities, true)])
+            weight = None if weight is None else weight[known]
+        place = self.places(probabilities)
+        terms = (None, probabilities, true) if weight is None else (weight, weight * probabilities, weight * true)
+        return np.array([np.bincount(place, each, self.confidence) for each in terms])
 
     def histogram(self, loss: NDArray[np.float64]) -> NDArray[np.int64]:
         """How many finite losses lie below 2^lowest, then in [2^k, 1.5·2^k) and [1.5·2^k, 2^(k+1)) of each octave."""

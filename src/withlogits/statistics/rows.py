@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits.statistics import backend
+from withlogits.statistics import arrays, backend
 from withlogits.statistics.bins import Bins
 
 Array = NDArray[Any]
@@ -28,6 +28,7 @@ def row_statistics(
     size: Array | None = None,
     counted: Array | None = None,
     bins: Bins | None = None,
+    weight: Array | None = None,
 ) -> dict[str, Any]:
     """Count what rows of logits and their labels are like.
 
@@ -42,7 +43,9 @@ def row_statistics(
     and 1 (`binary`), and then `none`, `one` or `two` of 1; are `distributions` within `label_close`; have a `negative`
     entry; a sum that is not finite (`odd`); 1 as their maximum (`hot`). Of exclusive classes: how many rows contribute
     (`counted`), and are `right`; the sum of the finite losses, and how many are `nan` or `infinite`; with `bins`, for
-    how many the class is among the k largest (`within`), and `confidence` and `histogram` as of `element_statistics`;
+    how many the class is among the k largest (`within`), and `confidence` and `histogram` as of `element_statistics`.
+    There a row whose class ties with others has a share of what is right, and is weighted (N,), as are `weight`, the
+    sum over the rows, and `weighted_loss`;
     `first`, the class of each row's largest logit, and of its largest label (`labels`). And each row's key: the rows
     with the smallest keys are a sample.
     """
@@ -59,7 +62,11 @@ def row_statistics(
             keys = row_keys(s["total"], np.zeros(len(y)) if z is None else z["total"])
             return found | {"keys": np.where(np.isfinite(s["total"]), keys, NEVER)}
         live = z["top"] > 0.0 if counted is None and z is not None else counted
-        found |= _exclusive_counts(s, y, live, loss, size, bins)
+        loss = loss.astype(np.float64, copy=False)
+        rest = _surprisal(s, loss, size)
+        found |= _exclusive_counts(s, y, live, loss, rest, size is not None)
+        if bins is not None:
+            found |= _row_figures(s, live, loss, rest, bins, weight)
     return found | {"first": s["first"], "labels": y}
 
 
@@ -118,17 +125,11 @@ def _logit_counts(s: dict[str, Array], close: float) -> dict[str, Any]:
 
 
 def _exclusive_counts(
-    s: dict[str, Array], y: Array, live: Array | None, losses: Array, size: Array | None, bins: Bins | None
+    s: dict[str, Array], y: Array, live: Array | None, loss: Array, rest: Array, sized: bool
 ) -> dict[str, Any]:
     """Count rows of which one class is right; `live` ones contribute (None: all)."""
-    loss = losses.astype(np.float64, copy=False)
     known, right, keys = live, s["first"] == y, row_keys(loss, s["total"])
-    if size is None:  # the loss of one class is the row's logsumexp without that class's logit
-        rest = loss - (s["top"] - s["own"])
-        saturated = rest <= np.abs(loss) * 2.0**-22 + 2.0**-24
-    else:
-        rest = size - s["top"]
-        saturated = rest <= 2.0**-24
+    saturated = rest <= (0.0 if sized else np.abs(loss) * 2.0**-22) + 2.0**-24
     if live is not None:
         right, saturated = right & live, saturated & live
     total, finite = _finite_sum(loss)
@@ -143,13 +144,52 @@ def _exclusive_counts(
         "saturated": _number(saturated),
         "keys": keys if known is None else np.where(known, keys, NEVER),
     }
-    if bins is not None:
-        above = s["above"]
-        if live is not None:
-            above, rest, right, loss = above[live], rest[live], right[live], loss[live]
-        found["within"] = np.array([_number(above < k) for k in bins.within])
-        found |= backend().row_figures(rest, right, loss, bins)
     return found
+
+
+def _surprisal(s: dict[str, Array], loss: Array, size: Array | None) -> Array:
+    """Return −log p of each row's largest logit."""
+    # the loss of one class is the row's logsumexp without that class's logit
+    return loss - (s["top"] - s["own"]) if size is None else size - s["top"]
+
+
+def _row_figures(
+    s: dict[str, Array], live: Array | None, losses: Array, surprisal: Array, bins: Bins, weight: Array | None
+) -> dict[str, Any]:
+    """Return the figures of an evaluation, of the live rows."""
+    parts = (s["above"], s["equal"], surprisal, losses)
+    above, equal, rest, loss = parts if live is None else (part[live] for part in parts)
+    w = weight if weight is None or live is None else weight[live]
+    tied = equal != 1.0
+    ties = np.flatnonzero(tied) if tied.any() else None
+    found: dict[str, Any] = {}
+    right: Array = above < 1.0
+    if ties is not None:
+        right = _shares(above, equal, ties, 1)
+    hits = (right if k == 1 else above < k if ties is None else _shares(above, equal, ties, k) for k in bins.within)
+    found["within"] = np.array([_weighed(hit, w) for hit in hits])
+    found["weight"] = len(loss) if w is None else float(w.sum())
+    if w is None:
+        found["weighted_loss"] = _finite_sum(loss)[0]
+        found |= backend().row_figures(rest, right, loss, bins)
+    else:
+        found["weighted_loss"] = float(np.where(np.isfinite(loss), loss * w, 0.0).sum())
+        found |= arrays.row_figures(rest, right, loss, bins, w)
+    return found
+
+
+def _shares(above: Array, equal: Array, ties: Array, k: int) -> Array:
+    """Return which share of each row's class is among the k largest: of equal logits, as many as there is room for."""
+    shares = (above < k).astype(np.float64)
+    shares[ties] = np.clip((k - above[ties]) / np.maximum(equal[ties], 1.0), 0.0, 1.0)
+    shares[equal == 0.0] = 0.0  # NaN
+    return shares
+
+
+def _weighed(hit: Array, weight: Array | None) -> float | int:
+    if weight is not None:
+        return float((weight * hit).sum())
+    return _number(hit) if hit.dtype == np.bool_ else float(hit.sum())
 
 
 def row_keys(first: Array, second: Array) -> Array:

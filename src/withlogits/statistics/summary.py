@@ -19,7 +19,6 @@ from withlogits.losses import (
     softmax_cross_entropy_with_logits,
     sparse_softmax_cross_entropy_with_logits,
 )
-from withlogits.statistics import backend
 from withlogits.statistics.accumulated import (
     MATRIX,
     Figures,
@@ -29,6 +28,7 @@ from withlogits.statistics.accumulated import (
     closeness,
 )
 from withlogits.statistics.bins import BINS, Bins
+from withlogits.statistics.elements import element_counts
 from withlogits.statistics.rows import row_statistics
 from withlogits.statistics.sample import SIZE, Sample
 
@@ -49,11 +49,20 @@ class Block:
     predicted: Array  # (N,) sigmoid: unused
     counted: Array | None = None  # (N,) which rows count and have a class; None: all
     matrix: Array | None = None  # (C, C) how many rows have which class and prediction, of few classes
+    weight: Array | None = None  # (N,); sigmoid: as x, or booleans: which elements count; None: all, with weight 1
 
     def codes(self, classes: int) -> Array:
         """class · C + prediction of each row that counts."""
-        codes = self.y * classes + self.predicted
-        return codes if self.counted is None else codes[self.counted]
+        return self.of_counted(self.y * classes + self.predicted)
+
+    def of_counted(self, values: Array) -> Array:
+        """Of each row that counts."""
+        return values if self.counted is None else values[self.counted]
+
+    @property
+    def weights(self) -> Array | None:
+        """The weights of the rows that count; None if there are none."""
+        return None if self.weight is None else self.of_counted(self.weight)
 
 
 @dataclass
@@ -65,7 +74,7 @@ class Summary:
     logits: LogitStatistics
     labels: LabelStatistics
     pair: PairStatistics
-    ignore_index: int | None = None
+    ignore_index: float | None = None  # NaN: labels that are NaN
     options: dict[str, Any] = field(default_factory=dict)  # of the loss, that change its value
     bins: Bins | None = None  # of the figures of an evaluation, if they are wanted
     figures: Figures = field(default_factory=lambda: Figures.empty(0, BINS))
@@ -77,7 +86,7 @@ class Summary:
         axis: int,
         classes: int,
         dtypes: tuple[str, str],
-        ignore: int | None = None,
+        ignore: float | None = None,
         options: dict[str, Any] | None = None,
         sample: int = SIZE,
         bins: Bins | None = None,
@@ -89,20 +98,25 @@ class Summary:
             Figures.empty(0 if bins is None else classes, bins or BINS),
         )  # fmt: skip
 
-    def add(self, x: Array, z: Array, offset: tuple[int, ...] = (), floor: float = -np.inf) -> Block:
+    def add(
+        self, x: Array, z: Array, offset: tuple[int, ...] = (), floor: float = -np.inf, weight: Array | None = None
+    ) -> Block:
         """Take in a block: logits with the classes on `axis`, labels without it (sparse) or in the same shape.
 
-        `offset` is where the block lies in the whole, `floor` the loss from which on rows are listed.
+        `offset` is where the block lies in the whole, `floor` the loss from which on rows are listed. The weights of
+        the figures, float64, are those of rows, or of elements of independent classes; weight 0 does not count.
         """
         offset = offset or (0,) * x.ndim
         with np.errstate(invalid="ignore"):
-            return (self._add_elements if self.kind == "sigmoid" else self._add_rows)(x, z, offset, floor)
+            return (self._add_elements if self.kind == "sigmoid" else self._add_rows)(x, z, offset, floor, weight)
 
-    def _add_rows(self, x: Array, z: Array, offset: tuple[int, ...], floor: float) -> Block:
+    def _add_rows(self, x: Array, z: Array, offset: tuple[int, ...], floor: float, weight: Array | None) -> Block:
         axis, classes, pair = self.axis, self.logits.classes, self.pair
         y, counted = z, None
+        known = None if weight is None else weight > 0
+        weight = None if weight is None else weight.reshape(-1)
         if self.kind == "sparse":
-            counted = self.labels.add_indices(z, self.ignore_index, offset[:axis] + offset[axis + 1 :])
+            counted = self.labels.add_indices(z, self.ignore_index, offset[:axis] + offset[axis + 1 :], known)
             y = z.reshape(-1) if counted is None else np.where(counted, z.reshape(-1), 0)
             y = np.ascontiguousarray(y, np.int64)
             shown = z if counted is None else np.where(counted, y, IGNORED).reshape(z.shape)
@@ -111,25 +125,29 @@ class Summary:
             )
         else:
             loss = softmax_cross_entropy_with_logits(labels=z, logits=x, axis=axis, **self.options)
+            if known is not None:
+                counted = (known & (z.max(axis=axis) > 0)).reshape(-1)
+                loss = np.where(counted, np.asarray(loss).reshape(-1), 0.0)
         loss = np.asarray(loss).reshape(-1)
         size = np.asarray(logsumexp(x, axis=axis)).reshape(-1) if self.kind == "softmax" or self.options else None
         counts = row_statistics(
             x, axis, y, close=closeness(self.logits.dtype, classes),
             label_close=closeness(self.labels.dtype, classes), loss=loss, size=size, counted=counted, bins=self.bins,
+            weight=weight,
         )  # fmt: skip
         if classes == 1:
             counts["saturated"] = 0
         if self.kind == "softmax":
             self.labels.add_rows(z, axis, counts)
             y = counts["labels"]
-            if counts["counted"] < len(y):  # rows that want no class are no mistake of the logits
+            if counted is None and counts["counted"] < len(y):  # rows that want no class are no mistake of the logits
                 counted = np.asarray(z.max(axis=axis) > 0).reshape(-1)
-        block = Block(x, z, loss, np.zeros(0, np.int64), y, counts["first"], counted)
+        block = Block(x, z, loss, np.zeros(0, np.int64), y, counts["first"], counted, weight=weight)
         rows = x.shape[:axis] + x.shape[axis + 1 :]
         pair.accumulate(counts)
         pair.add_neighbours(y, block.predicted, counted, rows[-1] if rows else 1)
         self._count_classes(block, counts)
-        pair.sample.add(x, z, axis, counts["keys"])
+        pair.sample.add(x, z, axis, counts["keys"], None if weight is None else weight.reshape(rows))
         self.logits.add(x, axis, counts, offset)
         if self.bins is not None:
             listed = loss >= floor
@@ -138,7 +156,7 @@ class Summary:
 
     def _count_classes(self, block: Block, counts: dict[str, Any]) -> None:
         """Count the classes that occur, and (class, predicted) where there are few."""
-        classes, of_class = self.logits.classes, block.y if block.counted is None else block.y[block.counted]
+        classes, of_class = self.logits.classes, block.of_counted(block.y)
         hot = self.kind == "sparse" or counts["label_hot"] == len(block.y)
         if 1 < classes <= MATRIX and classes**2 <= max(4096, 4 * len(block.y)):
             block.matrix = np.bincount(block.codes(classes), minlength=classes**2).reshape(classes, classes)
@@ -155,49 +173,74 @@ class Summary:
         if self.kind == "sparse" and classes <= 1 << 20:
             self.labels.accumulate({"counts": support})
         if self.bins is not None:
-            loss = block.loss if block.counted is None else block.loss[block.counted]
+            loss, weights = block.of_counted(block.loss), block.weights
+            if weights is not None:
+                support, loss = np.bincount(of_class, weights, classes), loss * weights
             class_loss = np.bincount(of_class, loss, classes)
-            self.figures.accumulate(counts | {"support": support, "class_loss": class_loss})
+            self.figures.accumulate(counts | {"class_weight": support, "class_loss": class_loss})
 
-    def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...], floor: float) -> Block:
+    def _known(self, z: Array, weight: Array | None) -> Array | None:
+        """Which elements count; None: all."""
+        known = None if weight is None else weight > 0
+        if self.ignore_index is not None:
+            there = ~np.isnan(z) if self.ignore_index != self.ignore_index else z != self.ignore_index
+            self.labels.ignored += z.size - int(np.count_nonzero(there))
+            known = there if known is None else known & there
+        return None if known is None or known.all() else known
+
+    def _add_elements(self, x: Array, z: Array, offset: tuple[int, ...], floor: float, weight: Array | None) -> Block:
         axis, classes, pair, rows = self.axis, self.logits.classes, self.pair, x.size // self.logits.classes
+        known, counted = self._known(z, weight), x.size
+        if known is not None:
+            counted = int(np.count_nonzero(known))
+            z = np.where(known, z, z.dtype.type(0))
+            x = x if np.isfinite(x).all() else np.where(known | np.isfinite(x), x, x.dtype.type(0))
+            weight = known if weight is None else np.where(known, weight, 0.0)
         counts = row_statistics(
             x, axis, z, close=closeness(self.logits.dtype, classes), label_close=closeness(self.labels.dtype, classes)
         )
         nothing = np.zeros(0, np.int64)
-        block = Block(x, z, np.zeros(0), nothing, nothing, nothing)
+        block = Block(x, z, np.zeros(0), nothing, nothing, nothing, weight=weight)
         yes = None
         if self.bins is None:
-            totals = self._totals(x, z)
+            totals = self._totals(x, z, known)
         else:
             binary = counts["label_binary"] == rows
             totals = self._count_elements(block, floor, binary)
-            yes = totals["answers"][0] if binary else None
-        pair.accumulate({name: totals[name] for name in ("loss", "nan", "infinite")} | {"counted": x.size})
+            yes = totals["answers"][0] if binary and (weight is None or weight is known) else None
+        pair.accumulate({name: totals[name] for name in ("loss", "nan", "infinite")} | {"counted": counted})
         if not counts["odd_rows"] and not counts["label_odd"]:
-            pair.accumulate({"zx": _product(x, z), "x": counts["total"], "z": counts["label_total"]})
+            total = counts["total"] if known is None else float(x[known].sum(dtype=np.float64))
+            pair.accumulate({"zx": _product(x, z), "x": total, "z": counts["label_total"]})
         self.labels.add_rows(z, axis, counts, yes)
-        pair.sample.add(x, z, axis, counts["keys"])
+        pair.sample.add(x, z, axis, counts["keys"], weight)
         self.logits.add(x, axis, counts, offset)
         return block
 
     def _count_elements(self, block: Block, floor: float, binary: bool) -> dict[str, Any]:
         """The figures of an evaluation; elements lie side by side in the block from then on."""
-        moved = (np.moveaxis(a, self.axis, -1) for a in (block.x, block.z))
-        x, z = block.x, block.z = tuple(np.ascontiguousarray(a).reshape(-1, self.logits.classes) for a in moved)
-        counts: dict[str, Any] = backend().element_statistics(x, z, bins=self.bins, floor=floor, binary=binary)
-        self.figures.accumulate(counts)
+
+        def beside(a: Array) -> Array:
+            return np.ascontiguousarray(np.moveaxis(a, self.axis, -1)).reshape(-1, self.logits.classes)
+
+        assert self.bins is not None
+        x, z = block.x, block.z = beside(block.x), beside(block.z)
+        if block.weight is not None:
+            block.weight = beside(block.weight)
+        counts = element_counts(x, z, bins=self.bins, floor=floor, binary=binary, weight=block.weight)
+        self.figures.accumulate(counts | {"weight": counts["class_weight"].sum()})
         block.listed = counts["listed"]
         flat = (a.reshape(-1)[block.listed].astype(np.float64) for a in (z, x))
         block.loss = np.asarray(sigmoid_cross_entropy_with_logits(labels=next(flat), logits=next(flat)))
         return counts
 
-    def _totals(self, x: Array, z: Array) -> dict[str, Any]:
+    def _totals(self, x: Array, z: Array, known: Array | None) -> dict[str, Any]:
         """The sum of the finite losses, and how many others there are."""
-        loss = float(sigmoid_cross_entropy_with_logits(labels=z, logits=x, reduction="sum", **self.options))
+        options = self.options if known is None else self.options | {"sample_weight": known}
+        loss = float(sigmoid_cross_entropy_with_logits(labels=z, logits=x, reduction="sum", **options))
         if np.isfinite(loss):
             return {"loss": loss, "nan": 0, "infinite": 0}
-        losses = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **self.options))
+        losses = np.asarray(sigmoid_cross_entropy_with_logits(labels=z, logits=x, **options))
         nan, infinite = (int(np.count_nonzero(odd(losses))) for odd in (np.isnan, np.isinf))
         return {"loss": float(losses[np.isfinite(losses)].sum(dtype=np.float64)), "nan": nan, "infinite": infinite}
 

@@ -59,7 +59,7 @@ def render(evaluation: Evaluation, language: str) -> str:
 
     t = Words(evaluation, TEXTS[language])
     order = tables.by_total_loss(evaluation)
-    found = [tables.costliest_table(t), tables.confusions_table(t)]
+    found = [tables.costliest_table(t), tables.confusions_table(t), tables.thresholds_table(t)]
     script, style = _source("report.js"), _source("report.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(
@@ -142,10 +142,22 @@ def _groups(t: Words) -> list[Group]:
         ("micro_precision", percent, e.precision),
         ("micro_recall", percent, e.recall),
         ("accuracy", percent, e.accuracy),
+        ("best_f1_mean", percent, e.best_f1),
         ("auroc_mean", decimal, e.auroc),
         ("average_precision_mean", decimal, e.average_precision),
     ]
+    if e.auroc_error or e.average_precision_error:
+        errors = (("auroc_error", e.auroc_error), ("average_precision_error", e.average_precision_error))
+        independent += [(name, lambda value: decimal(value, 2), error) for name, error in errors]
     decisions = [("accuracy", percent, e.accuracy), *top] if e.exclusive else independent
+    classwise = [
+        (name, text, value)
+        for name, text, value in (
+            ("classwise_ece", percent, e.classwise_calibration_error),
+            ("brier_score", decimal, e.brier),
+        )
+        if value is not None
+    ]
     fitted = t("space") + t("fitted_on", count=t.count(e.fitted_on)) if e.fitted_on else ""
     return [
         group(
@@ -164,6 +176,7 @@ def _groups(t: Words) -> list[Group]:
             ("loss_at_temperature", decimal, e.loss_at_temperature),
             ("ece_before", percent, e.calibration.error),
             ("ece_after", percent, e.calibration_at_temperature.error),
+            *classwise,
         ),
     ]
 

@@ -108,7 +108,7 @@ def histogram_plot(guess: float, t: Words) -> Plot:
 
 def reliability_plot(calibration: Calibration, title: str, t: Words) -> Plot:
     """Draw what came true over the confidence, the gap to the diagonal, and below it where the rows lie."""
-    total = int(calibration.counts.sum())
+    total = calibration.counts.sum().item()
     if not total:
         return Plot(t("reliability_empty"), title=title)
     shares = calibration.counts / total
@@ -132,7 +132,7 @@ def reliability_plot(calibration: Calibration, title: str, t: Words) -> Plot:
         drawing.mark(axes.plot(*zip(*ends, strict=True))[0], "curve")
     for i, x, y in zip(used, confidence, accuracy, strict=True):
         tip = t(
-            "reliability_tip", confidence=percent(x), accuracy=percent(y), count=t.count(int(calibration.counts[i]))
+            "reliability_tip", confidence=percent(x), accuracy=percent(y), count=t.count(calibration.counts[i].item())
         )
         drawing.mark(axes.plot([x], [y], "o")[0], "dot", tip)
         low, high = calibration.edges[i : i + 2]
@@ -175,7 +175,7 @@ def per_class_plot(order: Sequence[int], t: Words) -> Plot:
         text = t("mean", value=decimal(evaluation.loss, 3))
         drawing.text(evaluation.loss, -0.5, text, "mean", (0, 12), ha=ha)
     for row, i in enumerate(chosen):
-        loss, support = float(each.loss[i]), int(each.support[i])
+        loss, support = float(each.loss[i]), each.support[i].item()
         end = min(loss, most)
         count = t.rows(support) if evaluation.exclusive else t("yes_count", n=whole(support))
         name = t.spoken(int(each.classes[i]))
@@ -191,8 +191,8 @@ def confusion_plot(confusion: Confusion, t: Words) -> tuple[Plot, str, str]:
     kept = most_confused(confusion)
     matrix, classes = confusion.matrix[np.ix_(kept, kept)], confusion.classes[kept]
     rows = _rows_of(t.evaluation, confusion)[kept]
-    shares = matrix / np.maximum(rows, 1)[:, None]
-    message = _confusion_message(confusion, matrix, int(rows.sum()), t)
+    shares = matrix / np.where(rows > 0, rows, 1)[:, None]
+    message = _confusion_message(confusion, matrix, rows.sum().item(), t)
     if not matrix.any():
         return Plot(message), percent(0), percent(0)
     names = [t.spoken(int(index)) for index in classes]
@@ -215,7 +215,7 @@ def confusion_plot(confusion: Confusion, t: Words) -> tuple[Plot, str, str]:
     right = np.eye(many, dtype=bool)
     scales = {True: float(shares[right].max(initial=0)), False: float(shares[~right].max(initial=0))}
     for i, j in np.ndindex(matrix.shape):
-        count, share = int(matrix[i, j]), float(shares[i, j])
+        count, share = matrix[i, j].item(), float(shares[i, j])
         square = axes.add_artist(Rectangle((j, i), 1, 1))
         if not count:
             drawing.mark(square, "cell")
@@ -245,18 +245,18 @@ def most_confused(confusion: Confusion) -> Counts:
     return np.sort(order[:CELLS]).astype(np.int64)
 
 
-def _rows_of(evaluation: Evaluation, confusion: Confusion) -> Counts:
+def _rows_of(evaluation: Evaluation, confusion: Confusion) -> Counts | Floats:
     """Return how many rows each class of the matrix has, with those taken for a class outside of it."""
     known = dict(zip(evaluation.per_class.classes.tolist(), evaluation.per_class.support.tolist(), strict=True))
     inside = confusion.matrix.sum(axis=1).tolist()
     pairs = zip(confusion.classes.tolist(), inside, strict=True)
-    return np.array([max(known.get(number, 0), at_least) for number, at_least in pairs], np.int64)
+    return np.array([max(known.get(number, 0), at_least) for number, at_least in pairs])
 
 
-def _confusion_message(confusion: Confusion, matrix: Counts, rows: int, t: Words) -> str:
+def _confusion_message(confusion: Confusion, matrix: Counts | Floats, rows: float, t: Words) -> str:
     if not rows:
         return t("confusion_empty")
-    right = percent(int(np.trace(matrix)) / rows)
+    right = percent(float(np.trace(matrix)) / rows)
     if not confusion.common:
         return t("confusion_message_none", right=right)
     label, predicted, count = confusion.common[0]

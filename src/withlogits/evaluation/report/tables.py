@@ -55,7 +55,8 @@ def total_losses(evaluation: Evaluation) -> Floats:
     each = evaluation.per_class
     if not evaluation.exclusive:
         return each.loss
-    return np.where(each.support == 0, 0.0, each.loss) * each.support  # a class that never occurs has the loss NaN
+    loss: Floats = np.where(each.support == 0, 0.0, each.loss)
+    return loss * each.support  # a class that never occurs has the loss NaN
 
 
 def by_total_loss(evaluation: Evaluation) -> list[int]:
@@ -84,9 +85,10 @@ def per_class_table(order: Sequence[int], t: Words) -> Table:
     ]
     sorted_by = len(columns) - 1
     columns += [numbers(t(key), getattr(each, key)[shown], percent) for key in ("recall", "precision", "f1")]
-    for key in ("auroc", "average_precision"):
+    for key in ("auroc", "average_precision", "best_f1", "best_logit", "brier", "calibration_error"):
         if (values := getattr(each, key)) is not None:
-            columns.append(numbers(t(key), values[shown], lambda value: decimal(value, 3)))
+            form = percent if key in ("best_f1", "calibration_error") else lambda value: decimal(value, 3)
+            columns.append(numbers(t(key), values[shown], form))
     caption = "per_class_caption" if len(shown) == len(order) else "per_class_caption_some"
     caption = t(caption, shown=whole(len(shown)), all=whole(len(order)))
     return Table(t("per_class"), caption, columns, sorted_by, t("per_class_figure_none"))
@@ -135,6 +137,18 @@ def confusions_table(t: Words) -> Table | None:
     ]
     caption = t("confusions_caption") + _cut(len(shown), len(common), t)
     return Table(t("confusions"), caption, columns, empty=t("confusions_none"))
+
+
+def thresholds_table(t: Words) -> Table | None:
+    """Return precision, recall and F1 at the thresholds that were asked for."""
+    found = t.evaluation.thresholds
+    if found is None:
+        return None
+    columns = [
+        numbers(t("threshold"), found.thresholds, lambda value: f"{value:g}", heads=True),
+        *(numbers(t(key), getattr(found, key), percent) for key in ("precision", "recall", "f1")),
+    ]
+    return Table(t("thresholds"), t("thresholds_caption"), columns)
 
 
 def histogram_table(t: Words) -> Table:

@@ -48,15 +48,15 @@ def percent(value: float | None) -> str:
 
 
 def whole(value: float) -> str:
-    """Return a count, its thousands grouped.
+    """Return a count, its thousands grouped; a sum of weights to four digits.
 
-    >>> whole(1234567)
-    '1,234,567'
+    >>> whole(1234567), whole(70.5)
+    ('1,234,567', '70.50')
     """
-    return f"{int(value):,}"
+    return f"{int(value):,}" if float(value).is_integer() else decimal(value)
 
 
-def plural(forms: str, count: int) -> str:
+def plural(forms: str, count: float) -> str:
     """Fill in `"{n} row|{n} rows"`; a language without a plural has one form.
 
     >>> plural("{n} row|{n} rows", 1), plural("{n} row|{n} rows", 1200)
@@ -66,7 +66,7 @@ def plural(forms: str, count: int) -> str:
     return (singular if count == 1 else several or singular).format(n=whole(count))
 
 
-def compact(count: int) -> str:
+def compact(count: float) -> str:
     """Return a count in at most four characters, for a cell.
 
     >>> [compact(n) for n in (7, 980, 12345, 999_999, 3_400_000)]
@@ -76,7 +76,7 @@ def compact(count: int) -> str:
         if round(count / (size / 1000)) >= 1000 and count >= 1000:
             value = count / size
             return f"{value:.1f}".removesuffix(".0") + letter if value < 9.95 else f"{value:.0f}{letter}"
-    return str(count)
+    return str(count) if isinstance(count, int) or not float(count).is_integer() else f"{count:.0f}"
 
 
 def width(text: str) -> int:
@@ -123,11 +123,11 @@ class Words:
         """What is counted: rows, or elements of independent classes."""
         return self("rows" if self.evaluation.exclusive else "elements")
 
-    def rows(self, count: int) -> str:
+    def rows(self, count: float) -> str:
         """Return the count of rows in words."""
         return plural(self.texts["rows_count"], count)
 
-    def count(self, count: int) -> str:
+    def count(self, count: float) -> str:
         """Return the count of rows, or of elements, in words."""
         return plural(self.texts["rows_count" if self.evaluation.exclusive else "elements_count"], count)
 

@@ -23,7 +23,7 @@ from .job import (
 from .memory import KIND_BYTES, KINDS, Access, Lanes, some_lanes
 from .rows import INF
 from .sigmoid import formulas
-from .simd import F32, F64, I1, I32, I64, Value, convert, select
+from .simd import F64, I1, I32, I64, Value, convert, select
 from .target import Target
 
 
@@ -98,13 +98,7 @@ class _Piece:
         add(self._losses + at * 8, select(there, loss, 0.0))
 
     def _list(self, i: Value, mask: Value) -> None:
-        """Append the numbers of the lanes that hold, from i on; some entries behind the list are overwritten."""
-        with when(simd.any_lane(mask)):
-            n = simd.load(self._at["listed"], I64)
-            for lane in range(WIDE):
-                simd.store(i + lane, n * 8 + self._listed)
-                n = n + convert(simd.lane(mask, lane), I64)
-            simd.store(n, self._at["listed"])
+        append(i, mask, WIDE, self._listed, self._at["listed"])
 
     def _count_loss(self, loss: Value, finite: Value) -> None:
         octave = convert(simd.bits(loss) >> 51, I32) - (((1023 + self._spec.lowest) << 1) - 1)
@@ -125,28 +119,25 @@ class _Piece:
 
 
 def _scoring(spec: ScoresSpec) -> Kernel:
-    """Return the kernel that counts scores of each class in bins.
+    """Return the kernel that counts scores of each class in bins, and lists those outside of its range.
 
     The bins of many classes are larger than the near caches: a unit of the work is SCORE_CLASSES, over all rows. Fewer
     classes are one line of elements, cut into parts with bins of their own.
     """
-    numbers = simd.vector(I64, LANES)
+    full = simd.vector(F64, LANES)
     x_access, z_access = (Access(KINDS[kind], LANES, False) for kind in (spec.x, spec.z))
-    size, half = spec.bins, spec.bins // 2
+    size = spec.bins
 
-    def bin_of(x: Value) -> Value:
-        narrow = convert(select(x == x, x, -INF), F32)
-        word = simd.bits(simd.absolute(narrow) + 2.0**spec.lowest)
-        steps = (word >> (23 - spec.fraction)) - ((127 + spec.lowest) << spec.fraction)
-        steps = simd.smaller(steps, simd.constant(half - 1, steps.type))
-        return select(simd.bits(narrow) < 0, half - 1 - steps, steps + half)
-
-    def count(x_at: Value, z_at: Value, classes: Value, table: Value, lanes: Lanes) -> None:
-        """Count the elements that lie there; the numbers of their classes stand at `classes`."""
-        x, z = x_access.read(x_at, lanes), z_access.read(z_at, lanes)
-        of_class = simd.load(classes, numbers) * (2 * size) + convert(bin_of(x), I64)
+    def count(job: Job, i: Value, at: Value, table: Value, lists: tuple[Value, Value], lanes: Lanes) -> None:
+        """Count the elements from i on, of which the first has the place `at` in the tables of classes."""
+        x = x_access.read(job.x + i * x_access.kind.size, lanes)
+        z = z_access.read(job.z + i * z_access.kind.size, lanes)
+        scale, first, low, high = (simd.load(a + at * 8, full) for a in (job.scale, job.first, job.low, job.high))
         there = simd.constant(1, simd.vector(I1, LANES)) if lanes is None else some_lanes(lanes, LANES)
-        scatter_add(table, select(z > 0.5, of_class + size, of_class), convert(there, KINDS[spec.counts].llvm))
+        inside = there & (x > low) & (x < high)
+        place = convert(select(inside, simd.truncated(x * scale) + first, 0.0), I32)
+        scatter_add(table, select(z > 0.5, place + size, place), convert(inside, KINDS[spec.counts].llvm))
+        append(i, there & ~inside, LANES, *lists)
 
     def kernel(address: Value, start: Value, stop: Value) -> Value:
         job = Job(address, SCORES_JOB.names)
@@ -157,6 +148,7 @@ def _scoring(spec: ScoresSpec) -> Kernel:
             length = simd.smaller(rest, select(by_class, simd.integer(SCORE_CLASSES), job.grain))
             lines = select(by_class, job.elements / job.classes, 1)
             table = job.scores + select(by_class, 0, unit * job.table_step)
+            lists = (job.lists + unit * job.list_step, job.listed + unit * 64)
             phase, whole = remainder(begin, job.period), length / LANES * LANES
             with loop(0, lines) as line:
                 first, at = begin + line * job.classes, Variable(phase)
@@ -164,12 +156,10 @@ def _scoring(spec: ScoresSpec) -> Kernel:
                     x, z = job.x + i * x_access.kind.size, job.z + i * z_access.kind.size
                     simd.prefetch(x + job.classes * (8 * x_access.kind.size))
                     simd.prefetch(z + job.classes * (8 * z_access.kind.size))
-                    count(x, z, job.numbers + at.value * 8, table, None)
+                    count(job, i, at.value, table, lists, None)
                     at.value = wrapped(at.value + LANES, job.period)
                 with when(whole < length):
-                    i = first + whole
-                    x, z = job.x + i * x_access.kind.size, job.z + i * z_access.kind.size
-                    count(x, z, job.numbers + at.value * 8, table, length - whole)
+                    count(job, first + whole, at.value, table, lists, length - whole)
         return simd.integer(0)
 
     return kernel
@@ -189,6 +179,16 @@ def between(x: Value, high: int) -> Value:
 
 def add(address: Value, x: Value) -> None:
     simd.store(simd.load(address, x.type) + x, address)
+
+
+def append(i: Value, mask: Value, lanes: int, entries: Value, count: Value) -> None:
+    """Append the numbers of the lanes that hold, from i on, to a list; some entries behind it are overwritten."""
+    with when(simd.any_lane(mask)):
+        n = simd.load(count, I64)
+        for lane in range(lanes):
+            simd.store(i + lane, n * 8 + entries)
+            n = n + convert(simd.lane(mask, lane), I64)
+        simd.store(n, count)
 
 
 def scatter_add(table: Value, places: Value, x: Value) -> None:

@@ -123,8 +123,6 @@ class ScoresSpec:
     x: str  # kinds of elements
     z: str
     counts: str  # the kind of the counters
-    fraction: int  # bits of a bin
-    lowest: int
     bins: int
 
 
@@ -187,8 +185,8 @@ SOFTMAX_JOB = Fields(
     "smoothing. temperature. inverse_temperature. softcap. z_loss.",
     f"x z g h s loss {' '.join(SoftmaxOptions.PER_CLASS)} grad_scale. kappa.",
 )
-# What a scan tells of each row; `own` is the logit of its label, or 0, and `above` how many are above that
-SCANNED = ("top", "low", "total", "first", "above", "own")
+# What a scan tells of each row; `own` is the logit of its label, or 0, and how many are `above` that, or `equal` to it
+SCANNED = ("top", "low", "total", "first", "above", "equal", "own")
 # x logits, z index labels; out a plane of 8-byte words for each of SCANNED
 SCAN_JOB = Fields("classes inner x_outer x_row x_class z_outer z_row plane", "x z out")
 # z labels, s sample weights; out a float64 for each row
@@ -216,8 +214,12 @@ SMALL_JOBS = {
     "elementwise": Fields("kernel count", "x o"),
 }
 ELEMENTS_JOB = Fields("elements grain period", "x z loss listed out answers losses floor.")
-# numbers: the class of each element of a period; each part of `grain` elements counts into `table_step` bytes
-SCORES_JOB = Fields("elements grain period classes table_step", "x z scores numbers")
+# scale, first, low, high: those of the class of each element of a period; `first` is the entry of a table where bin 0
+# lies. Each part of `grain` elements counts into `table_step` bytes; each unit of the work lists into `list_step`
+# bytes, and says in `listed` how many
+SCORES_JOB = Fields(
+    "elements grain period classes table_step list_step", "x z scores scale first low high lists listed"
+)
 # nbytes: the memory of a call; own: where its own numbers begin in it; runs: how often the steps are done, each time on
 # the next part of the arrays; weights, loss: where the steps begin, 0 if the divisor needs none; terms: how many losses
 # are added up to one value, 0 if losses are the result; values: how many are made in a run

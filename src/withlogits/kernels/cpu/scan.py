@@ -1,4 +1,5 @@
-"""The scan of rows that statistics begin with: extremes, sum, the first largest, and how many are above a threshold.
+"""The scan of rows that statistics begin with: extremes, sum, the first largest, and how many are above a threshold
+or equal to it.
 
 NaN counts in the sum alone; of a row of nothing but NaN, top is −inf, low is inf and first is 0. The sum is a plain one
 in float64. What float32 holds is compared in float32, in half the time.
@@ -53,7 +54,7 @@ class _Scan:
         full, numbers, double = (simd.vector(e, self.lanes) for e in (self._element, self._integer, F64))
         top, low = Variable(simd.constant(-INF, full)), Variable(simd.constant(INF, full))
         total = Variable(simd.constant(0.0, double))
-        first, above = (Variable(simd.constant(0, numbers)) for _ in range(2))
+        first, above, equal = (Variable(simd.constant(0, numbers)) for _ in range(3))
         own = row.number("own")
         threshold = convert(simd.splat(own, double) if self._along else own, self._element)
         within = simd.lane_numbers(numbers) if self._along else simd.constant(0, numbers)
@@ -63,13 +64,17 @@ class _Scan:
             x = row.x.read(j, lanes, NAN, self._element)
             first.value = select(x > top.value, within + convert(j * width, self._integer), first.value)
             above.value = above.value + convert(x > threshold, self._integer)
+            equal.value = equal.value + convert(x == threshold, self._integer)
             top.value, low.value = simd.larger(x, top.value), simd.smaller(x, low.value)
             if self._along and lanes is not None:
                 x = select(some_lanes(lanes, self.lanes), x, 0.0)
             total.value = total.value + convert(x, F64)
 
         row.rows.steps(step)
-        found = {"top": top.value, "low": low.value, "total": total.value, "first": first.value, "above": above.value}
+        found = {
+            "top": top.value, "low": low.value, "total": total.value, "first": first.value,
+            "above": above.value, "equal": equal.value,
+        }  # fmt: skip
         if self._along:
             highest = simd.across(top.value, simd.larger)
             nowhere = simd.constant((1 << 31) - 1, numbers)
@@ -79,6 +84,7 @@ class _Scan:
                 "total": simd.across(total.value, plus),
                 "first": simd.across(select(top.value == highest, first.value, nowhere), simd.smaller),
                 "above": simd.across(above.value, plus),
+                "equal": simd.across(equal.value, plus),
             }
         for name, value in found.items():
             row.put(name, convert(value, I64 if name == "first" else F64))

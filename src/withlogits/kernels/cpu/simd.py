@@ -352,6 +352,11 @@ def absolute(x: Value) -> Value:
     return Value(_intrinsic(f"llvm.fabs.{_suffix(x.type)}", x.type, x.v))
 
 
+def truncated(x: Value) -> Value:
+    """Return floats rounded to whole numbers towards 0."""
+    return Value(_intrinsic(f"llvm.trunc.{_suffix(x.type)}", x.type, x.v))
+
+
 def copysign(x: Value, sign: Value) -> Value:
     return Value(_intrinsic(f"llvm.copysign.{_suffix(x.type)}", x.type, x.v, sign.v))
 

@@ -74,21 +74,24 @@ def element_statistics(x: Array, z: Array, *, bins: Bins, floor: float, binary: 
     answers = np.array([(words >> ANSWER_BITS * i & (1 << ANSWER_BITS) - 1).sum(axis=0) for i in range(3)])
     return _figures(out, binary) | {
         "loss": float(out["loss"].sum()),
+        "weighted_loss": float(out["loss"].sum()),
         "nan": int(out["nan"].sum()),
         "infinite": int(out["infinite"].sum()),
         "answers": _folded(answers, classes),
         "class_loss": _folded(losses.sum(axis=0)[None], classes)[0],
+        "class_weight": np.full(classes, len(x)),
         "listed": np.concatenate([part[:n] for part, (n,) in zip(lists, out["listed"].tolist(), strict=True)]),
     }
 
 
 def row_figures(surprisal: Array, right: Array, loss: Array, bins: Bins) -> dict[str, Array]:
     """As `statistics.arrays.row_figures`."""
-    spec = ElementsSpec("float64", "bool", True, bins.confidence, bins.lowest, bins.losses, rows=True)
+    binary = right.dtype == np.bool_
+    spec = ElementsSpec("float64", right.dtype.name, binary, bins.confidence, bins.lowest, bins.losses, rows=True)
     plan, _ = _elements_plan(spec, loss.size, 1)
     out = _counters(plan.count, spec.counters())
     plan.run(ELEMENTS_JOB.fill(*(address(a) for a in (surprisal, right, loss)), 0, address(out), 0, 0, 0.0))
-    return _figures(out, True)
+    return _figures(out, binary)
 
 
 def _figures(out: Array, binary: bool) -> dict[str, Array]:
@@ -128,24 +131,27 @@ def _elements_plan(spec: ElementsSpec, elements: int, classes: int) -> tuple[Ker
     return Kernel(spec, head, pieces, elements * ELEMENT_COST, 1, ()), grain
 
 
-def count_scores(x: Array, z: Array, counts: Array, *, bins: Bins, fraction: int) -> None:
+def count_scores(x: Array, z: Array, counts: Array, window: tuple[Array, ...]) -> Array:
     """As `statistics.arrays.count_scores`; all arrays lie side by side."""
-    spec = ScoresSpec(x.dtype.name, z.dtype.name, counts.dtype.name, fraction, bins.score_lowest, bins.scores(fraction))
-    plan = _scores_plan(spec, x.size, x.shape[1], len(counts), counts.strides[0])
-    plan.run(SCORES_JOB.fill(address(x), address(z), address(counts), address(_numbers(x.shape[1]))))
+    classes = x.shape[1]
+    spec = ScoresSpec(x.dtype.name, z.dtype.name, counts.dtype.name, counts.shape[-1])
+    plan, room = _scores_plan(spec, x.size, classes, len(counts), counts.strides[0])
+    lists, listed = np.empty((plan.count, room), np.int64), np.zeros((plan.count, 8), np.int64)
+    numbers = np.arange(period(classes) + LANES) % classes  # of the elements of a period, and of LANES more
+    scale, base, low, high = window
+    first = 2.0 * counts.shape[-1] * np.arange(classes) - base
+    tables = [of_class[numbers] for of_class in (scale, first, low, high)]
+    plan.run(SCORES_JOB.fill(*(address(a) for a in (x, z, counts, *tables, lists, listed))))
+    return np.concatenate([part[:n] for part, n in zip(lists, listed[:, 0].tolist(), strict=True)])
 
 
 @lru_cache(maxsize=256)
-def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int, table_step: int) -> Kernel:
+def _scores_plan(spec: ScoresSpec, elements: int, classes: int, tables: int, table_step: int) -> tuple[Kernel, int]:
     units, grain = -(-classes // SCORE_CLASSES), elements
+    room = elements // classes * SCORE_CLASSES + LANES
     if units == 1:
         units = min(tables, max(1, elements * ELEMENT_COST // GRAIN))
         grain = -(-elements // (units * LANES)) * LANES
-    head = SCORES_JOB.plan(elements, grain, period(classes), classes, table_step)
-    return Kernel(spec, head, units, elements * ELEMENT_COST, 1, ())
-
-
-@lru_cache(maxsize=16)
-def _numbers(classes: int) -> Array:
-    """The classes of the elements of a period, and of LANES more."""
-    return np.arange(period(classes) + LANES) % classes
+        room = grain + LANES
+    head = SCORES_JOB.plan(elements, grain, period(classes), classes, table_step, 8 * room)
+    return Kernel(spec, head, units, elements * ELEMENT_COST, 1, ()), room

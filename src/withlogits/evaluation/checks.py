@@ -1,0 +1,70 @@
+"""The options of an evaluation, checked."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from withlogits import errors
+from withlogits.guide.arrays import as_numpy
+from withlogits.options import check_weight_values
+
+Array = NDArray[Any]
+
+MOST_BINS = 1000
+
+
+def label_to_ignore(given: Any) -> float | None:
+    """Return a whole number or NaN."""
+    if given is None or (isinstance(given, (float, np.floating)) and math.isnan(given)):
+        return None if given is None else math.nan
+    try:
+        return operator.index(given)
+    except TypeError:
+        raise errors.label_to_ignore(given) from None
+
+
+def number_of_bins(given: Any) -> int:
+    """Return how many bins a calibration has."""
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= MOST_BINS:
+        raise errors.calibration_bins(given, MOST_BINS)
+    return number
+
+
+def probabilities(given: Sequence[float] | None) -> tuple[float, ...]:
+    """Return thresholds, which lie between 0 and 1, in rising order."""
+    try:
+        thresholds = () if given is None else tuple(sorted({float(each) for each in given}))
+    except (TypeError, ValueError):
+        raise errors.thresholds(given) from None
+    if not all(0.0 < each < 1.0 for each in thresholds):
+        raise errors.thresholds(given)
+    return thresholds
+
+
+def weights(given: Any, logits: tuple[int, ...], rows: tuple[int, ...], axis: int, independent: bool) -> Array:
+    """Return the weights of rows, or of elements in the shape of the logits, float64.
+
+    Independent classes take either; those of rows are the elements' then.
+    """
+    weight = np.asarray(as_numpy(given))
+    if weight.dtype.kind not in "biuf":
+        raise errors.number_dtype("sample_weight", weight.dtype.name)
+    weight = weight.astype(np.float64)
+    check_weight_values("sample_weight", weight)
+    if independent and weight.shape == rows and len(logits) > 1:
+        weight = np.expand_dims(weight, axis)
+    target = logits if independent else rows
+    try:
+        return np.broadcast_to(weight, target)
+    except ValueError:
+        raise errors.weight_shape("sample_weight", weight.shape, rows, "rows") from None
