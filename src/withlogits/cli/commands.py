@@ -6,10 +6,8 @@ that names the file; 2 for a command line that is wrong; 130 for an interrupt.
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -18,9 +16,10 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from rich.console import Console
 
-from withlogits import __version__, errors
+from withlogits import __version__
 from withlogits.cli.exit_codes import INTERRUPTED
 from withlogits.cli.terminal import lines_of, progress_of, say, show, usage
+from withlogits.cli.words import Loss, for_command, in_options
 from withlogits.evaluation import files, losses
 from withlogits.evaluation.evaluate import counting
 from withlogits.evaluation.files.errors import naming
@@ -41,12 +40,8 @@ app = typer.Typer(
 )
 
 
-Loss = StrEnum("Loss", ["AUTO", "SIGMOID", "SOFTMAX", "SPARSE"])
 Reduction = StrEnum("Reduction", ["NONE", "SUM", "MEAN"])
 Language = StrEnum("Language", ["EN", "ZH"])
-
-# The longer name before the name that it ends with.
-OPTIONS = {errors.SPARSE: Loss.SPARSE, errors.DENSE: Loss.SOFTMAX, errors.SIGMOID: Loss.SIGMOID}
 
 Logits = Annotated[
     str,
@@ -96,35 +91,6 @@ def command(run: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(INTERRUPTED) from None
 
     return guarded
-
-
-def in_options(text: str) -> str:
-    """Return an error text of the library in the words of the command line."""
-    text = re.sub(r"pass (axis|ignore_index)=(-?\d+)", lambda m: f"pass --{m[1].replace('_', '-')} {m[2]}", text)
-    for function, loss in OPTIONS.items():
-        text = text.replace(function, f"--loss {loss.value}")
-    return text
-
-
-def as_options(line: str) -> str:
-    """Return a line of Python that calls a loss as options of the command, where these say all of it."""
-    call = re.fullmatch(r"loss = withlogits\.(\w+)\(labels=labels, logits=logits((?:, \w+=[^,]+)*)\)", line)
-    given = dict(option.split("=") for option in call[2].split(", ")[1:]) if call else {}
-    if call is None or not set(given) <= {"axis", "ignore_index"}:
-        return line
-    of_loss = f"--loss {OPTIONS[call[1]].value}"
-    shown = [f"--{name.replace('_', '-')} {'nan' if 'nan' in value else value}" for name, value in given.items()]
-    return " ".join([of_loss, *shown])
-
-
-def for_command(diagnosis: Diagnosis) -> Diagnosis:
-    """Return the diagnosis with fixes and advice in the words of the command line."""
-    advice = diagnosis.recommendation
-    return replace(
-        diagnosis,
-        findings=tuple(replace(found, fix=as_options(found.fix)) for found in diagnosis.findings),
-        recommendation=None if advice is None else replace(advice, call=as_options(advice.call)),
-    )
 
 
 def checked(option: str, output: Path, *inputs: StrPath | None) -> None:
