@@ -153,6 +153,29 @@ def test_json(command):
     }
 
 
+def test_ignored_answers(command):
+    rng = np.random.default_rng(0)
+    answers, logits = (rng.random((40, 3)) < 0.3) * 1.0, np.load("logits.npy")[:40, :3]
+    np.save("x.npy", logits)
+    for name, mark in (("-1", -1.0), ("255", 255.0), ("nan", np.nan)):
+        missing = rng.random((40, 3)) < 0.2
+        np.save("z.npy", np.where(missing, mark, answers))
+        code, out, err = command("loss", "x.npy", "z.npy", "--loss", "sigmoid", "--ignore-index", name, "--json")
+        result = json.loads(out, parse_constant=pytest.fail)
+        kept = ~missing
+        expected = withlogits.sigmoid_cross_entropy_with_logits(
+            labels=answers[kept], logits=logits[kept].astype(np.float64), reduction="mean"
+        )
+        assert (code, err, result["counted"], result["ignored"]) == (0, "", kept.sum(), missing.sum())
+        assert result["value"] == pytest.approx(expected, rel=1e-14)
+        assert str(result["ignore_index"]) == name
+    code, _, err = command("loss", "logits.npy", "labels.npy", "--loss", "sparse", "--ignore-index", "nan")
+    assert (code, err) == (
+        2,
+        "withlogits: --ignore-index nan goes with 0 and 1 (--loss sigmoid), and the loss is sparse\n",
+    )
+
+
 @pytest.mark.parametrize("order", "CF")
 def test_output(command, monkeypatch, order):
     monkeypatch.setattr(losses, "BUDGET", 17)
@@ -262,7 +285,7 @@ def test_labels_that_do_not_fit_are_told_in_the_words_of_the_command_line(comman
         ),
         (
             ("logits.npy", "one_hot.npy", "--loss", "softmax", "--ignore-index", "1"),
-            "--ignore-index goes with class numbers (--loss sparse), and the loss is softmax",
+            "--ignore-index goes with class numbers or 0 and 1 (--loss sparse, sigmoid), and the loss is softmax",
         ),
         (
             ("logits.npy", "labels.npy", "--output", "o.npy"),
@@ -507,7 +530,7 @@ def test_doctor_leaves_out_missing_answers(command):
         assert command("doctor", "x.npy", "y.npy", "--loss", "sigmoid", "--ignore-index", name)[0] == 0
     code, _, err = command("doctor", "x.npy", "y.npy", "--ignore-index", "none")
     assert code == 2
-    assert "'none' is no whole number and not nan" in err
+    assert err.startswith("withlogits: --ignore-index is 'none', where a whole number or nan is expected")
 
 
 @pytest.mark.parametrize("name", ["evaluate", "doctor"])

@@ -19,7 +19,7 @@ from rich.console import Console
 from withlogits import __version__
 from withlogits.cli.exit_codes import INTERRUPTED
 from withlogits.cli.terminal import lines_of, progress_of, say, show, usage
-from withlogits.cli.words import Loss, for_command, in_options
+from withlogits.cli.words import Loss, for_command, in_options, label_value
 from withlogits.evaluation import files, losses
 from withlogits.evaluation.evaluate import counting
 from withlogits.evaluation.files.errors import naming
@@ -52,19 +52,6 @@ Logits = Annotated[
 ]
 Labels = Annotated[str, typer.Argument(metavar="LABELS", help="The same; class numbers, distributions or 0/1.")]
 Axis = Annotated[int, typer.Option(help="The axis of the classes.")]
-IgnoreIndex = Annotated[int | None, typer.Option(help="Rows with this label do not count (sparse).")]
-
-
-def label_value(text: str) -> float:
-    """Return the label that is to be ignored: a whole number, or NaN."""
-    try:
-        return int(text)
-    except ValueError:
-        if text.lower() == "nan":
-            return math.nan
-        raise typer.BadParameter(f"{text!r} is no whole number and not nan") from None
-
-
 IgnoredLabel = Annotated[
     float | None,
     typer.Option(
@@ -151,7 +138,7 @@ def loss_of_files(
     labels: Labels,
     loss: Annotated[Loss, typer.Option(help="auto goes by the labels, and says how.")] = Loss.AUTO,
     axis: Annotated[int | None, typer.Option(help="The axis of the classes; the last if not given.")] = None,
-    ignore_index: IgnoreIndex = None,
+    ignore_index: IgnoredLabel = None,
     reduction: Annotated[Reduction, typer.Option(help="none: each loss, on a line or in --output.")] = Reduction.MEAN,
     output: Annotated[Path | None, typer.Option(help="A .npy file for the losses (--reduction none).")] = None,
     as_json: AsJson = False,
@@ -177,9 +164,9 @@ def loss_of_files(
     pair = losses.pair_up(x, z, choice.loss, along, in_order)
     if guessed:
         say(in_options(f"--loss {choice.loss}, since {choice.reason}"))
-    if ignore_index is not None and choice.loss != Loss.SPARSE:
-        usage(f"--ignore-index goes with class numbers (--loss sparse), and the loss is {choice.loss}")
-    look_at_labels(pair, guessed)
+    if ignore_index is not None:
+        check_ignored(ignore_index, choice.loss)
+    look_at_labels(pair, guessed, ignore_index)
     with kept(pair, reduction, output) as keep, progress_of(math.prod(x.shape)) as progress:
         summary = losses.evaluate(pair, ignore_index=ignore_index, keep=keep, progress=progress, announce=say)
 
@@ -200,16 +187,26 @@ def loss_of_files(
         }
         for role, array in (("logits", x), ("labels", z)):
             found[role] = {"file": array.name, "shape": array.shape, "dtype": array.dtype.name}
-        print(json.dumps(found | {"ignore_index": ignore_index, "output": None if output is None else str(output)}))
+        print(
+            json.dumps(found | {"ignore_index": plain(ignore_index), "output": None if output is None else str(output)})
+        )
     elif value is not None:
         print(value)
 
 
-def look_at_labels(pair: losses.Pair, guessed: bool) -> None:
+def check_ignored(label: float, loss: str) -> None:
+    """End the command if a loss ignores no label, or not this one."""
+    if loss == Loss.SOFTMAX:
+        usage("--ignore-index goes with class numbers or 0 and 1 (--loss sparse, sigmoid), and the loss is softmax")
+    if loss == Loss.SPARSE and math.isnan(label):
+        usage("--ignore-index nan goes with 0 and 1 (--loss sigmoid), and the loss is sparse")
+
+
+def look_at_labels(pair: losses.Pair, guessed: bool, ignore_index: float | None) -> None:
     """Report floating-point labels of the first block that are no probabilities; an error if the loss was guessed."""
     if pair.labels.dtype.kind in "biu":
         return
-    meter = Meter(loss=pair.loss, axis=-1 if pair.axis is None else pair.axis)
+    meter = Meter(loss=pair.loss, axis=-1 if pair.axis is None else pair.axis, ignore_index=ignore_index)
     with closing(pair.logits.blocks(pair.tiling)) as xs, closing(pair.label_blocks()) as zs:
         for x, z in zip(xs, zs, strict=True):
             meter.update(z, x)

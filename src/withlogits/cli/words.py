@@ -1,15 +1,27 @@
-"""What the library says, in the words of the command line."""
+"""The words of the command line: labels that are given, and what the library says."""
 
+import math
 import re
 from dataclasses import replace
 from enum import StrEnum
 
 from withlogits import errors
+from withlogits.cli.terminal import usage
 from withlogits.guide import Diagnosis
 
 Loss = StrEnum("Loss", ["AUTO", "SIGMOID", "SOFTMAX", "SPARSE"])
 # The longer name before the name that it ends with.
 OPTIONS = {errors.SPARSE: Loss.SPARSE, errors.DENSE: Loss.SOFTMAX, errors.SIGMOID: Loss.SIGMOID}
+
+
+def label_value(text: str) -> float:
+    """Return the label that is to be ignored: a whole number, or NaN."""
+    try:
+        return int(text)
+    except ValueError:
+        if text.lower() == "nan":
+            return math.nan
+        usage(f"--ignore-index is {text!r}, where a whole number or nan is expected")
 
 
 def in_options(text: str) -> str:

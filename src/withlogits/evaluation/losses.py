@@ -25,6 +25,7 @@ from withlogits.losses import (
     sparse_softmax_cross_entropy_with_logits,
 )
 from withlogits.statistics.accumulated import closeness
+from withlogits.statistics.summary import is_known
 from withlogits.tiles import Tile, Tiling, Turn, cut, position, size
 
 Array = NDArray[Any]
@@ -158,7 +159,7 @@ def pair_up(logits: ArrayFile, labels: ArrayFile, loss: str, axis: int = -1, in_
 def evaluate(
     pair: Pair,
     *,
-    ignore_index: int | None = None,
+    ignore_index: float | None = None,
     keep: Callable[[Array], None] | None = None,
     progress: Callable[[int], None] | None = None,
     announce: Announce | None = None,
@@ -174,7 +175,7 @@ def evaluate(
     with closing(pair.logits.blocks(pair.tiling, announce)) as xs, closing(pair.label_blocks(announce)) as zs:
         for tile, x, z in zip(pair.rows, xs, zs, strict=True):
             block = _loss_of(pair, x if keep is not None else x.astype(np.float64), z, ignore_index)
-            skipped = int(np.count_nonzero(z == ignore_index)) if ignore_index is not None else 0
+            skipped = 0 if ignore_index is None else z.size - int(np.count_nonzero(is_known(z, ignore_index)))
             ignored += skipped
             count += block.size - skipped
             total = float(block.sum(dtype=np.float64))
@@ -194,12 +195,14 @@ def evaluate(
     return Summary(total, count, ignored, found.get("nan"), found.get("infinite"))
 
 
-def _loss_of(pair: Pair, x: Array, z: Array, ignore_index: int | None) -> Array:
+def _loss_of(pair: Pair, x: Array, z: Array, ignore_index: float | None) -> Array:
     options: dict[str, Any] = {} if pair.axis is None else {"axis": pair.axis}
+    if pair.loss != "softmax":
+        options["ignore_index"] = ignore_index
     if pair.loss != "sparse":
         return np.asarray(FUNCTIONS[pair.loss](labels=z, logits=x, **options))
     try:
-        return np.asarray(FUNCTIONS["sparse"](labels=z, logits=x, ignore_index=ignore_index, **options))
+        return np.asarray(FUNCTIONS["sparse"](labels=z, logits=x, **options))
     except ValueError as error:  # it names a position in the block, where the file's is wanted
         raise (_first_label_outside(pair, ignore_index) or error) from None
 
@@ -227,7 +230,7 @@ def _cause(x: Array, z: Array) -> tuple[str, str]:
     return "the label wants what an infinite logit rules out", "logits"
 
 
-def _first_label_outside(pair: Pair, ignore_index: int | None) -> BadFile | None:
+def _first_label_outside(pair: Pair, ignore_index: float | None) -> BadFile | None:
     """The error for the first label that is no class, counted in the whole file."""
     classes = pair.logits.shape[pair.axis or 0]
     tiling = cut(pair.labels.shape, None, BUDGET)
