@@ -110,10 +110,6 @@ def ignore_index(given: object) -> TypeError:
     return number("ignore_index", given, "an integer or None")
 
 
-def label_to_ignore(given: object) -> TypeError:
-    return number("ignore_index", given, "an integer, NaN or None")
-
-
 def calibration_bins(given: object, most: int) -> ValueError:
     return ValueError(f"calibration_bins is {described(given)}, where an integer from 1 to {most} is expected")
 

@@ -203,7 +203,7 @@ def test_weights_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 SHAPES = "sample_weight has shape (600, 4), which does not broadcast to (600,), the shape of the rows"
 BETWEEN = "where probabilities between 0 and 1 are expected: [0.3, 0.5]"
 REFUSED = [
-    ({"ignore_index": "a"}, TypeError, "ignore_index is 'a', where an integer, NaN or None is expected"),
+    ({"ignore_index": "a"}, TypeError, "ignore_index is 'a', where a number is expected"),
     ({"ignore_index": np.nan}, TypeError, "ignore_index is nan, where an integer or None is expected"),
     ({"thresholds": [0.2, 1.0]}, ValueError, f"thresholds is [0.2, 1.0], {BETWEEN}"),
     ({"thresholds": 0.2}, ValueError, f"thresholds is 0.2, {BETWEEN}"),

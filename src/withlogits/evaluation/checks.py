@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import errors
+from withlogits import errors, options
 from withlogits.guide.arrays import as_numpy
 from withlogits.options import check_weight_values
 
@@ -20,13 +19,11 @@ MOST_BINS = 1000
 
 
 def label_to_ignore(given: Any) -> float | None:
-    """Return a whole number or NaN."""
-    if given is None or (isinstance(given, (float, np.floating)) and math.isnan(given)):
-        return None if given is None else math.nan
+    """Return an integer, as of class numbers, or a whole number or NaN, as of independent classes."""
     try:
-        return operator.index(given)
+        return None if given is None else options.index_to_ignore(given)
     except TypeError:
-        raise errors.label_to_ignore(given) from None
+        return options.label_to_ignore(given)
 
 
 def number_of_bins(given: Any) -> int:
