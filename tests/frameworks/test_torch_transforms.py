@@ -275,8 +275,8 @@ def samples(dtype: Any) -> dict[str, tuple[Any, ...]]:
     return {
         "softmax_rows": (x, index, w, s, torch.rand(3), 1, True, *options),
         "softmax_rows_backward": (rows, nothing, x, z, w, s, None, 1, False, *options, True, True),
-        "sigmoid_elements": (x, z, torch.rand(4, 3), s[:, None].expand(4, 3), 0.1),
-        "sigmoid_elements_backward": (torch.ones(4, 3, dtype=wide), nothing, x, z, None, None, 0.1, True, True),
+        "sigmoid_elements": (x, z, torch.rand(4, 3), s[:, None].expand(4, 3), 0.1, -1.0),
+        "sigmoid_elements_backward": (torch.ones(4, 3, dtype=wide), nothing, x, z, None, None, 0.1, None, True, True),
         "softmax_map": (x, 1, "log_softmax"),
         "elementwise": (x, "softplus"),
     }

@@ -17,7 +17,7 @@ import pytest
 
 from processes import NOBODY, PACKAGE, environment, run, start
 from withlogits.kernels.cpu import compiler, pool
-from withlogits.kernels.cpu.job import SigmoidSpec
+from withlogits.kernels.cpu.job import SIGMOID_JOB, SigmoidSpec
 from withlogits.kernels.cpu.target import Target
 
 SPEC = SigmoidSpec(x="float32", result="softplus")
@@ -51,8 +51,9 @@ class Compiler:
         before = self.count
         address = compiler._load(SPEC)
         x, result = np.float32([1.0, -2.0, 30.0]), np.zeros(3, np.float32)
-        head = np.array([3, *(0, 4) * 7], np.int64).tobytes() + np.zeros(1).tobytes()
-        filled = np.array([x.ctypes.data, 0, result.ctypes.data, *(0,) * 5], np.int64).tobytes() + np.ones(2).tobytes()
+        slots = dict.fromkeys((name.rstrip(".") for name in SIGMOID_JOB.planned), 0)
+        head = SIGMOID_JOB.head(slots | {"columns": 3, "x_column": 4, "o_column": 4})
+        filled = SIGMOID_JOB.fill(x.ctypes.data, 0, result.ctypes.data, 0, 0, 0, 0, 0, 1.0, 1.0)
         compiler.SIGNATURE(address)(head + filled, 0, 1)
         np.testing.assert_allclose(result, np.log1p(np.exp(x)), rtol=1e-6)
         return self.count > before
