@@ -307,6 +307,14 @@ def label_to_ignore(x: Any) -> float:
     return math.nan if number != number else int(number)
 
 
+def any_label_to_ignore(x: Any) -> float | None:
+    """Return an integer, as the sparse losses take it, or a whole number or NaN, as the sigmoid losses do."""
+    try:
+        return None if x is None else index_to_ignore(x)
+    except TypeError:
+        return label_to_ignore(x)
+
+
 def integer_if_possible(axis: Any) -> Any:
     """Return `axis` as a Python int, or as it is: `shapes.class_axis` raises for what is no integer."""
     try:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from withlogits import evaluate
 from withlogits.evaluation import score_bins, scores
 from withlogits.evaluation.scores import ScoreFigures, Scores
 
@@ -160,10 +161,20 @@ def test_many_classes() -> None:
     assert np.mean(found.auroc) == pytest.approx(np.mean(exact), abs=6 * spread)
 
 
-def test_of_one_answer_alone_nothing_is_said() -> None:
+def test_without_a_no_or_a_yes() -> None:
     for exact in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(scores, "EXACT", 1 << 20 if exact else 10)
             found = figures((PLAIN[:500], np.ones((500, 2), bool)))
-        assert all(np.isnan(values).all() for values in found)
+            assert all(np.isnan(values).all() for values in figures((PLAIN[:500], np.zeros((500, 2), bool))))
+        assert np.isnan([found.auroc, found.auroc_error]).all()
+        assert [*found.average_precision, *found.best_f1] == [1.0] * 4
+        assert found.average_precision_error.tolist() == [0.0, 0.0]
     assert all(np.isnan(values).all() for values in figures())
+
+
+def test_a_class_without_a_no() -> None:
+    e = evaluate(np.ones((4, 2)), np.arange(8.0).reshape(4, 2), loss="sigmoid")
+    assert np.isnan(e.per_class.auroc).all()
+    assert e.per_class.best_f1.tolist() == e.per_class.average_precision.tolist() == [1.0, 1.0]
+    assert e.per_class.best_logit.tolist() == [0.0, 1.0]

@@ -177,10 +177,11 @@ def test_weights_of_batches_merge() -> None:
     a.merge(b)
     wide = np.concatenate((np.ones((200, C)), WEIGHTS[200:])) * ~MISSING
     check_elements(a.compute(), YES, ODDS, wide)
-    other = Meter(loss="sigmoid", thresholds=[0.3])
-    other.update(YES, ODDS)
-    with pytest.raises(ValueError, match=r"^meters with other thresholds, calibration_bins or classwise do not merge"):
-        a.merge(other)
+    for options in ({"thresholds": [0.3]}, OPTIONS | {"ignore_index": 255}, OPTIONS):
+        other = Meter(loss="sigmoid", **options)
+        other.update(YES, ODDS)
+        with pytest.raises(ValueError, match=r"^meters with other ignore_index, thresholds, .* do not merge"):
+            a.merge(other)
 
 
 def test_weights_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,29 @@ def test_a_label_out_of_range_in_a_function_by_formulas(monkeypatch: pytest.Monk
     assert np.all(gradient[1] != 0.0)
 
 
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("classes", [3, 5000])
+@pytest.mark.parametrize("loss", ["sparse", "softmax", "sigmoid"])
+def test_the_weight_of_a_single_row(loss: str, classes: int, traced: bool) -> None:
+    """Without axes, NumPy's products are numbers, which have no memory of their own."""
+    rng = np.random.default_rng(0)
+    logits, labels, weight = rng.normal(size=classes).astype(np.float32), np.eye(classes, dtype=np.float32)[1], 0.5
+    if loss == "sparse":
+        labels = np.int64(1)
+    if loss == "sigmoid":
+        logits, labels = logits[0], labels[0]
+
+    def gradient(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = LOSSES[loss](labels=tf.constant(labels), logits=x, sample_weight=weight)
+        return tape.gradient(value, x, output_gradients=tf.constant(3.0))
+
+    found = (tf.function(gradient) if traced else gradient)(tf.constant(logits))
+    expected = value_and_grad(LOSSES[loss])(labels=labels, logits=logits, sample_weight=3.0 * weight)[1]
+    np.testing.assert_array_equal(array(found), expected)
+
+
 @pytest.mark.parametrize(
     ("name", "given", "text"),
     [

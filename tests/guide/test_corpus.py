@@ -21,7 +21,7 @@ def named(cases: tuple[Case, ...]) -> list[object]:
 
 def test_the_corpus_is_large_enough() -> None:
     often = Counter(case.code for case in MISTAKES)
-    assert set(often) == set(CODES)
+    assert set(often) == {code for code in CODES if not code.startswith("WL5")}  # which are of source code
     assert min(often.values()) >= 5
     assert len(CLEAN) >= 300
     assert len({case.name for case in CLEAN}) == len(CLEAN)

@@ -84,7 +84,7 @@ def test_logits_of_ignored_rows() -> None:
     assert "the first at logits[40, 1]" in diagnose(labels, logits, ignore_index=-1).errors[0].evidence
 
 
-@pytest.mark.parametrize("mark", [-1, 255, float("nan")])
+@pytest.mark.parametrize("mark", [-1, -100, 255, float("nan")])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_missing_answers(mark: float, axes: int) -> None:
     shape = {1: (1000,), 2: (200, 5), 3: (20, 10, 5)}[axes]
@@ -96,6 +96,9 @@ def test_missing_answers(mark: float, axes: int) -> None:
     call = "loss = withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits, ignore_index="
     assert finding.fix == f"{call}{written})"
     healed = diagnose(labels, logits, loss="sigmoid", ignore_index=mark)
+    assert healed.recommendation is not None
+    if axes > 1:
+        assert healed.recommendation.call == finding.fix
     assert without_temperature(healed) == set()
     left = diagnose(TAGS[ELEMENTS], SCORES[ELEMENTS], loss="sigmoid").performance
     assert healed.performance is not None
@@ -107,9 +110,6 @@ def test_missing_answers(mark: float, axes: int) -> None:
 
 
 def test_the_line_about_missing_answers_runs() -> None:
-    keywords = withlogits.sigmoid_cross_entropy_with_logits.__kwdefaults__ or {}
-    if "ignore_index" not in keywords:
-        pytest.skip("the sigmoid loss takes no ignore_index yet")
     labels = np.where(ELEMENTS, TAGS, -1.0)
     names = {"labels": labels, "logits": SCORES, "withlogits": withlogits}
     exec(diagnose(labels, SCORES, loss="sigmoid").errors[0].fix, names)
@@ -124,6 +124,30 @@ def test_an_ignored_answer_in_a_whole_row_or_column() -> None:
     nothing = diagnose(np.full_like(TAGS, np.nan), SCORES, loss="sigmoid", ignore_index=np.nan)
     assert without_temperature(nothing) == set()
     assert nothing.performance is None
+    assert nothing.recommendation is not None
+    assert nothing.recommendation.loss == "sigmoid"
+
+
+def test_two_marks_of_missing_answers_are_no_distributions() -> None:
+    labels = np.where(ELEMENTS, TAGS, -1.0)
+    labels[5, 1] = np.nan
+    assert diagnose(labels, SCORES).loss == "sigmoid"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"ignore_index": 1.5}, ValueError, "ignore_index is 1.5, where a whole number between"),
+        ({"ignore_index": "1"}, TypeError, "ignore_index is '1', where a number is expected"),
+        ({"ignore_index": np.array([1, 2])}, TypeError, "ignore_index is an object of type ndarray, where a number"),
+        ({"sample_weight": -np.ones(200)}, ValueError, "sample_weight[0] is -1.0, where a finite weight of 0 or more"),
+        ({"sample_weight": np.full(200, np.nan)}, ValueError, "sample_weight[0] is nan, where a finite weight"),
+        ({"sample_weight": "abc"}, TypeError, "sample_weight"),
+    ],
+)
+def test_masks_that_no_loss_takes(options: dict[str, object], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(text)}"):
+        diagnose(LABELS, LOGITS, **options)
 
 
 def test_masks_of_images_and_of_column_labels() -> None:

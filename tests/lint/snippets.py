@@ -326,6 +326,10 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "rows of eye": "optax.softmax_cross_entropy_with_integer_labels(x, jnp.eye(3)[y])  #! WL509",
         "swapped": "optax.softmax_cross_entropy(labels, logits)  #! WL507",
         "log_softmax twice": "optax.softmax_cross_entropy(jax.nn.log_softmax(x), y)  #! WL510",
+        "log_softmax over another axis": (
+            "optax.softmax_cross_entropy(jax.nn.log_softmax(x, axis=-1), y, axis=0)\n"
+            "optax.softmax_cross_entropy(jax.nn.log_softmax(x), y, 0)"
+        ),
         "log of softmax": "jnp.log(jax.nn.softmax(x))  #! WL504",
         "linen": (
             "class Net(linen.Module):\n"
@@ -355,6 +359,12 @@ SNIPPETS: dict[str, dict[str, str]] = {
         "one-hot": "wl.sparse_softmax_cross_entropy_with_logits(labels=np.eye(3)[y], logits=x)  #! WL509",
         "logits": "wl.sigmoid_cross_entropy_with_logits(labels=y, logits=x, reduction='mean')",
         "log_softmax twice": "wl.softmax_cross_entropy_with_logits(labels=y, logits=wl.log_softmax(x))  #! WL510",
+        "options that see the logits": (
+            "wl.softmax_cross_entropy_with_logits(labels=y, logits=wl.log_softmax(x), z_loss=0.1)\n"
+            "wl.softmax_cross_entropy_with_logits(labels=y, logits=wl.log_softmax(x), softcap=9.0)\n"
+            "wl.softmax_cross_entropy_with_logits(labels=y, logits=wl.log_softmax(x), axis=0)\n"
+            "wl.softmax_cross_entropy_with_logits(labels=y, logits=wl.log_softmax(x), **options)"
+        ),
         "the drop-in": (
             "from withlogits.compat.torch import cross_entropy\ncross_entropy(torch.softmax(x, 1), y)  #! WL501"
         ),

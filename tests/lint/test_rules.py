@@ -298,6 +298,7 @@ def test_a_correction_of_any_operand_keeps_the_value(form: str, operand: str) ->
         "torch.log(torch.sigmoid(x, out=y))",
         "F.cross_entropy(F.log_softmax(), y)",
         "F.cross_entropy(F.log_softmax((z := x), 1), z)",
+        "def f(y):\n    F.cross_entropy(F.log_softmax((yield), 1), y)",
         "act = nn.LogSoftmax(1)\nF.cross_entropy(act(x), y)",
         "torch.log(torch.clamp(torch.sigmoid(x), 0.1))",
         "import numpy as np\nfrom scipy import special\nnp.log(special.softmax(x), y)",  # into y

@@ -9,21 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits import errors, options
-from withlogits.guide.arrays import as_numpy
-from withlogits.options import check_weight_values
+from withlogits import errors
+from withlogits.guide.arrays import sample_weights
 
 Array = NDArray[Any]
 
 MOST_BINS = 1000
-
-
-def label_to_ignore(given: Any) -> float | None:
-    """Return an integer, as of class numbers, or a whole number or NaN, as of independent classes."""
-    try:
-        return None if given is None else options.index_to_ignore(given)
-    except TypeError:
-        return options.label_to_ignore(given)
 
 
 def number_of_bins(given: Any) -> int:
@@ -53,11 +44,7 @@ def weights(given: Any, logits: tuple[int, ...], rows: tuple[int, ...], axis: in
 
     Independent classes take either; those of rows are the elements' then.
     """
-    weight = np.asarray(as_numpy(given))
-    if weight.dtype.kind not in "biuf":
-        raise errors.number_dtype("sample_weight", weight.dtype.name)
-    weight = weight.astype(np.float64)
-    check_weight_values("sample_weight", weight)
+    weight = sample_weights(given).astype(np.float64)
     if independent and weight.shape == rows and len(logits) > 1:
         weight = np.expand_dims(weight, axis)
     target = logits if independent else rows

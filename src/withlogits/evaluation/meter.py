@@ -26,6 +26,7 @@ from withlogits.guide.fit import fitted
 from withlogits.guide.recommending import for_summary
 from withlogits.guide.rules import findings_of
 from withlogits.guide.rules.performance import performance_of
+from withlogits.options import any_label_to_ignore
 from withlogits.statistics.bins import BINS
 from withlogits.statistics.sample import taken
 from withlogits.statistics.summary import Block, Summary, in_rows
@@ -89,7 +90,7 @@ class Meter:
     ) -> None:
         self.loss = loss_name(loss)
         self.axis = axis
-        self.ignore_index = checks.label_to_ignore(ignore_index)
+        self.ignore_index = any_label_to_ignore(ignore_index)
         self._thresholds = checks.probabilities(thresholds)
         self._bins = replace(BINS, confidence=checks.number_of_bins(calibration_bins))
         self._classwise = classwise
@@ -147,10 +148,13 @@ class Meter:
             self.__dict__.update(copy.deepcopy(other).__dict__)
             self.class_names, self.sources, self._seen = names, sources, max(seen, other._seen)
             return
-        mine, others = ((meter._thresholds, meter._bins, meter._classwise) for meter in (self, other))
+        mine, others = (
+            (meter._thresholds, meter._bins, meter._classwise, str(meter.ignore_index)) for meter in (self, other)
+        )
         if mine != others:
             raise ValueError(
-                "meters with other thresholds, calibration_bins or classwise do not merge: give all the same"
+                "meters with other ignore_index, thresholds, calibration_bins or classwise do not merge: give all the "
+                "same"
             )
         if (self._kind, self._class_axis) != (other._kind, other._class_axis) or self._classes != other._classes:
             raise ValueError(

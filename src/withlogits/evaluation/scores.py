@@ -124,8 +124,9 @@ def _of_counts(
     """
     one = 0.0 if yes.dtype.kind == "f" else 1.0  # an element, if none is weighted
     all_no, all_yes = float(no.sum()), float(yes.sum())
-    if not all_no or not all_yes:
+    if not all_yes:
         return (np.nan,) * len(ScoreFigures._fields)
+    pairs_of_both = all_yes * all_no or np.nan  # without a no, there is no AUROC
     at = np.flatnonzero(yes)
     below = np.cumsum(no)[at]
     no, yes = no[at].astype(np.float64), yes[at].astype(np.float64)
@@ -147,9 +148,9 @@ def _of_counts(
         least = np.where(before > 0, (true - right) / np.maximum(before, 1e-300), 1.0)
         off = max(_dot(right, taken - least), _dot(right, true / (said - false) - taken))
     return (
-        wins / (all_yes * all_no),
+        wins / pairs_of_both,
         _dot(yes, precision) / all_yes,
-        0.5 * pairs / (all_yes * all_no),
+        0.5 * pairs / pairs_of_both,
         off / all_yes,
         f1,
         float(value[at[best]]),

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from withlogits import errors
 from withlogits.frameworks import array_of
 from withlogits.frameworks.numpy import plain_array
+from withlogits.options import check_weight_values
 
 Array = NDArray[Any]
 
+MISSING_MARKS = (-1.0, -100.0, 255.0)  # what people write among 0 and 1 where an answer is missing, besides NaN
 # NaN and infinities are what the guide looks for, and no news of NumPy's.
 silent = np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
 
@@ -114,3 +116,12 @@ def is_whole(a: Array) -> bool:
 def is_binary(a: Array) -> bool:
     """Are all numbers 0 or 1."""
     return bool(((a == 0) | (a == 1)).all())
+
+
+def sample_weights(given: Any) -> Array:
+    """Return weights of any numbers that the losses take."""
+    weight = np.asarray(as_numpy(given))
+    if weight.dtype.kind not in "biuf" and weight.dtype.name != "bfloat16":
+        raise errors.number_dtype("sample_weight", weight.dtype.name)
+    check_weight_values("sample_weight", weight)
+    return weight

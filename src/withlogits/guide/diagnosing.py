@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import errors, shapes
-from withlogits.guide.arrays import as_numpy, given, silent
+from withlogits.guide.arrays import as_numpy, given, sample_weights, silent
 from withlogits.guide.autograd import autograd_findings
 from withlogits.guide.findings import FUNCTIONS, LOSSES, Diagnosis, Finding, in_order
 from withlogits.guide.fit import Pair, fitted
 from withlogits.guide.recommending import for_pair
 from withlogits.guide.rules import findings_of
 from withlogits.guide.rules.performance import performance_of
+from withlogits.options import any_label_to_ignore
 from withlogits.statistics.summary import Summary, in_rows
 from withlogits.tiles import cut
 
@@ -86,7 +87,7 @@ def diagnose(
         raise TypeError(f"diagnose has no option {min(wrong)!r}; it takes those of the losses")
     x, z = given("logits", logits), given("labels", labels)
     subject = f"{x}, {z}"
-    ignore = options.get("ignore_index")
+    ignore = any_label_to_ignore(options.get("ignore_index"))
     pair = fitted(z, x, name, axis, {} if ignore is None else {"ignore_index": ignore})
     findings = pair.findings
     if x.tensor is not None:
@@ -124,7 +125,7 @@ def _kept(weight: Any, pair: Pair) -> Array | None:
     """Which rows (sigmoid: elements) have a sample weight other than 0; None for all, and if shapes do not tell."""
     if weight is None:
         return None
-    kept, x = np.asarray(as_numpy(weight)) != 0, pair.logits.shape
+    kept, x = sample_weights(weight) != 0, pair.logits.shape
     of_loss = x if pair.kind == "sigmoid" else shapes.rows(x, pair.axis)
     if not shapes.broadcasts(kept.shape, of_loss):
         if pair.kind == "sparse" and shapes.broadcasts(kept.shape, shapes.rows_kept(x, pair.axis)):

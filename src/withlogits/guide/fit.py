@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from withlogits import errors, shapes
-from withlogits.guide.arrays import Given, bfloat16, is_binary, is_whole
+from withlogits.guide.arrays import MISSING_MARKS, Given, bfloat16, is_binary, is_whole
 from withlogits.guide.findings import Finding, call, finding
 from withlogits.guide.lines import LINES
 from withlogits.statistics.accumulated import closeness
@@ -311,8 +311,9 @@ def sums_to_one(z: Array, axis: int) -> bool:
 
 
 def has_missing(z: Array, ignored: float | None) -> bool:
-    """Are all numbers 0 or 1 but for a mark of what is missing: the ignored one, -1 or 255."""
+    """Are all numbers 0 or 1 but for a mark of what is missing: the ignored one, or those of `MISSING_MARKS`."""
     if ignored is not None and ignored not in (0, 1):
         return not bool(is_known(z, ignored).all())
-    marked = (z == -1) | (z == 255)
-    return bool(marked.any() and ((z == 0) | marked).any() and (z == 1).any() and ((z == 0) | (z == 1) | marked).all())
+    marked = np.isin(z, MISSING_MARKS)
+    known = (z == 0) | (z == 1) | marked | (z != z)
+    return bool(marked.any() and (z == 1).any() and known.all())

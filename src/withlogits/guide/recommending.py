@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from withlogits.guide.arrays import Given, is_binary, is_whole, silent
+from withlogits.guide.arrays import MISSING_MARKS, Given, is_binary, is_whole, silent
 from withlogits.guide.findings import Recommendation, call, many
 from withlogits.guide.fit import sums_to_one
 from withlogits.guide.lines import LINES
@@ -103,14 +103,14 @@ def for_pair(summary: Summary, labels: Given) -> Recommendation:
     if summary.kind == "sparse":
         return for_summary(summary, labels.shape)
     axis = -1 if summary.axis == labels.array.ndim - 1 else summary.axis
-    return _for_counts(summary.labels, labels.shape, axis, labels.library)
+    return _for_counts(summary.labels, labels.shape, axis, labels.library, summary.ignore_index)
 
 
 def for_summary(summary: Summary, shape: tuple[int, ...]) -> Recommendation:
     """Of labels of this shape that have been seen block by block, by what was counted."""
     labels, classes = summary.labels, summary.logits.classes
     if summary.kind != "sparse":
-        return _for_counts(labels, shape, -1)
+        return _for_counts(labels, shape, -1, ignored=summary.ignore_index)
     why = f"{ONE_NUMBER}: {many(classes, 'class', 'classes')}, {many(labels.rows, 'label', 'labels')}"
     return Recommendation(
         "sparse", why, f"{shape} {labels.dtype}, class numbers", call("sparse", ignore_index=summary.ignore_index)
@@ -148,7 +148,7 @@ def _yes_or_no(z: Given, array: Array, nan: int, two_logits: bool) -> Recommenda
     ignored = math.nan if nan else None
     why, form = "each example is a yes or a no", f"{z.shape} {z.dtype}"
     loss, transform = "sparse" if two_logits else "sigmoid", ""
-    missing = next((m for m in (-1.0, 255.0) if set(values) == {0.0, 1.0, m}), None)
+    missing = next((m for m in MISSING_MARKS if set(values) == {0.0, 1.0, m}), None)
     if missing is not None:
         ignored = mark(missing)
         why += f"; {many(int(np.count_nonzero(array == missing)), 'is', 'are')} {missing:g}, which stands for missing"
@@ -214,14 +214,18 @@ def _for_rows(z: Given, axis: int) -> Recommendation:
     return _for_counts(statistics, z.shape, -1 if axis == z.array.ndim - 1 else axis, z.library)
 
 
-def _for_counts(z: LabelStatistics, shape: tuple[int, ...], axis: int, library: str = "numpy") -> Recommendation:
-    """From what has been seen of dense labels, however it was seen."""
+def _for_counts(
+    z: LabelStatistics, shape: tuple[int, ...], axis: int, library: str = "numpy", ignored: float | None = None
+) -> Recommendation:
+    """From what has been seen of dense labels, however it was seen; a label that is ignored is one of sigmoid's."""
     form, rows = f"{shape} {z.dtype}", many(z.rows, "row", "rows")
-    sigmoid, softmax = call("sigmoid"), call("softmax", axis=None if axis == -1 else axis)
+    sigmoid = call("sigmoid", ignore_index=None if ignored is None else mark(ignored))
+    softmax = call("softmax", axis=None if axis == -1 else axis)
     if z.classes == 1:
         return Recommendation("sigmoid", "there is one class: one yes or no for each example", form, sigmoid)
     if not z.rows:
-        return Recommendation("softmax", "there are no labels to go by but their shape", form, softmax)
+        loss, line = ("softmax", softmax) if ignored is None else ("sigmoid", sigmoid)
+        return Recommendation(loss, "there are no labels to go by but their shape", form, line)
     if (missing := missing_mark(z)) is not None:
         why = f"several classes may be true at once, and {named(missing)} stands for a missing answer"
         return Recommendation("sigmoid", why, form, call("sigmoid", ignore_index=mark(missing)))

@@ -23,6 +23,9 @@ PREDICTION_WORDS = {"logit", "logits", "pred", "preds", "prediction", "predictio
 ACTIVATIONS = {Kind.SOFTMAX: "softmax", Kind.SIGMOID: "sigmoid", Kind.LOG_SOFTMAX: "log_softmax"}
 ACTIVATIONS |= {Kind.LOG_SIGMOID: "log_sigmoid"}
 
+# Options with which the loss of log-probabilities may be another than that of the logits.
+CHANGED = {"axis", "dim", "softcap", "z_loss", None}
+
 
 class Located(NamedTuple):
     """A finding, the expression that it is about, the call around it, and edits that mend it."""
@@ -164,6 +167,8 @@ def predictions(use: Use, loss: LossFunction, name: str, text: Text) -> Iterator
         code, evidence = "WL506", f"{name} needs the gradient of its input, and {given}"
         fix = f"pass the {loss.takes.value} to the loss, and decide where a metric needs it"
     elif loss.takes is Takes.LOGITS and kind is Kind.LOG_SOFTMAX and row.labels is not Labels.ELEMENTS:
+        if not same_twice(use, loss):
+            return
         code, evidence = "WL510", f"{name} applies log_softmax itself, a second time changes nothing, and {given}"
         fix = "pass the logits, without log_softmax"
         edits = unwrapped(argument, use, "target" in row.order, text)
@@ -195,6 +200,14 @@ def predictions(use: Use, loss: LossFunction, name: str, text: Text) -> Iterator
     yield Located(finding(code, evidence, fix), argument.node, use.node, edits)
 
 
+def same_twice(use: Use, loss: LossFunction) -> bool:
+    """Whether a second log_softmax changes nothing: it does over another axis, and with options that see the logits."""
+    if "target" in loss.row.order:  # PyTorch's losses have one axis, and no such options
+        return True
+    node = use.node
+    return called(node, use) == loss.path and len(node.args) <= 2 and not {k.arg for k in node.keywords} & CHANGED
+
+
 def unwrapped(argument: Argument, use: Use, torch: bool, text: Text) -> tuple[Edit, ...]:
     """Return the edit that leaves the activation out, if it stands in the call and is over the loss's own axis."""
     node, value = argument.node, argument.value
@@ -209,7 +222,7 @@ def unwrapped(argument: Argument, use: Use, torch: bool, text: Text) -> tuple[Ed
     axes = [["1"]] if torch else [[], ["-1"]]
     if list(map(ast.unparse, options)) not in ([[]] if value.kind is Kind.SIGMOID else axes):
         return ()
-    if isinstance(inner, ast.NamedExpr | ast.Starred | ast.GeneratorExp):
+    if isinstance(inner, ast.NamedExpr | ast.Starred | ast.GeneratorExp | ast.Yield | ast.YieldFrom):
         return ()
     return text.edit(node, text.of(inner), keeps=[inner])
 

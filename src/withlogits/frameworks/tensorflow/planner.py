@@ -196,7 +196,7 @@ class OpPlan:
         if self.options.reduction == "none":
             share = np.asarray(upstream, np.float64)
             if "sample_weight" in weights:
-                share = share * weights["sample_weight"]
+                share = np.asarray(share * weights["sample_weight"])  # of two arrays without axes, NumPy makes a number
             weights = {**weights, "sample_weight": share}
         else:
             scale = float(upstream[()])

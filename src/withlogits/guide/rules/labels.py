@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from withlogits.guide.arrays import MISSING_MARKS
 from withlogits.guide.findings import FEW_ROWS, Finding, call, finding, many
 from withlogits.guide.lines import LINES
 from withlogits.guide.rules.assignment import confusions
@@ -84,12 +85,12 @@ def _scale(summary: Summary, library: str) -> Finding:
 
 
 def missing_mark(z: LabelStatistics) -> float | None:
-    """What stands among 0 and 1 for a missing answer: -1, 255, or NaN among numbers from 0 to 1."""
+    """What stands among 0 and 1 for a missing answer: -1, -100, 255, or NaN among numbers from 0 to 1."""
     if z.odd:
         return math.nan if z.odd == z.missing and z.low >= 0.0 and z.top <= 1.0 else None
     if len(z.values) == 3 and z.values > {0.0, 1.0}:
         (other,) = z.values - {0.0, 1.0}
-        return other if other in (-1.0, 255.0) else None
+        return other if other in MISSING_MARKS else None
     return None
 
 
