@@ -112,7 +112,7 @@ def test_defaults(recorder: Recorder) -> None:
     assert recorder.labels is labels
     assert field_values(recorder.options) == (-1, True, 0.0, None, 1.0, None, 0.0, "none")
     withlogits.sigmoid_cross_entropy_with_logits(labels=logits, logits=logits)
-    assert field_values(recorder.options) == (0.0, "none")
+    assert field_values(recorder.options) == (0.0, None, "none")
 
 
 def test_options_arrive_as_plain_numbers_and_float64(recorder: Recorder) -> None:
