@@ -110,6 +110,7 @@ def test_the_public_names_are_the_announced_ones() -> None:
             "Finding",
             "GuideWarning",
             "Meter",
+            "Performance",
             "Recommendation",
             "__version__",
             "checked",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from withlogits.guide import DiagnosisError as DiagnosisError
     from withlogits.guide import Finding as Finding
     from withlogits.guide import GuideWarning as GuideWarning
+    from withlogits.guide import Performance as Performance
     from withlogits.guide import Recommendation as Recommendation
     from withlogits.guide import checked as checked
     from withlogits.guide import diagnose as diagnose
@@ -35,6 +36,7 @@ _LATER = {
     "Finding": "withlogits.guide",
     "GuideWarning": "withlogits.guide",
     "Meter": "withlogits.evaluation.meter",
+    "Performance": "withlogits.guide",
     "Recommendation": "withlogits.guide",
     "checked": "withlogits.guide",
     "diagnose": "withlogits.guide",
@@ -49,6 +51,7 @@ __all__ = [
     "Finding",
     "GuideWarning",
     "Meter",
+    "Performance",
     "Recommendation",
     "__version__",
     "checked",
