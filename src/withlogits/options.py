@@ -315,6 +315,17 @@ def any_label_to_ignore(x: Any) -> float | None:
         return label_to_ignore(x)
 
 
+def at_least_one(name: str, x: Any) -> int:
+    """Return a number of things."""
+    try:
+        number = operator.index(x)
+    except TypeError:
+        raise errors.integer(name, x) from None
+    if number < 1:
+        raise errors.out_of_range(name, number, "1 or more")
+    return number
+
+
 def integer_if_possible(axis: Any) -> Any:
     """Return `axis` as a Python int, or as it is: `shapes.class_axis` raises for what is no integer."""
     try:

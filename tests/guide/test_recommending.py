@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -121,3 +122,18 @@ def test_tensors() -> None:
     assert recommend(torch.tensor([3, 0, 2])).loss == "sparse"
     assert recommend(torch.tensor([3.0, 0.0, 2.0])).transform == "labels = labels.long()"
     assert recommend(torch.tensor(EYE).bfloat16()).form == "(5, 4) bfloat16, one-hot"
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        (0, ValueError, "num_classes is 0, where 1 or more is expected"),
+        (-1, ValueError, "num_classes is -1, where 1 or more is expected"),
+        (1.5, TypeError, "num_classes is 1.5, where an integer is expected"),
+        ("3", TypeError, "num_classes is '3', where an integer is expected"),
+        ([3], TypeError, "num_classes is an object of type list, where an integer is expected"),
+    ],
+)
+def test_a_number_of_classes_that_is_none(given: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(text)}$"):
+        recommend([0, 1, 2], num_classes=given)
