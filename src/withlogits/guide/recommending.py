@@ -52,7 +52,9 @@ def recommend(labels: Any, *, num_classes: int | None = None) -> Recommendation:
     Raises
     ------
     TypeError
-        For what is no array of real numbers.
+        For what is no array of real numbers, and for a `num_classes` that is no integer.
+    ValueError
+        For a `num_classes` below 1.
 
     Examples
     --------
