@@ -43,10 +43,7 @@ class ClassProbabilities(Merging):
             part = slice(begin, begin + step)
             x, z = rows[part].astype(np.float64), labels[part]
             p = np.asarray(sigmoid(x) if independent else softmax(x, axis=1))
-            t = np.eye(classes)[z] if z.ndim == 1 and classes <= 64 else z.astype(np.float64)
-            if t.ndim == 1:
-                t = np.zeros(x.shape)
-                t[np.arange(len(z)), z] = 1.0
+            t = z.astype(np.float64) if z.ndim == 2 else (z[:, None] == np.arange(classes)).astype(np.float64)
             w = np.ones(x.shape) if block.weight is None else np.broadcast_to(_column(block.weight[part]), x.shape)
             known = (w > 0) & ~np.isnan(p) & ~np.isnan(t)
             if block.counted is not None:
