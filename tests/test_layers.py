@@ -264,7 +264,6 @@ LONG_FILES = {
 # Modules whose calls may have more, with the reason.
 MANY_ARGUMENTS = {
     "kernels.cuda.": "arguments of Triton's kernels and device functions are positional",
-    "statistics.summary": "the fields of a dataclass, in their order",
 }
 
 

@@ -88,13 +88,8 @@ def evaluate(
         the shape of the logits. All figures but the costliest examples and the histogram are weighted.
     class_names : sequence of str, optional
         What the report calls the classes.
-    thresholds : sequence of float, optional
-        Probabilities between 0 and 1: precision, recall and F1 of independent classes where "yes" is what is above.
-    calibration_bins : int
-        The number of bins of equal width over [0, 1] for calibration errors.
-    classwise : bool
-        Whether the Brier score and the class-wise calibration error are wanted, which need the probability of every
-        class: an evaluation of exclusive classes takes several times as long.
+    thresholds, calibration_bins, classwise
+        What is computed besides, as for `Meter`.
 
     Returns
     -------

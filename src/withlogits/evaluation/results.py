@@ -47,7 +47,7 @@ class Calibration(Result):
     """A reliability diagram: what was claimed and what came true, in bins of equal width over [0, 1]."""
 
     edges: Floats  # (B + 1,)
-    counts: Counts | Floats  # (B,) sums of weights, if there are weights
+    counts: Counts | Floats  # (B,), or the sums of weights
     confidence: Floats  # (B,) mean claimed probability; NaN in an empty bin
     accuracy: Floats  # (B,) share that came true; NaN in an empty bin
     error: float  # expected calibration error: Σ counts/total · |accuracy − confidence|
@@ -82,7 +82,7 @@ class PerClass(Result):
     precision: Floats  # (K,) NaN where never predicted
     f1: Floats  # (K,)
     auroc: Floats | None = None  # (K,) sigmoid only; NaN if one answer never occurs
-    average_precision: Floats | None = None  # (K,) sigmoid only
+    average_precision: Floats | None = None  # (K,) sigmoid only; NaN without a "yes", as what follows
     best_f1: Floats | None = None  # (K,) sigmoid only: the largest F1 of any threshold
     best_logit: Floats | None = None  # (K,) sigmoid only: which "yes" from this logit on has
     brier: Floats | None = None  # (K,) with `classwise`: mean of (probability − label)²
@@ -95,9 +95,8 @@ class Confusion(Result):
 
     classes: Counts  # (K,) rows and columns of the matrix
     matrix: Counts | Floats  # (K, K): matrix[i, j] rows of classes[i] were taken for classes[j]; their weights
-    common: tuple[
-        tuple[int, int, float], ...
-    ]  # (true, predicted, how often), the commonest first, without the diagonal
+    # (true, predicted, how often), the commonest first, without the diagonal
+    common: tuple[tuple[int, int, float], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +149,9 @@ class Evaluation(Result):
     average_precision_error: float | None = None
     best_f1: float | None = None  # independent: mean over classes, each at the threshold that is best for it
     thresholds: Thresholds | None = None  # independent, if asked for
-    brier: float | None = (
-        None  # with `classwise`: exclusive: mean of Σ (probability − label)²; independent: of one term
-    )
-    classwise_calibration_error: float | None = None  # with `classwise`: mean of the classes' calibration errors
+    # with `classwise`: the mean of Σ (probability − label)² (independent: of one term), and of the classes' errors
+    brier: float | None = None
+    classwise_calibration_error: float | None = None
     temperature: float  # by which to divide the logits for the smallest loss
     loss_at_temperature: float
     fitted_on: int  # rows that the temperature was found on: all, or a sample

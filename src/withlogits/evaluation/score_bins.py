@@ -20,10 +20,8 @@ from withlogits.statistics import arrays, backend
 
 Array = NDArray[Any]
 
-MOST_FILLED, FILLED = (
-    1 << 14,
-    1 << 12,
-)  # bins of a class that may be filled, if it is the only one; if there are several
+MOST_FILLED = 1 << 14  # bins of a class that may be filled, if it is the only one
+FILLED = 1 << 12  # the same, if there are several
 ALL_FILLED = 1 << 15  # of all classes, if they are few: what caches hold
 ROOM, MOST_ROOM = 1 << 20, 1 << 22  # counters, if classes have more bins than may be filled; if not
 FEWEST_BINS = 64  # of a class

@@ -94,8 +94,8 @@ class Summary:
         """With nothing seen yet; `dtypes` are the names of those of logits and labels."""
         return cls(
             kind, axis, LogitStatistics(dtypes[0], classes), LabelStatistics(dtypes[1], kind == "sparse", classes),
-            PairStatistics(sample=Sample(sample, independent=kind == "sigmoid")), ignore, options or {}, bins,
-            Figures.empty(0 if bins is None else classes, bins or BINS),
+            PairStatistics(sample=Sample(sample, independent=kind == "sigmoid")), ignore, options or {}, bins=bins,
+            figures=Figures.empty(0 if bins is None else classes, bins or BINS),
         )  # fmt: skip
 
     def add(
