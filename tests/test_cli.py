@@ -456,7 +456,7 @@ def test_evaluate_with_weights_and_thresholds_of_missing_labels(command):
     [
         (("--ignore-index", "x"), "--ignore-index is 'x', where a whole number or nan is expected"),
         (("--thresholds", "0.3,2"), "--thresholds is ['0.3', '2'], where probabilities between 0 and 1 are expected"),
-        (("--calibration-bins", "0"), "--calibration-bins is 0, where an integer from 1 to 1000 is expected"),
+        (("--calibration-bins", "0"), "--calibration-bins is 0, where 1 to 1000 is expected"),
         (("--sample-weight", "nowhere.npy"), "nowhere.npy"),
     ],
 )

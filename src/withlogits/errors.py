@@ -110,10 +110,6 @@ def ignore_index(given: object) -> TypeError:
     return number("ignore_index", given, "an integer or None")
 
 
-def calibration_bins(given: object, most: int) -> ValueError:
-    return ValueError(f"calibration_bins is {described(given)}, where an integer from 1 to {most} is expected")
-
-
 def thresholds(given: object) -> ValueError:
     return ValueError(f"thresholds is {given!r:.60}, where probabilities between 0 and 1 are expected: [0.3, 0.5]")
 

@@ -315,14 +315,14 @@ def any_label_to_ignore(x: Any) -> float | None:
         return label_to_ignore(x)
 
 
-def at_least_one(name: str, x: Any) -> int:
-    """Return a number of things."""
+def number_of(name: str, x: Any, most: int | None = None) -> int:
+    """Return a number of things: 1 or more, and at most so many."""
     try:
         number = operator.index(x)
     except TypeError:
         raise errors.integer(name, x) from None
-    if number < 1:
-        raise errors.out_of_range(name, number, "1 or more")
+    if number < 1 or (most is not None and number > most):
+        raise errors.out_of_range(name, number, "1 or more" if most is None else f"1 to {most}")
     return number
 
 

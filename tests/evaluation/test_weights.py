@@ -216,7 +216,7 @@ REFUSED = [
             "largest logit: leave them out"
         ),
     ),
-    ({"calibration_bins": 0}, ValueError, "calibration_bins is 0, where an integer from 1 to 1000 is expected"),
+    ({"calibration_bins": 0}, ValueError, "calibration_bins is 0, where 1 to 1000 is expected"),
     (
         {"sample_weight": -ROW_WEIGHTS},
         ValueError,

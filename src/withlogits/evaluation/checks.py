@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,19 +12,6 @@ from withlogits import errors
 from withlogits.guide.arrays import sample_weights
 
 Array = NDArray[Any]
-
-MOST_BINS = 1000
-
-
-def number_of_bins(given: Any) -> int:
-    """Return how many bins a calibration has."""
-    try:
-        number = operator.index(given)
-    except TypeError:
-        number = 0
-    if not 1 <= number <= MOST_BINS:
-        raise errors.calibration_bins(given, MOST_BINS)
-    return number
 
 
 def probabilities(given: Sequence[float] | None) -> tuple[float, ...]:

@@ -26,12 +26,14 @@ from withlogits.guide.fit import fitted
 from withlogits.guide.recommending import for_summary
 from withlogits.guide.rules import findings_of
 from withlogits.guide.rules.performance import performance_of
-from withlogits.options import any_label_to_ignore
+from withlogits.options import any_label_to_ignore, number_of
 from withlogits.statistics.bins import BINS
 from withlogits.statistics.sample import taken
 from withlogits.statistics.summary import Block, Summary, in_rows
 
 Array = NDArray[Any]
+
+MOST_BINS = 1000  # of a calibration
 
 
 class Meter:
@@ -92,7 +94,7 @@ class Meter:
         self.axis = axis
         self.ignore_index = any_label_to_ignore(ignore_index)
         self._thresholds = checks.probabilities(thresholds)
-        self._bins = replace(BINS, confidence=checks.number_of_bins(calibration_bins))
+        self._bins = replace(BINS, confidence=number_of("calibration_bins", calibration_bins, MOST_BINS))
         self._classwise = classwise
         self.class_names = None if class_names is None else tuple(map(str, class_names))
         self.sources: dict[str, str] = {}

@@ -15,7 +15,7 @@ from withlogits.guide.fit import sums_to_one
 from withlogits.guide.lines import LINES
 from withlogits.guide.reading import read
 from withlogits.guide.rules.labels import mark, missing_mark, named, rescaling
-from withlogits.options import at_least_one
+from withlogits.options import number_of
 from withlogits.statistics.accumulated import VALUES, LabelStatistics, closeness
 from withlogits.statistics.rows import label_counts
 from withlogits.statistics.summary import Summary
@@ -66,7 +66,7 @@ def recommend(labels: Any, *, num_classes: int | None = None) -> Recommendation:
       write   loss = withlogits.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
     """
     if num_classes is not None:
-        num_classes = at_least_one("num_classes", num_classes)
+        num_classes = number_of("num_classes", num_classes)
     found, line, named = read(labels)
     advice = _recommended(found, num_classes or named)
     transform = "; ".join(filter(None, (line, advice.transform)))
