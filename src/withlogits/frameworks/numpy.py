@@ -7,7 +7,7 @@ first time is converted, checked and planned; the next call of its kind goes to 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import lru_cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -225,7 +225,7 @@ def plain_array(name: str, given: Any) -> Array:
     return array
 
 
-@cache
+@lru_cache(64)
 def _known_name(dtype: np.dtype[Any]) -> str:
     """Return the name of a dtype, and remember bfloat16, whose package need not be installed."""
     if dtype.name == "bfloat16":
