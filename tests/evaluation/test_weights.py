@@ -199,6 +199,11 @@ def test_weights_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     )
     with pytest.raises(BadFile, match=f"^{re.escape(f'{w}: {SHAPES}')}$"):
         evaluate(y, x, sample_weight=w)
+    with pytest.raises(ValueError, match=f"^{re.escape(SHAPES)}$"):
+        evaluate(LABELS, ODDS, sample_weight=WEIGHTS)
+    np.save(w, -WEIGHTS - 1.0)
+    with pytest.raises(BadFile, match=rf"^{re.escape(str(w))}: sample_weight\[0, 0\] is -"):
+        evaluate(z, x, loss="sigmoid", sample_weight=w)
 
 
 SHAPES = "sample_weight has shape (600, 4), which does not broadcast to (600,), the shape of the rows"

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,11 @@ def evaluate(
     return meter.compute()
 
 
+def blaming(source: Source) -> AbstractContextManager[None]:
+    """Say of which file it is what is found wrong; an array's own error names it."""
+    return nullcontext() if isinstance(source, InMemory) else naming(source.name)
+
+
 def source(name: str, x: Any) -> Source:
     """A file, if it is a name or a path; an array otherwise."""
     return open_array(os.fspath(x)) if isinstance(x, (str, os.PathLike)) else InMemory(name, x)
@@ -179,13 +184,13 @@ def plan(logits: Source, labels: Source, loss: str | None, axis: int) -> tuple[T
     Raises `BadFile` for arrays that cannot be matched.
     """
     x, z = logits.shape, labels.shape
-    with naming(labels.name):
+    with blaming(labels):
         if not x:
             shapes.check_sigmoid_labels(z, x)
             return Tiling((), (), False), ()
-    with naming(logits.name):
+    with blaming(logits):
         classes = shapes.class_axis(axis, x)
-    with naming(labels.name):
+    with blaming(labels):
         turn = matched(z, x, classes)
         if turn is None:
             if loss != "sigmoid" and len(z) < len(x):
@@ -208,7 +213,7 @@ def weight_turn(weights: Source, logits: Shape, labels: Turn, axis: int) -> Turn
         return axes
     classes = missing.pop() if len(missing) == 1 else shapes.class_axis(axis, logits)
     rows = shapes.rows(logits, classes)
-    with naming(weights.name):
+    with blaming(weights):
         if weights.shape != rows:
             raise errors.weight_shape("sample_weight", weights.shape, rows, "rows")
     return shapes.rows(axes, classes)

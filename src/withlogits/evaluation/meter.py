@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from withlogits import errors, shapes
 from withlogits.activations import sigmoid, softmax
 from withlogits.evaluation import checks
 from withlogits.evaluation.confusions import Confusions
+from withlogits.evaluation.files.errors import naming
 from withlogits.evaluation.highest_losses import HighestLosses
 from withlogits.evaluation.probabilities import ClassProbabilities, Decisions
 from withlogits.evaluation.results import Calibration, Evaluation, Example, Histogram, PerClass
@@ -218,9 +220,11 @@ class Meter:
         offset, weight = _padded(begin, x.ndim), None
         if given_weight is not None:
             independent = self._kind == "sigmoid"
-            weight = checks.weights(
-                given_weight, element_shape, rows if len(element_shape) > 1 else (), axis, independent
-            )
+            file = self.sources.get("sample_weight")
+            with naming(file) if file else nullcontext():
+                weight = checks.weights(
+                    given_weight, element_shape, rows if len(element_shape) > 1 else (), axis, independent
+                )
             weight = weight.reshape(x.shape if independent else rows)
         block = self._summary.add(x, z, offset, self._highest.floor, weight)
         if self._classwise:
