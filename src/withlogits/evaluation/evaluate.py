@@ -99,7 +99,9 @@ def evaluate(
     Raises
     ------
     withlogits.evaluation.files.BadFile, NoSuchArray
-        With one sentence that begins with the file's name: damaged files, and arrays that do not fit together.
+        With one sentence that begins with the file's name: damaged files, and files that do not fit together.
+    TypeError, ValueError
+        For arrays that do not fit together, and options that are none.
     DiagnosisError
         A `ValueError`, for labels and logits that were swapped or are no logits at all.
 
